@@ -1,0 +1,187 @@
+"""The data structures of the engine: `Model`, `Option` and `State`.
+
+Names, shapes and conventions are MuJoCo's wherever it has the word: z up, quaternions (w, x, y, z), SI units, a free
+joint's qvel is (linear in the world frame, angular in the body frame). Arrays of a `Model` are NumPy, float64 or int32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+# Integer codes follow MuJoCo's enumerations, so that arrays compiled by it need no translation.
+JNT_FREE, JNT_BALL, JNT_SLIDE, JNT_HINGE = range(4)
+(GEOM_PLANE, GEOM_HFIELD, GEOM_SPHERE, GEOM_CAPSULE, GEOM_ELLIPSOID, GEOM_CYLINDER, GEOM_BOX, GEOM_MESH) = range(8)
+GAIN_FIXED, GAIN_AFFINE, GAIN_MUSCLE = range(3)
+BIAS_NONE, BIAS_AFFINE, BIAS_MUSCLE = range(3)
+
+
+class State(NamedTuple):
+    """What a simulation step maps to its successor; a pytree of torch tensors, one row per world.
+
+    | field | meaning | shape |
+    |---|---|---|
+    | qpos | generalised positions [m, rad, unit quaternions] | (num_worlds, nq) |
+    | qvel | generalised velocities [m/s, rad/s] | (num_worlds, nv) |
+    | act  | actuator activations | (num_worlds, na) |
+    """
+
+    qpos: object
+    qvel: object
+    act: object
+
+
+@dataclasses.dataclass
+class Option:
+    """Options of the simulation.
+
+    | field | meaning | shape |
+    |---|---|---|
+    | timestep | length of one substep [s] (MJCF's `<option timestep>`) | scalar |
+    | substeps | substeps per control step (`<numeric name="substeps">`) | scalar |
+    | gravity | gravitational acceleration [m/s^2] | (3,) |
+    | theta | implicitness of velocity-dependent forces: taken at v + theta h a (`<numeric name="theta">`) | scalar |
+    | contact, limit, spring, damper, actuation, clampctrl, equality | stages that the model has not disabled | bool |
+    """
+
+    timestep: float = 0.002
+    substeps: int = 1
+    gravity: np.ndarray = dataclasses.field(default_factory=lambda: np.array([0.0, 0.0, -9.81]))
+    theta: float = 0.6
+    contact: bool = True
+    limit: bool = True
+    spring: bool = True
+    damper: bool = True
+    actuation: bool = True
+    clampctrl: bool = True
+    equality: bool = True
+
+    @property
+    def control_timestep(self) -> float:
+        """Length of one control step, `substeps * timestep` [s]."""
+        return self.substeps * self.timestep
+
+
+@dataclasses.dataclass
+class Model:
+    """A compiled model: everything about the bodies that does not change while they move.
+
+    | field | meaning | shape |
+    |---|---|---|
+    | nq, nv, nu, na | positions, velocities, controls, activations | scalar |
+    | qpos0 | positions at which all joint displacements are zero | (nq,) |
+    | qpos_spring | positions at which joint springs are at rest | (nq,) |
+    | body_parentid | parent body; the world is body 0 and its own parent | (nbody,) |
+    | body_pos, body_quat | frame relative to the parent's [m] | (nbody, 3), (nbody, 4) |
+    | body_mass | mass [kg] | (nbody,) |
+    | body_inertia | principal moments of inertia about the centre of mass [kg m^2] | (nbody, 3) |
+    | body_ipos, body_iquat | centre of mass [m] and principal axes in the body's frame | (nbody, 3), (nbody, 4) |
+    | body_jntadr, body_jntnum | first joint (-1: none), number of joints | (nbody,) |
+    | jnt_type | JNT_FREE, JNT_BALL, JNT_SLIDE or JNT_HINGE | (njnt,) |
+    | jnt_bodyid, jnt_qposadr, jnt_dofadr | its body, first entry in qpos, in qvel | (njnt,) |
+    | jnt_pos, jnt_axis | anchor [m] and axis in the body's frame | (njnt, 3) |
+    | jnt_limited | has a position limit | (njnt,) bool |
+    | jnt_range | lower and upper limit [m, rad]; ball: (0, largest angle) | (njnt, 2) |
+    | jnt_limit_ke | penalty stiffness of the limit [N/m, N m/rad] | (njnt,) |
+    | jnt_limit_kd | damping while the limit is violated [N s/m, N m s/rad] | (njnt,) |
+    | jnt_stiffness | spring stiffness [N/m, N m/rad] | (njnt,) |
+    | jnt_actfrclimited, jnt_actfrcrange | total actuator force on the joint is clamped [N, N m] | (njnt,), (njnt, 2) |
+    | dof_bodyid, dof_jntid | its body, its joint | (nv,) |
+    | dof_armature | rotor inertia added to the diagonal of M [kg, kg m^2] | (nv,) |
+    | dof_damping | viscous damping [N s/m, N m s/rad] | (nv,) |
+    | geom_type | GEOM_* code | (ngeom,) |
+    | geom_bodyid, geom_pos, geom_quat | its body, pose in the body's frame [m] | (ngeom,), (ngeom, 3), (ngeom, 4) |
+    | geom_size | MuJoCo's size parameters (radius, half-length; half-extents) [m] | (ngeom, 3) |
+    | geom_rgba | colour | (ngeom, 4) |
+    | geom_dataid | mesh of a GEOM_MESH, else -1 | (ngeom,) |
+    | mesh_vertadr, mesh_vertnum, mesh_vert | vertices in the geom's frame [m] | (nmesh,), (nmesh,), (nmeshvert, 3) |
+    | mesh_faceadr, mesh_facenum, mesh_face | triangles, indices relative to the mesh | (nmesh,), (nmesh,), (nmeshface, 3) |
+    | site_bodyid, site_pos, site_quat | its body, pose in the body's frame [m] | (nsite,), (nsite, 3), (nsite, 4) |
+    | actuator_trnid | the joint it acts on | (nu,) |
+    | actuator_gear | transmission ratio; scalar joints use the first entry | (nu, 6) |
+    | actuator_gaintype, actuator_gainprm | GAIN_*; force = gain * ctrl + bias | (nu,), (nu, 3) |
+    | actuator_biastype, actuator_biasprm | BIAS_*; prm[0] + prm[1] length + prm[2] velocity | (nu,), (nu, 3) |
+    | actuator_ctrllimited, actuator_ctrlrange | controls are clamped | (nu,), (nu, 2) |
+    | actuator_forcelimited, actuator_forcerange | forces are clamped [N, N m] | (nu,), (nu, 2) |
+    | opt | options of the simulation | `Option` |
+    | names | element names by kind: "body", "joint", "geom", "site", "actuator" | dict of lists |
+    """
+
+    nq: int
+    nv: int
+    nu: int
+    na: int
+    qpos0: np.ndarray
+    qpos_spring: np.ndarray
+    body_parentid: np.ndarray
+    body_pos: np.ndarray
+    body_quat: np.ndarray
+    body_mass: np.ndarray
+    body_inertia: np.ndarray
+    body_ipos: np.ndarray
+    body_iquat: np.ndarray
+    body_jntadr: np.ndarray
+    body_jntnum: np.ndarray
+    jnt_type: np.ndarray
+    jnt_bodyid: np.ndarray
+    jnt_qposadr: np.ndarray
+    jnt_dofadr: np.ndarray
+    jnt_pos: np.ndarray
+    jnt_axis: np.ndarray
+    jnt_limited: np.ndarray
+    jnt_range: np.ndarray
+    jnt_limit_ke: np.ndarray
+    jnt_limit_kd: np.ndarray
+    jnt_stiffness: np.ndarray
+    jnt_actfrclimited: np.ndarray
+    jnt_actfrcrange: np.ndarray
+    dof_bodyid: np.ndarray
+    dof_jntid: np.ndarray
+    dof_armature: np.ndarray
+    dof_damping: np.ndarray
+    geom_type: np.ndarray
+    geom_bodyid: np.ndarray
+    geom_pos: np.ndarray
+    geom_quat: np.ndarray
+    geom_size: np.ndarray
+    geom_rgba: np.ndarray
+    geom_dataid: np.ndarray
+    mesh_vertadr: np.ndarray
+    mesh_vertnum: np.ndarray
+    mesh_vert: np.ndarray
+    mesh_faceadr: np.ndarray
+    mesh_facenum: np.ndarray
+    mesh_face: np.ndarray
+    site_bodyid: np.ndarray
+    site_pos: np.ndarray
+    site_quat: np.ndarray
+    actuator_trnid: np.ndarray
+    actuator_gear: np.ndarray
+    actuator_gaintype: np.ndarray
+    actuator_gainprm: np.ndarray
+    actuator_biastype: np.ndarray
+    actuator_biasprm: np.ndarray
+    actuator_ctrllimited: np.ndarray
+    actuator_ctrlrange: np.ndarray
+    actuator_forcelimited: np.ndarray
+    actuator_forcerange: np.ndarray
+    opt: Option
+    names: dict[str, list[str]]
+
+    @property
+    def nbody(self) -> int:
+        return len(self.body_parentid)
+
+    @property
+    def njnt(self) -> int:
+        return len(self.jnt_type)
+
+    @property
+    def ngeom(self) -> int:
+        return len(self.geom_type)
+
+    @property
+    def nsite(self) -> int:
+        return len(self.site_bodyid)
