@@ -88,7 +88,11 @@ def _load_file(path: Path) -> Model:
     import mujoco
 
     try:
-        spec = mujoco.MjSpec.from_file(str(path))
+        if path.suffix == ".xml":
+            spec = mujoco.MjSpec.from_file(str(path))
+        else:
+            # MuJoCo reads MJCF only under names that end in .xml; its own includes and meshes still lie beside it
+            spec = mujoco.MjSpec.from_file(f"{path}.xml", include={f"{path.name}.xml": path.read_bytes()})
     except ValueError as error:
         raise ModelError(f"{path} is not valid MJCF: {_one_line(error)}") from error
     return _load_spec(spec, str(path))
