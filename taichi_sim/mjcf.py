@@ -1,10 +1,10 @@
 """MJCF to `Model`: compiled by mujoco, checked by `unsupported`, converted to the engine's arrays.
 
 What the importer leaves out, because it moves no body: sensors, cameras, lights, textures, material properties other
-than colour, skins, keyframes, user data, custom text and tuples, visual settings, geom and site groups, sizes of sites,
-the heights of height fields, and tendons and actuators whose stages are disabled or which have no effect. Settings of
-MuJoCo's solver and integrator (`<option integrator iterations tolerance cone ...>`) are not used: the engine has its
-own step. Everything else is simulated or refused.
+than colour, skins, keyframes, user data, custom text and tuples, visual settings, groups other than those of geoms,
+sizes of sites, the heights of height fields, and tendons and actuators whose stages are disabled or which have no
+effect. Settings of MuJoCo's solver and integrator (`<option integrator iterations tolerance cone ...>`) are not used:
+the engine has its own step. Everything else is simulated or refused.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import npz
-from .types import BIAS_NONE, GAIN_FIXED, GEOM_MESH, JNT_BALL, Model, Option
-from .unsupported import (
+from taichi_sim import npz
+from taichi_sim.types import BIAS_NONE, GAIN_FIXED, GEOM_MESH, JNT_BALL, Model, Option
+from taichi_sim.unsupported import (
     ModelError,
     Report,
     UnsupportedModelError,
@@ -193,7 +193,7 @@ def _geoms_and_sites(m) -> dict[str, np.ndarray]:
     rgba = np.array(m.geom_rgba, dtype=np.float64)
     rgba[material] = m.mat_rgba[m.geom_matid[material]]
     return {
-        **_copies(m, "geom_bodyid", "geom_pos", "geom_quat", "geom_size"),
+        **_copies(m, "geom_bodyid", "geom_pos", "geom_quat", "geom_size", "geom_group"),
         **_copies(m, "mesh_vertadr", "mesh_vertnum", "mesh_vert", "mesh_faceadr", "mesh_facenum", "mesh_face"),
         **_copies(m, "site_bodyid", "site_pos", "site_quat"),
         "geom_type": np.where(is_mesh, GEOM_MESH, m.geom_type).astype(np.int32),

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .types import Model, Option
-from .unsupported import ModelError
+from taichi_sim.types import Model, Option
+from taichi_sim.unsupported import ModelError
 
 # Raised when a field changes its meaning; a field that is added or removed is noticed by its name.
 _FORMAT = 1
