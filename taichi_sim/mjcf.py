@@ -127,8 +127,8 @@ def _lines(spec) -> dict[tuple[str, int], str]:
         (kind, element.id): element.info
         for kind, elements in kinds.items()
         for element in elements
-        # the parser counts lines from 1, and gives 0 to what came through <include>
-        if element.info and element.info != "line 0"
+        # elements have no ids before MuJoCo 3.3.2; the parser counts lines from 1, with 0 for what was included
+        if hasattr(element, "id") and element.info and element.info != "line 0"
     }
 
 
