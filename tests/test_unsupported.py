@@ -179,7 +179,7 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
         assert element in message
     # elements carry ids, by which lines are found, since MuJoCo 3.3.2
     if hasattr(mujoco.MjSpec().worldbody, "id"):
-        assert "body 'arm' (line 8)" in message and "joint 'elbow' (line 9)" in message
+        assert all(f"{e})" in message for e in ("'arm' (line 8", "'elbow' (line 9", "'fist' (line 10"))
     assert "actuator #0 (unnamed)" in message and "numeric 'substeps'" in message
     assert message.startswith(str(path))
 
