@@ -310,9 +310,8 @@ def _solref_gains(m) -> np.ndarray:
             per_mass = 1 / (dmax * timeconst * second) ** 2, 2 / (dmax * timeconst)
         else:
             per_mass = -first / dmax**2, -second / dmax
-        dof = m.jnt_dofadr[joint]
-        invweight = np.mean(m.dof_invweight0[dof : dof + (3 if m.jnt_type[joint] == JNT_BALL else 1)])
-        gains[joint] = np.array(per_mass) / max(invweight, np.finfo(float).tiny)
+        # MuJoCo gives each of a ball's three dofs their mean
+        gains[joint] = np.array(per_mass) / m.dof_invweight0[m.jnt_dofadr[joint]]
     return gains
 
 
