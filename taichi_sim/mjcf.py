@@ -276,7 +276,7 @@ def _option(m, numerics: _Numerics) -> Option:
 
 def _limit_gains(m, numerics: _Numerics) -> tuple[np.ndarray, np.ndarray]:
     """Stiffness [N/m, N m/rad] and damping [N s/m, N m s/rad] of joint limits, each (njnt,); 0 without a limit."""
-    gains = _solref_gains(m) * np.array(m.jnt_limited, dtype=bool)[:, None]
+    gains = _solref_gains(m)
     names = [element_name(m, "joint", i) for i in range(m.njnt)]
     for column, key in enumerate(("limit_ke", "limit_kd")):
         numerics.refuse_strangers(f"{key}:", set(names) - {""})
@@ -290,16 +290,18 @@ def _limit_gains(m, numerics: _Numerics) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _solref_gains(m) -> np.ndarray:
-    """Penalty stiffness and damping from `solreflimit` and `solimplimit`, (njnt, 2).
+    """Penalty stiffness and damping of limited joints from `solreflimit` and `solimplimit`, (njnt, 2).
 
-    MuJoCo's reference acceleration, per unit mass and at full impedance (its documentation, "Solver parameters:
-    reference"), times the mass that the joint moves at qpos0, 1 / dof_invweight0.
+    MuJoCo's reference acceleration is -k r - b v ("Solver parameters: Reference" in its documentation) with
+    k = 1 / (dmax timeconst dampratio)^2 and b = 2 / (dmax timeconst), or k = stiffness / dmax^2 and b = damping / dmax,
+    but for the impedance at the violation r, which we take as 1. Times the mass that the joint moves at qpos0,
+    1 / dof_invweight0, they are a spring and a damper.
     """
     import mujoco
 
     refsafe = not m.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_REFSAFE)
     gains = np.zeros((m.njnt, 2))
-    for joint in range(m.njnt):
+    for joint in np.flatnonzero(m.jnt_limited):
         first, second = m.jnt_solref[joint]
         # MuJoCo clamps impedances, and replaces a mixed format by its default, in the same way
         dmax = np.clip(m.jnt_solimp[joint, 1], 0.0001, 0.9999)
