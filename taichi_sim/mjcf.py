@@ -69,19 +69,24 @@ def load(source) -> Model:
 
 
 def _asset(name: str):
-    folder = resources.files("taichi_sim.assets")
-    file = folder / f"{name}.xml"
+    file = resources.files("taichi_sim.assets") / f"{name}.xml"
     if not file.is_file():
-        known = sorted(entry.name[:-4] for entry in folder.iterdir() if entry.name.endswith(".xml"))
-        raise FileNotFoundError(f"no body is called {name!r}; there are {', '.join(known)}, and paths that end in .xml")
+        raise FileNotFoundError(f"no body is called {name!r}; {_known_sources()}")
     return file
+
+
+def _known_sources() -> str:
+    names = sorted(
+        path.name[:-4] for path in resources.files("taichi_sim.assets").iterdir() if path.name[-4:] == ".xml"
+    )
+    return f"the package has {', '.join(names)}; paths end in .xml, .mjcf or .npz"
 
 
 def _load_file(path: Path) -> Model:
     if path.suffix not in (".xml", ".mjcf", ".npz"):
         raise ValueError(f"cannot tell what {str(path)!r} holds: a model's file name ends in .xml, .mjcf or .npz")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
+        raise FileNotFoundError(f"there is no file {str(path)!r}; {_known_sources()}")
     if path.suffix == ".npz":
         return npz.load(path)
 

@@ -252,7 +252,7 @@ print(mjcf.load({str(path)!r}).names["body"])
 def test_errors_say_what_and_where(tmp_path):
     with pytest.raises(FileNotFoundError, match="'antt'.*cartpole"):
         mjcf.load("antt")
-    with pytest.raises(FileNotFoundError, match=r"missing\.xml"):
+    with pytest.raises(FileNotFoundError, match=r"missing\.xml.*cartpole"):
         mjcf.load(tmp_path / "missing.xml")
     with pytest.raises(ValueError, match=r"model\.txt.*\.xml, \.mjcf or \.npz"):
         mjcf.load(tmp_path / "model.txt")
