@@ -51,13 +51,13 @@ def transmission(m: ti.template(), d: ti.template(), e):
         dof = m.jnt_dofadr[j]
         length = m.actuator_gear[0][u] * d.qpos[e, qadr]
         if m.jnt_type[j] == JNT_FREE:
-            length *= 0.0
+            length = length * 0.0
         if m.jnt_type[j] == JNT_BALL:
             q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr))
             length = spatial.dot(ball_gear(m, u), spatial.quat_log(q))
         speed = m.actuator_gear[0][u] * d.qvel[e, dof]
         for k in range(1, dofnum(m, j)):
-            speed += gear(m, u, k) * d.qvel[e, dof + k]
+            speed = speed + gear(m, u, k) * d.qvel[e, dof + k]
         d.actuator_length[e, u] = length
         d.actuator_velocity[e, u] = speed
 
@@ -72,7 +72,7 @@ def law(m: ti.template(), d: ti.template(), e, u, speed):
     kp = m.actuator_gainprm[1][row, u] * c + m.actuator_biasprm[1][row, u]
     kv = m.actuator_gainprm[2][row, u] * c + m.actuator_biasprm[2][row, u]
     force = gain * c + m.actuator_biasprm[0][row, u]
-    force += m.actuator_biasprm[1][row, u] * length + m.actuator_biasprm[2][row, u] * speed
+    force = force + m.actuator_biasprm[1][row, u] * length + m.actuator_biasprm[2][row, u] * speed
     return gain, kp, kv, force
 
 
@@ -90,10 +90,10 @@ def forces(m: ti.template(), d: ti.template(), e):
             clamped = ti.min(ti.max(force, m.force_lo[u]), m.force_hi[u])
             d.actuator_force[e, u] = clamped
             for k in range(dofnum(m, j)):
-                d.qfrc_actuator[e, dof + k] += gear(m, u, k) * clamped
+                d.qfrc_actuator[e, dof + k] = d.qfrc_actuator[e, dof + k] + gear(m, u, k) * clamped
             if m.jnt_type[j] > JNT_BALL:
                 g = m.actuator_gear[0][u]
-                d.dof_actuator[e, dof] += ti.select(clamped == force, ti.max(-kv, 0.0) * g * g, g * 0.0)
+                d.dof_actuator[e, dof] = d.dof_actuator[e, dof] + ti.select(clamped == force, ti.max(-kv, 0.0) * g * g, g * 0.0)
         for i in range(m.nv):
             j = m.dof_jntid[i]
             total = d.qfrc_actuator[e, i]
@@ -102,7 +102,7 @@ def forces(m: ti.template(), d: ti.template(), e):
             free = ti.select(clamped == total, total * 0.0 + 1.0, total * 0.0)
             d.qfrc_actuator[e, i] = clamped
             d.dof_unclamped[e, i] = free
-            d.dof_implicit[e, i] += free * d.dof_actuator[e, i]
+            d.dof_implicit[e, i] = d.dof_implicit[e, i] + free * d.dof_actuator[e, i]
 
 
 @ti.func
@@ -118,22 +118,22 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
             free = ti.select(clamped == force, force * 0.0 + 1.0, force * 0.0)
             pull = force * 0.0
             for k in range(dofnum(m, j)):
-                pull += gear(m, u, k) * d.lam[e, dof + k] * d.dof_unclamped[e, dof + k]
-            pull *= free
+                pull = pull + gear(m, u, k) * d.lam[e, dof + k] * d.dof_unclamped[e, dof + k]
+            pull = pull * free
             # the velocity at which the force was taken
             speed = d.actuator_velocity[e, u]
             if scalar:
                 ahead = h_theta * m.actuator_gear[0][u] * d.qacc[e, dof] * d.dof_unclamped[e, dof]
-                speed += ti.select(kv < 0.0, ahead, ahead * 0.0)
+                speed = speed + ti.select(kv < 0.0, ahead, ahead * 0.0)
             gain, kp, _, _ = law(m, d, e, u, speed)
             inside = (d.ctrl[e, u] >= m.ctrl_lo[u]) & (d.ctrl[e, u] <= m.ctrl_hi[u])
-            d.grad_ctrl[e, u] += ti.select(inside, pull * gain, pull * 0.0)
+            d.grad_ctrl[e, u] = d.grad_ctrl[e, u] + ti.select(inside, pull * gain, pull * 0.0)
             for k in range(dofnum(m, j)):
-                d.grad_qvel[e, dof + k] += gear(m, u, k) * pull * kv
+                d.grad_qvel[e, dof + k] = d.grad_qvel[e, dof + k] + gear(m, u, k) * pull * kv
             if scalar:
-                d.grad_qpos[e, dof] += m.actuator_gear[0][u] * pull * kp
+                d.grad_qpos[e, dof] = d.grad_qpos[e, dof] + m.actuator_gear[0][u] * pull * kp
             if m.jnt_type[j] == JNT_BALL:
                 q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, m.jnt_qposadr[j]))
                 g = spatial.jac_right_inv_transpose(spatial.quat_log(q), ball_gear(m, u))
                 for k in ti.static(range(3)):
-                    d.grad_qpos[e, dof + k] += g[k, :] * pull * kp
+                    d.grad_qpos[e, dof + k] = d.grad_qpos[e, dof + k] + g[k, :] * pull * kp

@@ -11,8 +11,6 @@ quantity into an atomic addition, one lane at a time. Measured on a 27-link kine
 central differences and against Taichi's own gradient.
 """
 
-from __future__ import annotations
-
 from taichi_sim import actuator, dynamics, inertia, integrate, kinematics, passive, spatial
 from taichi_sim.runtime import Runtime, ti
 
@@ -42,8 +40,8 @@ def substep(m: ti.template(), d: ti.template(), e, h):
 class AdjointKernels:
     """The compiled backward pass of one Simulator: the adjoints of `ForwardKernels.step` and of `evaluate`'s poses."""
 
-    def __init__(self, m, d, runtime: Runtime):
-        array = ti.types.ndarray(dtype=ti.types.vector(runtime.lanes, runtime.real), ndim=2)
+    def __init__(self, m, d, runtime: Runtime, lanes: int):
+        array = ti.types.ndarray(dtype=ti.types.vector(lanes, runtime.real), ndim=2)
         real = runtime.real
 
         @ti.kernel
@@ -61,7 +59,7 @@ class AdjointKernels:
                     d.grad_qvel[e, i] = grad_outputs[e, m.nq + i]
                 integrate.tangent(m, d, e, d.grad_raw)
                 for _ in range(substeps):
-                    at -= size
+                    at = at - size
                     for i in range(m.nq):
                         d.qpos[e, i] = tape[e, at + i]
                     for i in range(m.nv):
@@ -79,14 +77,14 @@ class AdjointKernels:
                     grad_inputs[e, m.nq + m.nv + i] = d.grad_ctrl[e, i]
 
         @ti.func
-        def load3(source, e, at):
+        def load3(source: ti.template(), e, at):
             return ti.Matrix.rows([source[e, at], source[e, at + 1], source[e, at + 2]])
 
         @ti.func
         def push(e, link, x, g):
             # a force g at the point x, relative to the tree's origin
-            d.fn[e, link] += spatial.cross(x, g)
-            d.ff[e, link] += g
+            d.fn[e, link] = d.fn[e, link] + spatial.cross(x, g)
+            d.ff[e, link] = d.ff[e, link] + g
 
         @ti.kernel
         def poses(qpos: array, grad_poses: array, grad_qpos: array):
@@ -108,13 +106,13 @@ class AdjointKernels:
                     at = 6 * m.nbody + 4 * b
                     g = ti.Matrix.rows([grad_poses[e, at + k] for k in ti.static(range(4))])
                     # dq = (0, u) q / 2 for a rotation u in world axes
-                    d.fn[e, link] += 0.5 * spatial.quat_vec(spatial.quat_mul(g, spatial.quat_conj(q)))
+                    d.fn[e, link] = d.fn[e, link] + 0.5 * spatial.quat_vec(spatial.quat_mul(g, spatial.quat_conj(q)))
                 for s in range(m.nsite):
                     b = m.site_bodyid[s]
                     link = m.body_link[b]
                     q = d.xq[e, link]
                     x = d.xp[e, link] + spatial.rotate(q, m.body_pos[b])
-                    x += spatial.rotate(spatial.quat_mul(q, m.body_quat[b]), m.site_pos[s])
+                    x = x + spatial.rotate(spatial.quat_mul(q, m.body_quat[b]), m.site_pos[s])
                     push(e, link, x, load3(grad_poses, e, 10 * m.nbody + 3 * s))
                 dynamics.subtree_forces(m, d, e)
                 dynamics.project(m, d, e, d.grad_qpos)

@@ -61,15 +61,15 @@ class Simulator:
         self._runtime = runtime.get()
         self.model, self.num_worlds = model, num_worlds
         self.device, self.dtype = self._runtime.device, self._runtime.dtype
-        self._lanes = self._runtime.lanes
+        self._lanes = self._runtime.lanes(num_worlds)
         self._blocks = -(-num_worlds // self._lanes)
-        fields = data.Fields(self._runtime)
+        fields = data.Fields(self._runtime, self._lanes, self._blocks, per_world=False)
         self._m = data.DeviceModel(model, fields, self._blocks, per_world=False)
         self._d = data.Data(self._m, fields)
         fields.commit()
         self._fields = fields
-        self._forward = forward.ForwardKernels(self._m, self._d, self._runtime)
-        self._adjoint = adjoint.AdjointKernels(self._m, self._d, self._runtime)
+        self._forward = forward.ForwardKernels(self._m, self._d, self._runtime, self._lanes)
+        self._adjoint = adjoint.AdjointKernels(self._m, self._d, self._runtime, self._lanes)
         self._no_tape = self._empty(1)
         # lanes beyond the last world are filled with a state at rest, which every model can simulate
         self._rest = torch.as_tensor(model.qpos0, dtype=self.dtype, device=self.device)

@@ -1,7 +1,6 @@
 """What the kernels read and write: the model's constants and the state of a batch of worlds, as Taichi fields.
 
-Worlds are grouped into blocks of L lanes (`runtime`). A field of a quantity has shape (blocks, items) and holds L lanes of
-it per entry: `vec` a scalar, `vec3` a 3-vector, `vec4` a quaternion.
+Worlds are grouped into blocks of L lanes (`runtime`).
 """
 
 from __future__ import annotations
@@ -13,68 +12,123 @@ from taichi_sim.runtime import Runtime, ti
 from taichi_sim.types import Model
 
 
-class Fields:
-    """Allocates the fields of one Simulator, in one tree of Taichi's that can be given back."""
+# Bound of what is not bounded: fast-math code may assume that there are no infinities.
+_UNBOUNDED = 1e30
 
-    def __init__(self, runtime: Runtime):
-        self.lanes, self.real = runtime.lanes, runtime.real
-        self.npreal = np.float64 if runtime.precision == "f64" else np.float32
-        # consecutive threads of a CUDA warp handle consecutive blocks: keep those side by side in memory there
-        self._order = "ji" if runtime.device.type == "cuda" else "ij"
-        self._builder = ti.FieldsBuilder()
-        self._pending: list = []
+
+class Items:
+    """A row of consecutive cells in a buffer, indexed in kernels like a field: `items[block, i]`, or `items[i]` in a shared
+    buffer.
+
+    An entry is `width` cells of L lanes: a scalar (width 1) reads as a vector of L, a 3-vector or a quaternion as a
+    (width, L) matrix. Taichi would make a separate data structure of every component of every lane of a matrix field, and
+    then take longer over their layout than over the kernels.
+    """
+
+    def __init__(self, buffer: Buffer, start: int, width: int):
+        self._buffer, self._start, self._width = buffer, start, width
+
+    def __getitem__(self, index):
+        # runs while Taichi compiles a kernel: indices and results are its expressions
+        block, i = index if isinstance(index, tuple) else (0, index)
+        field, width = self._buffer.field, self._width
+        if width == 1:
+            return ti.lang.impl.subscript(None, field, block, i + self._start)
+        first = ti.lang.impl.expr_init(i * width + self._start)
+        rows = [ti.lang.impl.subscript(None, field, block, first + k) for k in range(width)]
+        value = ti.Matrix.rows(rows)
+
+        def assign(new):
+            new = ti.lang.impl.expr_init(new)
+            for k, row in enumerate(rows):
+                row._assign(ti.lang.impl.subscript(None, new, k, slice(None)))
+
+        value._assign = assign
+        return value
+
+
+class Buffer:
+    """One Taichi field of shape (rows, cells), each cell a vector of L lanes, from which `Items` are handed out."""
+
+    def __init__(self, lanes: int, real, rows: int):
+        self.lanes, self.real, self.rows = lanes, real, rows
+        self.field = ti.Vector.field(lanes, real)
+        self._values: list[np.ndarray] = []
+        self.cells = 0
+
+    def items(self, number: int, width: int) -> Items:
+        """Room for `number` entries, at least one: kernels that loop over none still have to compile."""
+        start, self.cells = self.cells, self.cells + max(1, number) * width
+        return Items(self, start, width)
+
+    def constant(self, values) -> Items:
+        """Entries that hold `values`, (n,) or (n, width), in every lane of every row."""
+        values = np.asarray(values, np.float64)
+        items = self.items(len(values), 1 if values.ndim == 1 else values.shape[1])
+        self._values.append((items._start, values.ravel()))
+        return items
+
+    def fill(self) -> None:
+        """Writes the constants; the field must be placed."""
+        cells = np.zeros(self.cells)
+        for start, values in self._values:
+            cells[start : start + len(values)] = values
+        if self._values:
+            everywhere = np.broadcast_to(cells[None, :, None], (self.rows, self.cells, self.lanes))
+            self.field.from_numpy(np.ascontiguousarray(everywhere, np.float64 if self.real == ti.f64 else np.float32))
+
+
+class Ints:
+    """A row of consecutive integers in a buffer: `ints[i]`."""
+
+    def __init__(self, fields: Fields, start: int):
+        self._fields, self._start = fields, start
+
+    def __getitem__(self, i):
+        return ti.lang.impl.subscript(None, self._fields.integers, i + self._start)
+
+
+class Fields:
+    """The memory of one Simulator, in one tree of Taichi's that can be given back.
+
+    | buffer | what it holds | rows |
+    |---|---|---|
+    | state | what differs between worlds and changes | one per block |
+    | shared | constants of the model | 1 |
+    | fitted | constants that users may fit | 1, or one per block |
+    | integers | indices and switches of the model | - |
+    """
+
+    def __init__(self, runtime: Runtime, lanes: int, num_blocks: int, per_world: bool):
+        self.state = Buffer(lanes, runtime.real, num_blocks)
+        self.shared = Buffer(lanes, runtime.real, 1)
+        self.fitted = Buffer(lanes, runtime.real, num_blocks if per_world else 1)
+        self.integers = ti.field(ti.i32)
+        self._integers: list[np.ndarray] = []
+        self._cuda = runtime.device.type == "cuda"
         self._tree = None
 
-    def _place(self, field, shape):
-        axes = ti.i if len(shape) == 1 else ti.ij
-        # Taichi has no empty fields; kernels loop over zero items of these
-        shape = tuple(max(1, n) for n in shape)
-        if len(shape) == 2 and self._order == "ji":
-            self._builder.dense(ti.j, shape[1]).dense(ti.i, shape[0]).place(field)
-        else:
-            self._builder.dense(axes, shape).place(field)
-        return field
-
-    def ints(self, values):
-        """Constants of type int, one per item."""
-        return self._constant(ti.field(ti.i32), np.asarray(values, np.int32))
-
-    def vec(self, *shape):
-        """A scalar per item."""
-        return self._place(ti.Vector.field(self.lanes, self.real), shape)
-
-    def vec3(self, *shape):
-        """A 3-vector per item."""
-        return self._place(ti.Matrix.field(3, self.lanes, self.real), shape)
-
-    def vec4(self, *shape):
-        """A quaternion per item."""
-        return self._place(ti.Matrix.field(4, self.lanes, self.real), shape)
-
-    def constant(self, values, rows: int | None = None):
-        """Constants, the same in every lane; `values` is (items,), (items, 3) or (items, 4). With `rows`, a leading axis."""
-        values = np.asarray(values, self.npreal)
-        lanes = np.repeat(values[..., None], self.lanes, axis=-1)
-        make = {1: self.vec, 2: {3: self.vec3, 4: self.vec4}.get(values.shape[-1])}[values.ndim]
-        if rows is None:
-            field = make(len(values))
-        else:
-            field, lanes = make(rows, len(values)), np.repeat(lanes[None], rows, axis=0)
-        self._pending.append((field, lanes))
-        return field
-
-    def _constant(self, field, values):
-        self._place(field, values.shape)
-        self._pending.append((field, values))
-        return field
+    def ints(self, values) -> Ints:
+        """Integer constants."""
+        start = sum(len(x) for x in self._integers)
+        self._integers.append(np.atleast_1d(np.asarray(values, np.int32)))
+        return Ints(self, start)
 
     def commit(self) -> None:
         """Allocates everything that was asked for and fills in the constants."""
-        self._tree = self._builder.finalize()
-        for field, values in self._pending:
-            if values.size:
-                field.from_numpy(np.ascontiguousarray(values))
-        self._pending.clear()
+        builder = ti.FieldsBuilder()
+        for buffer in (self.state, self.shared, self.fitted):
+            if self._cuda:
+                # neighbouring threads handle neighbouring blocks: keep those side by side
+                builder.dense(ti.j, buffer.cells).dense(ti.i, buffer.rows).place(buffer.field)
+            else:
+                builder.dense(ti.ij, (buffer.rows, buffer.cells)).place(buffer.field)
+        integers = np.concatenate(self._integers)
+        builder.dense(ti.i, len(integers)).place(self.integers)
+        self._tree = builder.finalize()
+        for buffer in (self.state, self.shared, self.fitted):
+            buffer.fill()
+        self.integers.from_numpy(integers)
 
     def destroy(self) -> None:
         """Gives the memory back."""
@@ -105,74 +159,73 @@ class DeviceModel:
         self.theta = opt.theta
 
         f = fields
-        self.gravity = f.constant(np.asarray(opt.gravity)[None])
-        self.qpos0, self.qpos_spring = f.constant(model.qpos0), f.constant(model.qpos_spring)
+        self.gravity = f.shared.constant(np.asarray(opt.gravity)[None])
+        self.qpos0, self.qpos_spring = f.shared.constant(model.qpos0), f.shared.constant(model.qpos_spring)
         self._links(links, tree, f)
-        rows = num_blocks if per_world else 1
-        self._bodies(model, tree, f, rows)
-        self._joints(model, tree, f, rows)
-        self._actuators(model, f, rows)
+        self._bodies(model, tree, f)
+        self._joints(model, tree, f)
+        self._actuators(model, f)
 
     def _links(self, links, tree, f: Fields) -> None:
         self.link_kind = f.ints([k.kind for k in links])
         self.link_parent = f.ints([k.parent for k in links])
         self.link_turned = f.ints([not np.allclose(k.quat, [1, 0, 0, 0], atol=1e-15) for k in links])
         self.link_base = f.ints([k.base for k in links])
-        self.link_pos = f.constant([k.pos for k in links])
-        self.link_quat = f.constant([k.quat for k in links])
-        self.link_axis = f.constant([k.axis for k in links])
+        self.link_pos = f.shared.constant([k.pos for k in links])
+        self.link_quat = f.shared.constant([k.quat for k in links])
+        self.link_axis = f.shared.constant([k.axis for k in links])
         self.link_qposadr = f.ints([k.qposadr for k in links])
         self.link_dofadr = f.ints([k.dofadr for k in links])
         self.link_dofnum = f.ints([0] + [k.dofnum for k in links[1:]])
         self.link_tree = f.ints([k.tree for k in links])
-        self.origin_pos = f.constant(tree.origin_pos)
+        self.origin_pos = f.shared.constant(tree.origin_pos)
         self.norigin = len(tree.origin_terms)
         self.origin_tree = f.ints([t for t, _, _ in tree.origin_terms])
         self.origin_qposadr = f.ints([a for _, a, _ in tree.origin_terms])
-        self.origin_axis = f.constant(np.array([x for _, _, x in tree.origin_terms]).reshape(-1, 3))
+        self.origin_axis = f.shared.constant(np.array([x for _, _, x in tree.origin_terms]).reshape(-1, 3))
         self.dof_link = f.ints(tree.dof_link)
         self.row_adr, self.row_dof = f.ints(tree.row_adr), f.ints(tree.row_dof)
 
-    def _bodies(self, model: Model, tree, f: Fields, rows: int) -> None:
+    def _bodies(self, model: Model, tree, f: Fields) -> None:
         self.body_link = f.ints(tree.body_link)
-        self.body_pos, self.body_quat = f.constant(tree.body_pos), f.constant(tree.body_quat)
-        self.body_ipos = f.constant(model.body_ipos)
-        self.site_bodyid, self.site_pos = f.ints(model.site_bodyid), f.constant(model.site_pos.reshape(-1, 3))
+        self.body_pos, self.body_quat = f.shared.constant(tree.body_pos), f.shared.constant(tree.body_quat)
+        self.body_ipos = f.shared.constant(model.body_ipos)
+        self.site_bodyid, self.site_pos = f.ints(model.site_bodyid), f.shared.constant(model.site_pos.reshape(-1, 3))
         # inertias in link frames; bodies that cannot move, or weigh nothing, have none
         self.heavy = [b for b in range(1, model.nbody) if tree.body_link[b] > 0 and model.body_mass[b] > 0]
         self.nheavy = len(self.heavy)
         self.heavy_link = f.ints(tree.body_link[self.heavy])
         mass, com, diag, off = link_inertia(model, tree)
-        self.heavy_mass = f.constant(mass[self.heavy], rows)
-        self.heavy_com = f.constant(com[self.heavy].reshape(-1, 3), rows)
-        self.heavy_diag = f.constant(diag[self.heavy].reshape(-1, 3), rows)
-        self.heavy_off = f.constant(off[self.heavy].reshape(-1, 3), rows)
+        self.heavy_mass = f.fitted.constant(mass[self.heavy])
+        self.heavy_com = f.fitted.constant(com[self.heavy].reshape(-1, 3))
+        self.heavy_diag = f.fitted.constant(diag[self.heavy].reshape(-1, 3))
+        self.heavy_off = f.fitted.constant(off[self.heavy].reshape(-1, 3))
 
-    def _joints(self, model: Model, tree, f: Fields, rows: int) -> None:
+    def _joints(self, model: Model, tree, f: Fields) -> None:
         self.jnt_type = f.ints(model.jnt_type)
         self.jnt_qposadr, self.jnt_dofadr = f.ints(model.jnt_qposadr), f.ints(model.jnt_dofadr)
         self.jnt_limited = f.ints(model.jnt_limited)
-        self.jnt_range_lo, self.jnt_range_hi = f.constant(model.jnt_range[:, 0]), f.constant(model.jnt_range[:, 1])
-        self.jnt_limit_ke, self.jnt_limit_kd = f.constant(model.jnt_limit_ke), f.constant(model.jnt_limit_kd)
+        self.jnt_range_lo, self.jnt_range_hi = f.shared.constant(model.jnt_range[:, 0]), f.shared.constant(model.jnt_range[:, 1])
+        self.jnt_limit_ke, self.jnt_limit_kd = f.shared.constant(model.jnt_limit_ke), f.shared.constant(model.jnt_limit_kd)
         self.jnt_sprung = f.ints(model.jnt_stiffness != 0)
-        self.jnt_stiffness = f.constant(model.jnt_stiffness, rows)
+        self.jnt_stiffness = f.fitted.constant(model.jnt_stiffness)
         limited = np.asarray(model.jnt_actfrclimited, bool)
-        self.jnt_actfrc_lo = f.constant(np.where(limited, model.jnt_actfrcrange[:, 0], -np.inf))
-        self.jnt_actfrc_hi = f.constant(np.where(limited, model.jnt_actfrcrange[:, 1], np.inf))
+        self.jnt_actfrc_lo = f.shared.constant(np.where(limited, model.jnt_actfrcrange[:, 0], -_UNBOUNDED))
+        self.jnt_actfrc_hi = f.shared.constant(np.where(limited, model.jnt_actfrcrange[:, 1], _UNBOUNDED))
         self.dof_jntid = f.ints(model.dof_jntid)
-        self.dof_armature, self.dof_damping = f.constant(model.dof_armature, rows), f.constant(model.dof_damping, rows)
+        self.dof_armature, self.dof_damping = f.fitted.constant(model.dof_armature), f.fitted.constant(model.dof_damping)
 
-    def _actuators(self, model: Model, f: Fields, rows: int) -> None:
+    def _actuators(self, model: Model, f: Fields) -> None:
         self.actuator_trnid = f.ints(model.actuator_trnid)
-        self.actuator_gear = [f.constant(model.actuator_gear[:, k]) for k in range(6)]
-        self.actuator_gainprm = [f.constant(model.actuator_gainprm[:, k], rows) for k in range(3)]
-        self.actuator_biasprm = [f.constant(model.actuator_biasprm[:, k], rows) for k in range(3)]
+        self.actuator_gear = [f.shared.constant(model.actuator_gear[:, k]) for k in range(6)]
+        self.actuator_gainprm = [f.fitted.constant(model.actuator_gainprm[:, k]) for k in range(3)]
+        self.actuator_biasprm = [f.fitted.constant(model.actuator_biasprm[:, k]) for k in range(3)]
         limited = np.asarray(model.actuator_ctrllimited, bool) & self.clampctrl
-        self.ctrl_lo = f.constant(np.where(limited, model.actuator_ctrlrange[:, 0], -np.inf))
-        self.ctrl_hi = f.constant(np.where(limited, model.actuator_ctrlrange[:, 1], np.inf))
+        self.ctrl_lo = f.shared.constant(np.where(limited, model.actuator_ctrlrange[:, 0], -_UNBOUNDED))
+        self.ctrl_hi = f.shared.constant(np.where(limited, model.actuator_ctrlrange[:, 1], _UNBOUNDED))
         limited = np.asarray(model.actuator_forcelimited, bool)
-        self.force_lo = f.constant(np.where(limited, model.actuator_forcerange[:, 0], -np.inf))
-        self.force_hi = f.constant(np.where(limited, model.actuator_forcerange[:, 1], np.inf))
+        self.force_lo = f.shared.constant(np.where(limited, model.actuator_forcerange[:, 0], -_UNBOUNDED))
+        self.force_hi = f.shared.constant(np.where(limited, model.actuator_forcerange[:, 1], _UNBOUNDED))
 
 
 def link_inertia(model: Model, tree):
@@ -218,18 +271,25 @@ class Data:
     """
 
     def __init__(self, m: DeviceModel, fields: Fields):
-        n, f = m.num_blocks, fields
-        self.qpos, self.qvel, self.qacc, self.ctrl = f.vec(n, m.nq), f.vec(n, m.nv), f.vec(n, m.nv), f.vec(n, m.nu)
-        self.origin = f.vec3(n, m.ntree)
-        self.xp, self.xq = f.vec3(n, m.nlink), f.vec4(n, m.nlink)
-        self.sw, self.sl = f.vec3(n, m.nv), f.vec3(n, m.nv)
-        self.vw, self.vl, self.aw, self.al, self.fn, self.ff = (f.vec3(n, m.nlink) for _ in range(6))
-        self.ih, self.id, self.io = (f.vec3(n, m.nheavy) for _ in range(3))
-        self.cm, self.ch, self.cd, self.co = f.vec(n, m.nlink), *(f.vec3(n, m.nlink) for _ in range(3))
-        self.qLD = f.vec(n, m.nnz)
-        self.qfrc_bias, self.qfrc_passive, self.qfrc_limit, self.qfrc_actuator = (f.vec(n, m.nv) for _ in range(4))
-        self.dof_implicit, self.dof_actuator, self.dof_unclamped = (f.vec(n, m.nv) for _ in range(3))
-        self.actuator_length, self.actuator_velocity, self.actuator_force = (f.vec(n, m.nu) for _ in range(3))
-        self.lam, self.grad_qpos, self.grad_qvel = (f.vec(n, m.nv) for _ in range(3))
-        self.grad_ctrl, self.grad_raw = f.vec(n, m.nu), f.vec(n, m.nq)
-        self.nw, self.nl, self.an, self.af, self.wn, self.wf = (f.vec3(n, m.nlink) for _ in range(6))
+        def scalars(names: str, number: int) -> None:
+            self._allot(fields, names, number, 1)
+
+        def vectors(names: str, number: int) -> None:
+            self._allot(fields, names, number, 3)
+
+        scalars("qpos grad_raw", m.nq)
+        scalars("qvel qacc lam grad_qpos grad_qvel", m.nv)
+        scalars("qfrc_bias qfrc_passive qfrc_limit qfrc_actuator dof_implicit dof_actuator dof_unclamped", m.nv)
+        scalars("ctrl grad_ctrl actuator_length actuator_velocity actuator_force", m.nu)
+        scalars("qLD", m.nnz)
+        vectors("origin", m.ntree)
+        self._allot(fields, "xq", m.nlink, 4)
+        vectors("xp vw vl aw al fn ff", m.nlink)
+        vectors("sw sl", m.nv)
+        vectors("ih id io", m.nheavy)
+        scalars("cm", m.nlink)
+        vectors("ch cd co nw nl an af wn wf", m.nlink)
+
+    def _allot(self, fields: Fields, names: str, number: int, width: int) -> None:
+        for name in names.split():
+            setattr(self, name, fields.state.items(number, width))

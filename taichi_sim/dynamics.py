@@ -26,8 +26,8 @@ def newton_euler(m: ti.template(), d: ti.template(), e):
         n, f = spatial.inertia_mul(mass, h, diag, off, w, v)
         n, f = spatial.force_cross(w, v, n, f)
         an, af = spatial.inertia_mul(mass, h, diag, off, d.aw[e, link], d.al[e, link])
-        d.fn[e, link] += n + an
-        d.ff[e, link] += f + af
+        d.fn[e, link] = d.fn[e, link] + n + an
+        d.ff[e, link] = d.ff[e, link] + f + af
 
 
 @ti.func
@@ -36,8 +36,8 @@ def subtree_forces(m: ti.template(), d: ti.template(), e):
     for step in range(1, m.nlink):
         link = m.nlink - step
         p = m.link_parent[link]
-        d.fn[e, p] += d.fn[e, link]
-        d.ff[e, p] += d.ff[e, link]
+        d.fn[e, p] = d.fn[e, p] + d.fn[e, link]
+        d.ff[e, p] = d.ff[e, p] + d.ff[e, link]
 
 
 @ti.func
@@ -57,8 +57,8 @@ def adjoint_motion(m: ti.template(), d: ti.template(), e):
         w = d.nw[e, p]
         v = d.nl[e, p]
         for k in range(m.link_dofnum[link]):
-            w += spatial.scale(d.sw[e, dof + k], d.lam[e, dof + k])
-            v += spatial.scale(d.sl[e, dof + k], d.lam[e, dof + k])
+            w = w + spatial.scale(d.sw[e, dof + k], d.lam[e, dof + k])
+            v = v + spatial.scale(d.sl[e, dof + k], d.lam[e, dof + k])
         d.nw[e, link] = w
         d.nl[e, link] = v
 
@@ -90,10 +90,10 @@ def adjoint_bodies(m: ti.template(), d: ti.template(), e):
         cw, cl = spatial.motion_cross(w, v, nw, nl)
         cn, cf = spatial.inertia_mul(mass, h, diag, off, cw, cl)
         gn, gf = spatial.force_cross(w, v, an, af)
-        d.an[e, link] += an
-        d.af[e, link] += af
-        d.wn[e, link] += gn - bn - cn
-        d.wf[e, link] += gf - bf - cf
+        d.an[e, link] = d.an[e, link] + an
+        d.af[e, link] = d.af[e, link] + af
+        d.wn[e, link] = d.wn[e, link] + gn - bn - cn
+        d.wf[e, link] = d.wf[e, link] + gf - bf - cf
 
 
 @ti.func
@@ -115,18 +115,18 @@ def adjoint_project(m: ti.template(), d: ti.template(), e):
         pl = d.vl[e, p]
         xn, xf = spatial.force_cross(pw, pl, an, af)
         yn, yf = spatial.force_cross(d.vw[e, link], d.vl[e, link], an, af)
-        yn += xn - wn
-        yf += xf - wf
+        yn = yn + xn - wn
+        yf = yf + xf - wf
         qn, qf = spatial.force_cross(pw, pl, wn - xn, wf - xf)
         tn, tf = spatial.force_cross(d.nw[e, p], d.nl[e, p], d.fn[e, link], d.ff[e, link])
         sn, sf = spatial.force_cross(d.aw[e, p], d.al[e, p], an, af)
-        qn += tn + sn
-        qf += tf + sf
+        qn = qn + tn + sn
+        qf = qf + tf + sf
         dof = m.link_dofadr[link]
         for i in range(dof, dof + m.link_dofnum[link]):
-            d.grad_qpos[e, i] += spatial.dot(d.sw[e, i], qn) + spatial.dot(d.sl[e, i], qf)
-            d.grad_qvel[e, i] += spatial.dot(d.sw[e, i], yn) + spatial.dot(d.sl[e, i], yf)
-        d.an[e, p] += an
-        d.af[e, p] += af
-        d.wn[e, p] += wn
-        d.wf[e, p] += wf
+            d.grad_qpos[e, i] = d.grad_qpos[e, i] + spatial.dot(d.sw[e, i], qn) + spatial.dot(d.sl[e, i], qf)
+            d.grad_qvel[e, i] = d.grad_qvel[e, i] + spatial.dot(d.sw[e, i], yn) + spatial.dot(d.sl[e, i], yf)
+        d.an[e, p] = d.an[e, p] + an
+        d.af[e, p] = d.af[e, p] + af
+        d.wn[e, p] = d.wn[e, p] + wn
+        d.wf[e, p] = d.wf[e, p] + wf

@@ -4,8 +4,6 @@ One kernel carries a block of worlds through all substeps of a control step: no 
 set stays in the cache. Nothing here is differentiated by Taichi; `adjoint` holds the gradient.
 """
 
-from __future__ import annotations
-
 from taichi_sim import actuator, dynamics, inertia, integrate, kinematics, passive, spatial
 from taichi_sim.runtime import Runtime, ti
 
@@ -45,12 +43,12 @@ class ForwardKernels:
     | evaluate | state and controls | poses, mass matrix, forces and acceleration of that state |
     """
 
-    def __init__(self, m, d, runtime: Runtime):
-        lanes, real = runtime.lanes, runtime.real
+    def __init__(self, m, d, runtime: Runtime, lanes: int):
+        real = runtime.real
         array = ti.types.ndarray(dtype=ti.types.vector(lanes, real), ndim=2)
 
         @ti.func
-        def load(e, inputs):
+        def load(e, inputs: ti.template()):
             for i in range(m.nq):
                 d.qpos[e, i] = inputs[e, i]
             for i in range(m.nv):
@@ -77,7 +75,7 @@ class ForwardKernels:
                             tape[e, at + m.nq + m.nv + i] = d.qacc[e, i]
                         for i in range(m.nnz):
                             tape[e, at + m.nq + 2 * m.nv + i] = d.qLD[e, i]
-                    at += m.nq + 2 * m.nv + m.nnz
+                    at = at + m.nq + 2 * m.nv + m.nnz
                     integrate.integrate(m, d, e, h)
                 for i in range(m.nq):
                     outputs[e, i] = d.qpos[e, i]
@@ -116,7 +114,7 @@ class ForwardKernels:
                 store_poses(e, poses)
 
         @ti.func
-        def store_mass(e, mass):
+        def store_mass(e, mass: ti.template()):
             for i in range(m.nv):
                 for j in range(m.nv):
                     mass[e, i * m.nv + j] = d.qvel[e, 0] * 0.0
@@ -127,7 +125,7 @@ class ForwardKernels:
                     mass[e, j * m.nv + i] = d.qLD[e, k]
 
         @ti.func
-        def store_poses(e, poses):
+        def store_poses(e, poses: ti.template()):
             kinematics.origins(m, d, e)
             for b in range(m.nbody):
                 link = m.body_link[b]
@@ -145,7 +143,7 @@ class ForwardKernels:
                 link = m.body_link[b]
                 q = d.xq[e, link]
                 x = d.origin[e, m.link_tree[link]] + d.xp[e, link] + spatial.rotate(q, m.body_pos[b])
-                x += spatial.rotate(spatial.quat_mul(q, m.body_quat[b]), m.site_pos[s])
+                x = x + spatial.rotate(spatial.quat_mul(q, m.body_quat[b]), m.site_pos[s])
                 for k in ti.static(range(3)):
                     poses[e, 10 * m.nbody + 3 * s + k] = x[k, :]
 

@@ -20,12 +20,12 @@ def bodies(m: ti.template(), d: ti.template(), e):
         for i in ti.static(range(com.get_shape()[1])):
             # parallel axes: m (|c|^2 - c c')
             x, y, z = com[0, i], com[1, i], com[2, i]
-            diag[0, i] += mass[i] * (y * y + z * z)
-            diag[1, i] += mass[i] * (x * x + z * z)
-            diag[2, i] += mass[i] * (x * x + y * y)
-            off[0, i] -= mass[i] * y * z
-            off[1, i] -= mass[i] * x * z
-            off[2, i] -= mass[i] * x * y
+            diag[0, i] = diag[0, i] + mass[i] * (y * y + z * z)
+            diag[1, i] = diag[1, i] + mass[i] * (x * x + z * z)
+            diag[2, i] = diag[2, i] + mass[i] * (x * x + y * y)
+            off[0, i] = off[0, i] - (mass[i] * y * z)
+            off[1, i] = off[1, i] - (mass[i] * x * z)
+            off[2, i] = off[2, i] - (mass[i] * x * y)
         d.ih[e, k] = spatial.scale(com, mass)
         d.id[e, k] = diag
         d.io[e, k] = off
@@ -63,17 +63,17 @@ def composite(m: ti.template(), d: ti.template(), e):
         d.co[e, link] = zero
     for k in range(m.nheavy):
         link = m.heavy_link[k]
-        d.cm[e, link] += m.heavy_mass[row, k]
-        d.ch[e, link] += d.ih[e, k]
-        d.cd[e, link] += d.id[e, k]
-        d.co[e, link] += d.io[e, k]
+        d.cm[e, link] = d.cm[e, link] + m.heavy_mass[row, k]
+        d.ch[e, link] = d.ch[e, link] + d.ih[e, k]
+        d.cd[e, link] = d.cd[e, link] + d.id[e, k]
+        d.co[e, link] = d.co[e, link] + d.io[e, k]
     for step in range(1, m.nlink):
         link = m.nlink - step
         p = m.link_parent[link]
-        d.cm[e, p] += d.cm[e, link]
-        d.ch[e, p] += d.ch[e, link]
-        d.cd[e, p] += d.cd[e, link]
-        d.co[e, p] += d.co[e, link]
+        d.cm[e, p] = d.cm[e, p] + d.cm[e, link]
+        d.ch[e, p] = d.ch[e, p] + d.ch[e, link]
+        d.cd[e, p] = d.cd[e, p] + d.cd[e, link]
+        d.co[e, p] = d.co[e, p] + d.co[e, link]
 
 
 @ti.func
@@ -89,7 +89,7 @@ def mass_matrix(m: ti.template(), d: ti.template(), e, h_theta):
         for k in range(start, m.row_adr[i + 1]):
             j = m.row_dof[k]
             d.qLD[e, k] = spatial.dot(d.sw[e, j], n) + spatial.dot(d.sl[e, j], f)
-        d.qLD[e, start] += m.dof_armature[row, i] + h_theta * d.dof_implicit[e, i]
+        d.qLD[e, start] = d.qLD[e, start] + m.dof_armature[row, i] + h_theta * d.dof_implicit[e, i]
 
 
 @ti.func
@@ -105,7 +105,7 @@ def factor(m: ti.template(), d: ti.template(), e):
             # the ancestors of k from its ancestor i on are i's own row
             shift = m.row_adr[m.row_dof[ii]] - ii
             for jj in range(ii, end):
-                d.qLD[e, jj + shift] -= a * d.qLD[e, jj]
+                d.qLD[e, jj + shift] = d.qLD[e, jj + shift] - (a * d.qLD[e, jj])
             d.qLD[e, ii] = a
 
 
@@ -117,10 +117,10 @@ def solve(m: ti.template(), d: ti.template(), e, x: ti.template()):
         xi = x[e, i]
         for k in range(m.row_adr[i] + 1, m.row_adr[i + 1]):
             j = m.row_dof[k]
-            x[e, j] -= d.qLD[e, k] * xi
+            x[e, j] = x[e, j] - (d.qLD[e, k] * xi)
     for i in range(m.nv):
         start = m.row_adr[i]
         xi = x[e, i] / d.qLD[e, start]
         for k in range(start + 1, m.row_adr[i + 1]):
-            xi -= d.qLD[e, k] * x[e, m.row_dof[k]]
+            xi = xi - (d.qLD[e, k] * x[e, m.row_dof[k]])
         x[e, i] = xi

@@ -12,18 +12,18 @@ from taichi_sim.types import JNT_BALL, JNT_FREE
 def integrate(m: ti.template(), d: ti.template(), e, h):
     """qacc -> the next qvel and qpos (semi-implicit Euler)."""
     for i in range(m.nv):
-        d.qvel[e, i] += h * d.qacc[e, i]
+        d.qvel[e, i] = d.qvel[e, i] + h * d.qacc[e, i]
     for j in range(m.njnt):
         qadr = m.jnt_qposadr[j]
         dof = m.jnt_dofadr[j]
         if m.jnt_type[j] > JNT_BALL:
-            d.qpos[e, qadr] += h * d.qvel[e, dof]
+            d.qpos[e, qadr] = d.qpos[e, qadr] + h * d.qvel[e, dof]
         else:
             if m.jnt_type[j] == JNT_FREE:
                 for k in ti.static(range(3)):
-                    d.qpos[e, qadr + k] += h * d.qvel[e, dof + k]
-                qadr += 3
-                dof += 3
+                    d.qpos[e, qadr + k] = d.qpos[e, qadr + k] + h * d.qvel[e, dof + k]
+                qadr = qadr + 3
+                dof = dof + 3
             q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr))
             q = spatial.quat_mul(q, spatial.quat_exp(h * spatial.load_vec3(d.qvel, e, dof)))
             for k in ti.static(range(4)):
@@ -36,19 +36,19 @@ def adjoint_integrate(m: ti.template(), d: ti.template(), e, h):
     for j in range(m.njnt):
         dof = m.jnt_dofadr[j]
         if m.jnt_type[j] > JNT_BALL:
-            d.grad_qvel[e, dof] += h * d.grad_qpos[e, dof]
+            d.grad_qvel[e, dof] = d.grad_qvel[e, dof] + h * d.grad_qpos[e, dof]
         else:
             if m.jnt_type[j] == JNT_FREE:
                 for k in ti.static(range(3)):
-                    d.grad_qvel[e, dof + k] += h * d.grad_qpos[e, dof + k]
-                dof += 3
+                    d.grad_qvel[e, dof + k] = d.grad_qvel[e, dof + k] + h * d.grad_qpos[e, dof + k]
+                dof = dof + 3
             u = h * (spatial.load_vec3(d.qvel, e, dof) + h * spatial.load_vec3(d.qacc, e, dof))
             g = spatial.load_vec3(d.grad_qpos, e, dof)
             # q+ = q exp(u): dq+ = exp(-u) dq + J_r(u) du, both in the body's frame
             gv = spatial.jac_right_transpose(u, g)
             g = spatial.rotate(spatial.quat_exp(u), g)
             for k in ti.static(range(3)):
-                d.grad_qvel[e, dof + k] += h * gv[k, :]
+                d.grad_qvel[e, dof + k] = d.grad_qvel[e, dof + k] + h * gv[k, :]
                 d.grad_qpos[e, dof + k] = g[k, :]
     for i in range(m.nv):
         d.lam[e, i] = h * d.grad_qvel[e, i]
@@ -66,8 +66,8 @@ def tangent(m: ti.template(), d: ti.template(), e, raw: ti.template()):
             if m.jnt_type[j] == JNT_FREE:
                 for k in ti.static(range(3)):
                     d.grad_qpos[e, dof + k] = raw[e, qadr + k]
-                qadr += 3
-                dof += 3
+                qadr = qadr + 3
+                dof = dof + 3
             q = spatial.quat_conj(spatial.load_quat(d.qpos, e, qadr))
             # dq = q (0, u)/2, so u_bar = vec(conj(q) q_bar)/2
             g = spatial.quat_mul(q, spatial.load_quat(raw, e, qadr))
@@ -87,8 +87,8 @@ def raw_gradient(m: ti.template(), d: ti.template(), e, raw: ti.template()):
             if m.jnt_type[j] == JNT_FREE:
                 for k in ti.static(range(3)):
                     raw[e, qadr + k] = d.grad_qpos[e, dof + k]
-                qadr += 3
-                dof += 3
+                qadr = qadr + 3
+                dof = dof + 3
             q = spatial.load_quat(d.qpos, e, qadr)
             u = spatial.load_vec3(d.grad_qpos, e, dof)
             # the engine uses q/|q|: its gradient is 2 q (0, u_bar)/|q|^2

@@ -30,7 +30,7 @@ def position(m: ti.template(), d: ti.template(), e):
             if kind == LINK_SLIDE:
                 axis = spatial.rotate(q, m.link_axis[link])
                 if m.link_base[link] == 0:
-                    x += spatial.scale(axis, d.qpos[e, qadr] - m.qpos0[qadr])
+                    x = x + spatial.scale(axis, d.qpos[e, qadr] - m.qpos0[qadr])
                 d.sw[e, dof] = axis * 0.0
                 d.sl[e, dof] = axis
         if ti.static(LINK_TRANS in m.kinds):
@@ -71,8 +71,8 @@ def joint_motion(m: ti.template(), d: ti.template(), e, link, coordinates: ti.te
     v = spatial.scale(d.sl[e, dof], coordinates[e, dof])
     if ti.static(LINK_TRANS in m.kinds or LINK_BALL in m.kinds):
         for k in range(1, m.link_dofnum[link]):
-            w += spatial.scale(d.sw[e, dof + k], coordinates[e, dof + k])
-            v += spatial.scale(d.sl[e, dof + k], coordinates[e, dof + k])
+            w = w + spatial.scale(d.sw[e, dof + k], coordinates[e, dof + k])
+            v = v + spatial.scale(d.sl[e, dof + k], coordinates[e, dof + k])
     return w, v
 
 
@@ -87,12 +87,12 @@ def velocity(m: ti.template(), d: ti.template(), e, with_qacc: ti.template()):
         d.vw[e, link] = pw + w
         d.vl[e, link] = pl + v
         cw, cl = spatial.motion_cross(pw, pl, w, v)
-        cw += d.aw[e, p]
-        cl += d.al[e, p]
+        cw = cw + d.aw[e, p]
+        cl = cl + d.al[e, p]
         if ti.static(with_qacc):
             qw, ql = joint_motion(m, d, e, link, d.qacc)
-            cw += qw
-            cl += ql
+            cw = cw + qw
+            cl = cl + ql
         d.aw[e, link] = cw
         d.al[e, link] = cl
 
@@ -105,4 +105,4 @@ def origins(m: ti.template(), d: ti.template(), e):
     for k in range(m.norigin):
         adr = m.origin_qposadr[k]
         t = m.origin_tree[k]
-        d.origin[e, t] += spatial.scale(m.origin_axis[k], d.qpos[e, adr] - m.qpos0[adr])
+        d.origin[e, t] = d.origin[e, t] + spatial.scale(m.origin_axis[k], d.qpos[e, adr] - m.qpos0[adr])

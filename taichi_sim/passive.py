@@ -38,8 +38,8 @@ def springs(m: ti.template(), d: ti.template(), e):
                     if m.jnt_type[j] == JNT_FREE:
                         for i in ti.static(range(3)):
                             d.qfrc_passive[e, dof + i] = k * (m.qpos_spring[qadr + i] - d.qpos[e, qadr + i])
-                        qadr += 3
-                        dof += 3
+                        qadr = qadr + 3
+                        dof = dof + 3
                     u = ball_displacement(m, d, e, qadr)
                     for i in ti.static(range(3)):
                         d.qfrc_passive[e, dof + i] = -k * u[i, :]
@@ -52,7 +52,7 @@ def dampers(m: ti.template(), d: ti.template(), e):
     for i in range(m.nv):
         c = m.dof_damping[row, i] * (1.0 if ti.static(m.damper) else 0.0)
         d.dof_implicit[e, i] = c
-        d.qfrc_passive[e, i] -= c * d.qvel[e, i]
+        d.qfrc_passive[e, i] = d.qfrc_passive[e, i] - (c * d.qvel[e, i])
 
 
 @ti.func
@@ -73,7 +73,7 @@ def limits(m: ti.template(), d: ti.template(), e):
                     high = ti.max(q - m.jnt_range_hi[j], 0.0)
                     c = kd * ti.min((low + high) / LIMIT_RAMP, 1.0)
                     d.qfrc_limit[e, dof] = ke * (low - high) - c * d.qvel[e, dof]
-                    d.dof_implicit[e, dof] += c
+                    d.dof_implicit[e, dof] = d.dof_implicit[e, dof] + c
                 if m.jnt_type[j] == JNT_BALL:
                     # the angle from the identity pulls back along its own axis; damping acts on all axes
                     u = spatial.quat_log(spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr)))
@@ -83,7 +83,7 @@ def limits(m: ti.template(), d: ti.template(), e):
                     c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
                     for i in ti.static(range(3)):
                         d.qfrc_limit[e, dof + i] = pull * u[i, :] - c * d.qvel[e, dof + i]
-                        d.dof_implicit[e, dof + i] += c
+                        d.dof_implicit[e, dof + i] = d.dof_implicit[e, dof + i] + c
 
 
 @ti.func
@@ -97,17 +97,17 @@ def adjoint_springs(m: ti.template(), d: ti.template(), e):
                 qadr = m.jnt_qposadr[j]
                 dof = m.jnt_dofadr[j]
                 if m.jnt_type[j] > JNT_BALL:
-                    d.grad_qpos[e, dof] -= k * d.lam[e, dof]
+                    d.grad_qpos[e, dof] = d.grad_qpos[e, dof] - (k * d.lam[e, dof])
                 else:
                     if m.jnt_type[j] == JNT_FREE:
                         for i in ti.static(range(3)):
-                            d.grad_qpos[e, dof + i] -= k * d.lam[e, dof + i]
-                        qadr += 3
-                        dof += 3
+                            d.grad_qpos[e, dof + i] = d.grad_qpos[e, dof + i] - (k * d.lam[e, dof + i])
+                        qadr = qadr + 3
+                        dof = dof + 3
                     u = ball_displacement(m, d, e, qadr)
                     g = spatial.jac_right_inv_transpose(u, spatial.load_vec3(d.lam, e, dof))
                     for i in ti.static(range(3)):
-                        d.grad_qpos[e, dof + i] -= k * g[i, :]
+                        d.grad_qpos[e, dof + i] = d.grad_qpos[e, dof + i] - (k * g[i, :])
 
 
 @ti.func
@@ -116,7 +116,7 @@ def adjoint_dampers(m: ti.template(), d: ti.template(), e):
     row = e * m.per_world
     if ti.static(m.damper):
         for i in range(m.nv):
-            d.grad_qvel[e, i] -= m.dof_damping[row, i] * d.lam[e, i]
+            d.grad_qvel[e, i] = d.grad_qvel[e, i] - (m.dof_damping[row, i] * d.lam[e, i])
 
 
 @ti.func
@@ -139,8 +139,8 @@ def adjoint_limits(m: ti.template(), d: ti.template(), e, h_theta):
                     c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
                     v = d.qvel[e, dof] + h_theta * d.qacc[e, dof]
                     dc = ti.select(depth < LIMIT_RAMP, side * kd / LIMIT_RAMP, q * 0.0)
-                    d.grad_qpos[e, dof] -= lam * (ke * side * side + dc * v)
-                    d.grad_qvel[e, dof] -= lam * c
+                    d.grad_qpos[e, dof] = d.grad_qpos[e, dof] - (lam * (ke * side * side + dc * v))
+                    d.grad_qvel[e, dof] = d.grad_qvel[e, dof] - (lam * c)
                 if m.jnt_type[j] == JNT_BALL:
                     u = spatial.quat_log(spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr)))
                     angle = ti.max(ti.sqrt(spatial.dot(u, u)), 1e-6)
@@ -148,7 +148,7 @@ def adjoint_limits(m: ti.template(), d: ti.template(), e, h_theta):
                     on = ti.select(depth > 0.0, angle * 0.0 + 1.0, angle * 0.0)
                     n = spatial.scale(u, 1.0 / angle)
                     lam = spatial.load_vec3(d.lam, e, dof)
-                    v = spatial.load_vec3(d.qvel, e, dof) + spatial.scale(spatial.load_vec3(d.qacc, e, dof), h_theta)
+                    v = spatial.load_vec3(d.qvel, e, dof) + h_theta * spatial.load_vec3(d.qacc, e, dof)
                     c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
                     dc = ti.select(depth < LIMIT_RAMP, on * kd / LIMIT_RAMP, on * 0.0)
                     # f = -ke depth n - c v; d depth = n . du, dn = (1 - n n') du / angle
@@ -157,5 +157,5 @@ def adjoint_limits(m: ti.template(), d: ti.template(), e, h_theta):
                     g = across + spatial.scale(n, on * ke * along + dc * spatial.dot(v, lam))
                     g = spatial.jac_right_inv_transpose(u, g)
                     for i in ti.static(range(3)):
-                        d.grad_qpos[e, dof + i] -= g[i, :]
-                        d.grad_qvel[e, dof + i] -= c * lam[i, :]
+                        d.grad_qpos[e, dof + i] = d.grad_qpos[e, dof + i] - g[i, :]
+                        d.grad_qvel[e, dof + i] = d.grad_qvel[e, dof + i] - (c * lam[i, :])
