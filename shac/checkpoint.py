@@ -62,8 +62,8 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     atomic_write(path, lambda file: torch.save({"format": FORMAT, **state}, file))
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint; nothing in the file is executed.
+def load(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint, its tensors to the CPU; nothing in the file is executed.
 
     Raises:
       UserError: the file is missing, damaged, or not a checkpoint of this version.
@@ -72,7 +72,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise UserError(f"there is no checkpoint {path}")
     try:
         # torch verifies each record's checksum when it reads a zip archive.
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is damaged or not a checkpoint: {str(error).splitlines()[0]}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
@@ -92,18 +92,15 @@ def read_config(run_dir: str | os.PathLike) -> Config:
     return Config(**read_yaml(path))
 
 
-def load_run(
-    run_dir: str | os.PathLike, which: str = "best", device: torch.device | str = "cpu"
-) -> tuple[Task, Policy, Config]:
+def load_run(run_dir: str | os.PathLike, which: str = "best") -> tuple[Task, Policy, Config]:
     """What a run has learnt, ready to act.
 
     Args:
       run_dir: the run folder.
       which: "best" or "last".
-      device: where the policy computes.
 
     Returns:
-      The task, the policy (raw observations in, actions out), and the run's settings.
+      The task, the policy (raw observations in, actions out; on the CPU: see `Policy.to`), and the run's settings.
 
     Raises:
       UserError: folder, model or checkpoint are missing or damaged, or do not belong together.
@@ -111,7 +108,7 @@ def load_run(
     config = read_config(run_dir)
     task = load_task(config.model)
     path = path_of(run_dir, which)
-    state = load(path, device)
+    state = load(path)
     actor = build_actor(task, config)
     normalizer = Normalizer(task.num_obs)
     try:
@@ -119,9 +116,7 @@ def load_run(
         normalizer.load_state_dict(state["normalizer"])
     except (KeyError, RuntimeError) as error:
         raise UserError(f"{path} does not fit the model {config.model} or its settings: {error}") from error
-    actor = actor.to(device)
-    dtype = next(actor.parameters()).dtype
-    return task, Policy(actor, normalizer.to(device).snapshot(dtype)), config
+    return task, Policy(actor, normalizer.snapshot(torch.get_default_dtype())), config
 
 
 def build_actor(task: Task, config: Config) -> Actor:

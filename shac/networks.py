@@ -89,3 +89,7 @@ class Policy(NamedTuple):
             eps = torch.randn(shape, generator=generator, dtype=obs.dtype, device=obs.device)
             perturbation = self.actor.perturbation(eps)
         return self.actor(self.normalize(obs), perturbation)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Policy:
+        """The policy for observations on `device`, of `dtype`. Its actor is moved, not copied."""
+        return Policy(self.actor.to(device, dtype), Standardize(*(x.to(device, dtype) for x in self.normalize)))
