@@ -21,13 +21,13 @@ class Task(abc.ABC):
 
     | attribute | meaning |
     |---|---|
-    | asset | what `taichi_sim.load` takes: an asset's name or the path of an MJCF file |
+    | asset | what `taichi_sim.load` takes: an asset's name, the path of an MJCF file, a `mujoco.MjModel` |
     | episode_length | control steps after which an episode is truncated |
     | num_obs, num_actions | sizes of one observation and one action |
     | presets | algorithm ("shac", "bptt") -> the fields of `shac.config.Config` that differ from their defaults |
     """
 
-    asset: ClassVar[str]
+    asset: ClassVar[Any]
     episode_length: ClassVar[int]
     num_obs: ClassVar[int]
     num_actions: ClassVar[int]
@@ -67,8 +67,11 @@ class Task(abc.ABC):
 
     def simulator(self, num_envs: int, device: str | None = None) -> ts.Simulator:
         """The simulator of `num_envs` worlds; override it for a model that is not loaded from a file."""
-        if device is not None:
-            ts.init(device=device)
+        try:
+            if device is not None:
+                ts.init(device=device)
+        except RuntimeError as error:
+            raise UserError(str(error)) from error
         try:
             model = ts.load(self.asset)
         except (ValueError, OSError) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import datetime
 import io
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,15 +93,17 @@ class Logger:
         elif not self.quiet:
             print(self._line(metrics), flush=True)
 
-    def event(self, message: str, *, error: bool = False) -> None:
-        """Notes something that happened to the run, in log.txt and for whoever watches."""
+    def event(self, message: str, *, show: bool = True) -> None:
+        """Notes something that happened to the run, in log.txt and, with `show`, for whoever watches."""
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         with open(self.run_dir / "log.txt", "a", encoding="utf-8") as file:
             file.write(f"{now} {message}\n")
+        if not show or self.quiet:
+            return
         if self.live is not None:
             self.live.console.print(message, markup=False, highlight=False)
-        elif error or not self.quiet:
-            print(message, file=sys.stderr if error else sys.stdout, flush=True)
+        else:
+            print(message, flush=True)
 
     def close(self) -> None:
         if self.live is not None:

@@ -106,8 +106,9 @@ class Run:
         except NonFiniteError as error:
             path = checkpoint.path_of(self.run_dir, "nonfinite")
             checkpoint.save(path, self._state())
-            logger.event(f"Stopped: {error}. The state is in {path}", error=quiet)
-            raise
+            message = f"{error}. The state is in {path}"
+            logger.event(f"Stopped: {message}", show=False)
+            raise NonFiniteError(message) from error
         finally:
             logger.close()
 

@@ -156,6 +156,7 @@ def test_a_non_finite_number_stops_the_run_and_leaves_its_state(tmp_path):
     result = invoke(train, "--model", model, *QUICK, "--max-epochs", 9, "--run-dir", run_dir)
     assert result.exit_code == 1
     assert "Error: the reward is not finite: first in epoch 2, step 4 of the window, world 1" in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and str(run_dir / "checkpoints" / "nonfinite.pt") in result.stderr
     assert len(rows(run_dir)) == 2
     assert checkpoint.load(checkpoint.path_of(run_dir, "nonfinite"))["epoch"] == 2
     assert "nonfinite.pt" in (run_dir / "log.txt").read_text()
