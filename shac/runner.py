@@ -106,6 +106,8 @@ class Run:
         except NonFiniteError as error:
             path = checkpoint.path_of(self.run_dir, "nonfinite")
             checkpoint.save(path, self._state())
+            # What was learnt before stays learnt; last.pt is left as it is, and leads here again.
+            self._save_best()
             message = f"{error}. The state is in {path}"
             logger.event(f"Stopped: {message}", show=False)
             raise NonFiniteError(message) from error
@@ -114,9 +116,7 @@ class Run:
 
     def save(self) -> None:
         """Writes the checkpoints. best.pt goes first: a crash between the two leaves a best policy at least as good."""
-        if not self.best_is_saved:
-            checkpoint.save(checkpoint.path_of(self.run_dir, "best"), self.best)
-            self.best_is_saved = True
+        self._save_best()
         checkpoint.save(checkpoint.path_of(self.run_dir, "last"), self._state())
 
     def load(self, state: dict) -> None:
@@ -126,6 +126,11 @@ class Run:
         self.return_best = state["return_best"]
         self.best = self._policy()
         self.best_is_saved = checkpoint.path_of(self.run_dir, "best").is_file()
+
+    def _save_best(self) -> None:
+        if not self.best_is_saved:
+            checkpoint.save(checkpoint.path_of(self.run_dir, "best"), self.best)
+            self.best_is_saved = True
 
     def _keep_best(self, epoch: Epoch) -> None:
         mean = self.learner.episodes.mean_return
