@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from shac.env import Env, Task
+from typing import TYPE_CHECKING
+
 from shac.errors import NonFiniteError, UserError
+
+if TYPE_CHECKING:
+    from shac.env import Env, Task
 
 __all__ = ["Env", "NonFiniteError", "Task", "UserError", "make"]
 
@@ -25,6 +29,16 @@ def make(
       device: "cpu" or "cuda"; None leaves the choice to `taichi_sim.init`.
       stochastic_init: draw initial states at random rather than begin at the nominal one.
     """
-    from shac.models import load_task  # models build on this package: imported above, it would find it half made
+    from shac.env import Env
+    from shac.models import load_task
 
     return Env(load_task(name), num_envs, seed=seed, device=device, stochastic_init=stochastic_init)
+
+
+def __getattr__(name: str):
+    """`Env` and `Task` when they are first asked for: torch and Taichi take seconds, and a command's --help neither."""
+    if name in ("Env", "Task"):
+        from shac import env
+
+        return getattr(env, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

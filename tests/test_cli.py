@@ -191,6 +191,11 @@ def test_help_ends_with_an_example(command):
     assert lines[-1].strip().startswith("shac-") and "Examples:" in lines
 
 
+def test_help_does_not_wait_for_torch_and_taichi():
+    code = "import sys, shac.cli.train, shac.cli.evaluate; sys.exit('torch' in sys.modules or 'taichi' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [

@@ -26,7 +26,7 @@ shac-eval runs/mine --episodes 1024 --checkpoint last --json
 @reports_errors
 def main(run_dir, episodes, checkpoint, seed, device, stochastic, as_json):
     """Evaluate the policy of the run in folder RUN on episodes from random initial states."""
-    # torch and Taichi take seconds to import: not before --help has had its chance.
+    # Not above: torch and Taichi take seconds to import, and --help needs neither.
     from shac.checkpoint import load_run
     from shac.evaluate import evaluate
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import datetime
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from shac.cli.common import Command, reports_errors
 from shac.errors import UserError
+
+if TYPE_CHECKING:
+    from shac.config import Config
 
 EXAMPLES = """
 shac-train --model cartpole --seed 1
@@ -42,8 +47,9 @@ def main(list_models, list_settings, resume_dir, quiet, run_dir, config_file, as
     --resume goes on exactly there, and also after a crash. Exit status: 0 complete, 1 stopped by a non-finite number,
     2 wrong usage, 130 interrupted.
     """
-    # torch and Taichi take seconds to import: not before --help has had its chance.
+    # Not above: torch and Taichi take seconds to import, and --help needs neither.
     from shac import models, runner
+    from shac.config import to_yaml
 
     if list_models:
         click.echo("\n".join(models.names()))
@@ -60,13 +66,13 @@ def main(list_models, list_settings, resume_dir, quiet, run_dir, config_file, as
     else:
         config = _settings(flags, config_file, assignments)
         if list_settings:
-            _print_settings(config)
+            click.echo(to_yaml(config), nl=False)
             return
         complete = runner.start(config, run_dir or _default_run_dir(config), quiet=quiet)
     sys.exit(0 if complete else INTERRUPTED)
 
 
-def _settings(flags, config_file, assignments):
+def _settings(flags: dict[str, Any], config_file: Path | None, assignments: Sequence[str]) -> Config:
     """The resolved settings of a new run."""
     from shac.config import parse, parse_assignments, read_yaml, resolve
     from shac.models import load_task
@@ -82,13 +88,7 @@ def _settings(flags, config_file, assignments):
     return resolve(load_task(model), layers.get("algo", "shac"), layers)
 
 
-def _print_settings(config):
-    from shac.config import to_yaml
-
-    click.echo(to_yaml(config), nl=False)
-
-
-def _default_run_dir(config) -> Path:
+def _default_run_dir(config: Config) -> Path:
     time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{Path(config.model).stem}-{config.algo}-{config.seed}-{time}"
 
