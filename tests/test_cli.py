@@ -19,7 +19,7 @@ from shac.logger import TIMES
 
 DOUBLE = str(Path(__file__).with_name("cartpole_double.py"))
 QUICK = ["--set=horizon=8", "--set=critic_iterations=1", "--set=actor_units=8", "--set=critic_units=8", "--num-envs=4"]
-COMMAND = ["--model", DOUBLE, *QUICK, "--set=save_interval=4", "--seed=5", "--max-epochs=80"]
+COMMAND = ["--model", DOUBLE, *QUICK, "--set=save_interval=4", "--seed=5", "--max-epochs=50"]
 
 
 def invoke(command, *arguments):
@@ -56,18 +56,18 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_settings_metrics_events_and_checkpoints(finished):
     run_dir, output = finished
     metrics = rows(run_dir)
-    assert [int(row["epoch"]) for row in metrics] == list(range(1, 81))
-    assert [int(row["steps"]) for row in metrics] == [32 * k for k in range(1, 81)]
+    assert [int(row["epoch"]) for row in metrics] == list(range(1, 51))
+    assert [int(row["steps"]) for row in metrics] == [32 * k for k in range(1, 51)]
     # Episodes of 240 steps end with every 30th window of 8.
-    assert [int(row["episodes"]) for row in metrics] == [4 * (k // 30) for k in range(1, 81)]
+    assert [int(row["episodes"]) for row in metrics] == [4 * (k // 30) for k in range(1, 51)]
     assert metrics[28]["return_mean"] == "" and float(metrics[29]["return_mean"]) < 0
     assert metrics[29]["episode_length"] == "240.0"
 
     lines = [line for line in output.splitlines() if line.startswith("epoch ")]
-    assert len(lines) == 80
-    assert re.search(r"epoch 80/80 +steps 2,560 .*steps/s [\d,]+ +time left 0:00:00", lines[-1])
+    assert len(lines) == 50
+    assert re.search(r"epoch 50/50 +steps 1,600 .*steps/s [\d,]+ +time left 0:00:00", lines[-1])
     events = EventAccumulator(str(run_dir)).Reload()
-    assert [event.step for event in events.Scalars("actor_loss")] == list(range(1, 81))
+    assert [event.step for event in events.Scalars("actor_loss")] == list(range(1, 51))
     assert events.Scalars("actor_loss")[9].value == pytest.approx(float(metrics[9]["actor_loss"]), rel=1e-6)
     config = checkpoint.read_config(run_dir)
     assert (config.model, config.seed, config.horizon, config.actor_lr) == (DOUBLE, 5, 8, 1e-2)
@@ -87,10 +87,10 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(finished, tmp_path):
         time.sleep(0.002)
     process.kill()
     process.wait()
-    assert 33 <= len(rows(run_dir)) < 80
+    assert 33 <= len(rows(run_dir)) < 50
     # A row that the crash cut off.
     with metrics.open("a") as file:
-        file.write("80,1,2")
+        file.write("50,1,2")
 
     result = invoke(train, "--resume", run_dir, "--quiet")
     assert result.exit_code == 0, result.output
