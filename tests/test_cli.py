@@ -19,7 +19,15 @@ from shac.logger import TIMES
 
 DOUBLE = str(Path(__file__).with_name("cartpole_double.py"))
 QUICK = ["--set=horizon=8", "--set=critic_iterations=1", "--set=actor_units=8", "--set=critic_units=8", "--num-envs=4"]
-COMMAND = ["--model", DOUBLE, *QUICK, "--set=save_interval=4", "--seed=5", "--max-epochs=50"]
+COMMAND = [
+    "--model",
+    DOUBLE,
+    *QUICK,
+    "--set=normalize_obs=true",
+    "--set=save_interval=4",
+    "--seed=5",
+    "--max-epochs=50",
+]
 
 
 def invoke(command, *arguments):

@@ -18,6 +18,7 @@ SMALL = {
     "actor_units": (8,),
     "critic_units": (8,),
     "critic_iterations": 2,
+    "normalize_obs": True,
 }
 
 
