@@ -94,7 +94,8 @@ class Model:
     | geom_type | GEOM_* code | (ngeom,) |
     | geom_bodyid, geom_pos, geom_quat | its body, pose in the body's frame [m] | (ngeom,), (ngeom, 3), (ngeom, 4) |
     | geom_size | MuJoCo's size parameters (radius, half-length; half-extents) [m] | (ngeom, 3) |
-    | geom_rgba | colour | (ngeom, 4) |
+    | geom_rgba | colour; its material's where the file gives the geom none of its own | (ngeom, 4) |
+    | geom_group | group for drawing; groups above 2 (collision shapes and the like) are hidden | (ngeom,) |
     | geom_dataid | mesh of a GEOM_MESH, else -1 | (ngeom,) |
     | mesh_vertadr, mesh_vertnum, mesh_vert | vertices in the geom's frame [m] | (nmesh,), (nmesh,), (nmeshvert, 3) |
     | mesh_faceadr, mesh_facenum, mesh_face | triangles, indices relative to the mesh | (nmesh,), (nmesh,), (nmeshface, 3) |
@@ -147,6 +148,7 @@ class Model:
     geom_quat: np.ndarray
     geom_size: np.ndarray
     geom_rgba: np.ndarray
+    geom_group: np.ndarray
     geom_dataid: np.ndarray
     mesh_vertadr: np.ndarray
     mesh_vertnum: np.ndarray
