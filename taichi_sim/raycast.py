@@ -3,6 +3,9 @@
 All arithmetic is f32, whatever precision the engine runs in: literals are cast, because under default_fp f64 one bare
 `0.5` would carry its whole expression to f64. Positions are relative to the camera, so that f32 holds far from the
 world's origin too. A ray is (origin, unit direction, start): hits at distances up to `start` are ignored.
+
+Conditions are written with `&`, `|` and `select`: Taichi makes a branch of every `and`, and its compile time grows with
+the square of the branches (one minute instead of seconds).
 """
 
 from taichi_sim import bvh
@@ -91,56 +94,39 @@ def hit_prim(scene: ti.template(), prim, origin, direction, start, limit):
     kind = scene.kind[prim][0]
     size = scene.size[prim]
     offset = origin - scene.pos[prim]
-    if kind == GEOM_PLANE:
+    # start from the point nearest to the shape's centre: roots of nearly equal numbers would cost f32 its digits
+    middle = -offset.dot(direction)
+    foot = offset + middle * direction
+    near = (foot.dot(foot) <= size.w * size.w) & (middle + size.w > start) & (middle - size.w < limit)
+    if near | (kind == GEOM_PLANE):
         to_local = scene.rot[prim].transpose()
-        dist = hit_plane(to_local @ offset, to_local @ direction, size.x, size.y)
-        if dist > start:
-            hit.dist = dist
-    else:
-        # start from the point nearest to the shape's centre: roots of nearly equal numbers would cost f32 its digits
-        middle = -offset.dot(direction)
-        foot = offset + middle * direction
-        if foot.dot(foot) <= size.w * size.w and middle + size.w > start and middle - size.w < limit:
-            to_local = scene.rot[prim].transpose()
+        d = to_local @ direction
+        if kind == GEOM_PLANE:
+            hit.dist = hit_plane(to_local @ offset, d, start, size.x, size.y)
+        else:
             o = to_local @ foot
-            d = to_local @ direction
             begin = start - middle
             if kind == GEOM_MESH:
                 hit = hit_mesh(scene, scene.kind[prim][1], o, d, begin)
                 hit.prim = prim
+            elif kind == GEOM_BOX:
+                span = slab_span(o, inverse(d), -size.xyz, size.xyz)
+                hit.dist = first_after(begin, span.x <= span.y, span)
+            elif (kind == GEOM_SPHERE) | (kind == GEOM_ELLIPSOID):
+                hit.dist = hit_ellipsoid(o, d, begin, ti.select(kind == GEOM_SPHERE, vec3(size.x), size.xyz))
             else:
-                hit.dist = hit_solid(kind, size, o, d, begin)
-            if hit.dist < f32(MISS):
-                hit.dist += middle
+                hit.dist = hit_round(o, d, begin, size.x, size.y, kind == GEOM_CAPSULE)
+            hit.dist = ti.select(hit.dist < f32(MISS), hit.dist + middle, hit.dist)
     return hit
 
 
 @ti.func
-def hit_solid(kind, size, o, d, begin):
-    dist = f32(MISS)
-    if kind == GEOM_SPHERE:
-        dist = hit_ellipsoid(o, d, begin, vec3(size.x, size.x, size.x))
-    elif kind == GEOM_CAPSULE:
-        dist = hit_capsule(o, d, begin, size.x, size.y)
-    elif kind == GEOM_ELLIPSOID:
-        dist = hit_ellipsoid(o, d, begin, size.xyz)
-    elif kind == GEOM_CYLINDER:
-        dist = hit_cylinder(o, d, begin, size.x, size.y)
-    elif kind == GEOM_BOX:
-        dist = hit_box(o, d, begin, size.xyz)
-    return dist
-
-
-@ti.func
-def hit_plane(o, d, half_x, half_y):
+def hit_plane(o, d, start, half_x, half_y):
     """A plane shows its upper side only, as MuJoCo's rays see it."""
-    dist = f32(MISS)
-    if d.z < -f32(_TINY) and o.z > 0:
-        t = -o.z / d.z
-        p = o + t * d
-        if (half_x <= 0 or ti.abs(p.x) <= half_x) and (half_y <= 0 or ti.abs(p.y) <= half_y):
-            dist = t
-    return dist
+    t = -o.z / ti.min(d.z, -f32(_TINY))
+    p = o + t * d
+    within = ((half_x <= 0) | (ti.abs(p.x) <= half_x)) & ((half_y <= 0) | (ti.abs(p.y) <= half_y))
+    return ti.select((d.z < -f32(_TINY)) & (o.z > 0) & (t > start) & within, t, f32(MISS))
 
 
 @ti.func
@@ -151,74 +137,42 @@ def hit_ellipsoid(o, d, begin, radii):
     middle = -os.dot(ds) / a
     foot = os + middle * ds
     h = f32(1.0) - foot.dot(foot)
-    dist = f32(MISS)
-    if h >= 0:
-        half = ti.sqrt(h / a)
-        dist = first_after(begin, middle - half, middle + half)
-    return dist
+    half = ti.sqrt(ti.max(h, f32(0.0)) / a)
+    return first_after(begin, h >= 0, vec2(middle - half, middle + half))
 
 
 @ti.func
-def hit_capsule(o, d, begin, radius, half_length):
+def hit_round(o, d, begin, radius, half_length, capped):
+    """Capsule (`capped`) or cylinder about z."""
     dist = f32(MISS)
-    # a root of the infinite cylinder counts between the caps' centres, a root of a cap's sphere beyond them
-    side = cylinder_roots(o, d, radius)
-    for k in ti.static(range(2)):
-        if side[k] > begin and side[k] < dist and ti.abs(o.z + side[k] * d.z) <= half_length:
-            dist = side[k]
+    # a root of the infinite cylinder counts between the ends
+    a = ti.max(d.x * d.x + d.y * d.y, f32(_TINY))
+    middle = -(o.x * d.x + o.y * d.y) / a
+    x = o.x + middle * d.x
+    y = o.y + middle * d.y
+    h = radius * radius - x * x - y * y
+    half = ti.sqrt(ti.max(h, f32(0.0)) / a)
+    for sign in ti.static((-1, 1)):
+        t = middle + sign * half
+        valid = (h >= 0) & (t > begin) & (ti.abs(o.z + t * d.z) <= half_length)
+        dist = ti.select(valid, ti.min(dist, t), dist)
     for end in ti.static((-1, 1)):
         oz = o.z - end * half_length
-        middle = -(o.x * d.x + o.y * d.y + oz * d.z)
-        foot = vec3(o.x, o.y, oz) + middle * d
-        h = radius * radius - foot.dot(foot)
-        if h >= 0:
-            half = ti.sqrt(h)
-            for sign in ti.static((-1, 1)):
-                t = middle + sign * half
-                if t > begin and t < dist and (oz + t * d.z) * end >= 0:
-                    dist = t
-    return dist
-
-
-@ti.func
-def hit_cylinder(o, d, begin, radius, half_length):
-    dist = f32(MISS)
-    side = cylinder_roots(o, d, radius)
-    for k in ti.static(range(2)):
-        if side[k] > begin and side[k] < dist and ti.abs(o.z + side[k] * d.z) <= half_length:
-            dist = side[k]
-    if ti.abs(d.z) > f32(_TINY):
-        for end in ti.static((-1, 1)):
-            t = (end * half_length - o.z) / d.z
-            x = o.x + t * d.x
-            y = o.y + t * d.y
-            if t > begin and t < dist and x * x + y * y <= radius * radius:
-                dist = t
-    return dist
-
-
-@ti.func
-def cylinder_roots(o, d, radius):
-    """Where a line enters and leaves the infinite cylinder about z; MISS twice if it passes by."""
-    roots = vec2(MISS, MISS)
-    a = d.x * d.x + d.y * d.y
-    if a > f32(_TINY):
-        middle = -(o.x * d.x + o.y * d.y) / a
-        x = o.x + middle * d.x
-        y = o.y + middle * d.y
-        h = radius * radius - x * x - y * y
-        if h >= 0:
-            half = ti.sqrt(h / a)
-            roots = vec2(middle - half, middle + half)
-    return roots
-
-
-@ti.func
-def hit_box(o, d, begin, half):
-    span = slab_span(o, inverse(d), -half, half)
-    dist = f32(MISS)
-    if span.x <= span.y:
-        dist = first_after(begin, span.x, span.y)
+        # the disc of a cylinder's end
+        flat = -oz / ti.select(ti.abs(d.z) > f32(_TINY), d.z, f32(_TINY))
+        fx = o.x + flat * d.x
+        fy = o.y + flat * d.y
+        valid = (fx * fx + fy * fy <= radius * radius) & (flat > begin) & (not capped)
+        dist = ti.select(valid, ti.min(dist, flat), dist)
+        # the sphere of a capsule's end: its roots count beyond it
+        turn = -(o.x * d.x + o.y * d.y + oz * d.z)
+        cap_foot = vec3(o.x, o.y, oz) + turn * d
+        cap_h = radius * radius - cap_foot.dot(cap_foot)
+        cap_half = ti.sqrt(ti.max(cap_h, f32(0.0)))
+        for sign in ti.static((-1, 1)):
+            t = turn + sign * cap_half
+            valid = (cap_h >= 0) & (t > begin) & ((oz + t * d.z) * end >= 0) & capped
+            dist = ti.select(valid, ti.min(dist, t), dist)
     return dist
 
 
@@ -233,8 +187,8 @@ def hit_mesh(scene: ti.template(), mesh, o, d, begin):
     node = ti.i32(1)
     while node > 0:
         span = slab_span(o, inv, scene.bvh_box[node_base + node, 0], scene.bvh_box[node_base + node, 1])
-        inside = span.x <= span.y and span.y > begin and span.x < hit.dist
-        if inside and node < first_leaf:
+        inside = (span.x <= span.y) & (span.y > begin) & (span.x < hit.dist)
+        if inside & (node < first_leaf):
             node = 2 * node
         else:
             if inside:
@@ -242,10 +196,10 @@ def hit_mesh(scene: ti.template(), mesh, o, d, begin):
                 for k in range(bvh.LEAF_SIZE):
                     tri = leaf + k
                     t, u, v = hit_triangle(o, d, scene.tri_vert[tri, 0], scene.tri_vert[tri, 1], scene.tri_vert[tri, 2])
-                    if t > begin and t < hit.dist:
+                    if (t > begin) & (t < hit.dist):
                         hit = Hit(dist=t, prim=-1, tri=tri, bary=vec2(u, v))
             # up to the nearest ancestor that is a left child, then to its sibling; past the root that is node 0
-            while node > 1 and node % 2 == 1:
+            while (node > 1) & (node % 2 == 1):
                 node = node // 2
             node = ti.select(node > 1, node + 1, 0)
     return hit
@@ -258,17 +212,14 @@ def hit_triangle(o, d, a, b, c):
     ac = c - a
     p = d.cross(ac)
     det = ab.dot(p)
-    t = f32(MISS)
-    u = f32(0.0)
-    v = f32(0.0)
-    if ti.abs(det) > f32(1e-20):
-        s = o - a
-        q = s.cross(ab)
-        u = s.dot(p) / det
-        v = d.dot(q) / det
-        if u >= 0 and v >= 0 and u + v <= 1:
-            t = ac.dot(q) / det
-    return t, u, v
+    crossed = ti.abs(det) > f32(1e-20)
+    inv = f32(1.0) / ti.select(crossed, det, f32(1.0))
+    s = o - a
+    q = s.cross(ab)
+    u = s.dot(p) * inv
+    v = d.dot(q) * inv
+    inside = crossed & (u >= 0) & (v >= 0) & (u + v <= 1)
+    return ti.select(inside, ac.dot(q) * inv, f32(MISS)), u, v
 
 
 @ti.func
@@ -289,13 +240,10 @@ def inverse(d):
 
 
 @ti.func
-def first_after(begin, near, far):
-    dist = f32(MISS)
-    if near > begin:
-        dist = near
-    elif far > begin:
-        dist = far
-    return dist
+def first_after(begin, valid, roots):
+    """The first of two roots beyond `begin`, MISS if there is none or they are not valid."""
+    t = ti.select(roots.x > begin, roots.x, roots.y)
+    return ti.select(valid & (t > begin), t, f32(MISS))
 
 
 @ti.func
@@ -313,19 +261,12 @@ def surface_normal(scene: ti.template(), hit, point):
     elif kind == GEOM_ELLIPSOID:
         n = p / (size.xyz * size.xyz)
     elif kind == GEOM_CYLINDER:
-        if size.y - ti.abs(p.z) < size.x - ti.sqrt(p.x * p.x + p.y * p.y):
-            n = vec3(0, 0, ti.math.sign(p.z))
-        else:
-            n = vec3(p.x, p.y, 0)
+        end = size.y - ti.abs(p.z) < size.x - ti.sqrt(p.x * p.x + p.y * p.y)
+        n = ti.select(end, vec3(0, 0, p.z), vec3(p.x, p.y, 0))
     elif kind == GEOM_BOX:
+        # the face that is nearest
         q = ti.abs(p) - size.xyz
-        n = vec3(0)
-        if q.x >= q.y and q.x >= q.z:
-            n.x = ti.math.sign(p.x)
-        elif q.y >= q.z:
-            n.y = ti.math.sign(p.y)
-        else:
-            n.z = ti.math.sign(p.z)
+        n = p * ti.cast(q >= q.max(), f32)
     elif kind == GEOM_MESH:
         a = f32(1.0) - hit.bary.x - hit.bary.y
         n = (

@@ -102,7 +102,8 @@ class Renderer:
             ValueError: a shape is wrong or a pose is not finite.
         """
         shapes, view = self._sample(xpos, xquat, capsules)
-        shading.resolve_pixels(shapes, view, self._frame)
+        shading.trace_pixels(shapes, view, self._frame, 1)
+        shading.write_image(self._frame)
         return self._frame["image"].to_numpy()
 
     def segment(self, xpos, xquat) -> tuple[np.ndarray, np.ndarray]:
@@ -168,7 +169,7 @@ class Renderer:
         view = self._view(axes, prims)
         shapes = raycast.Scene(**self._arrays, **self._meshes)
         shading.bin_shapes(shapes, view, num)
-        shading.sample_pixels(shapes, view, self._frame)
+        shading.trace_pixels(shapes, view, self._frame, 0)
         return shapes, view
 
     def _checked(self, pose, name: str, width: int) -> np.ndarray:

@@ -122,7 +122,9 @@ def _colors(model: Model, geomid: np.ndarray, kind: np.ndarray) -> np.ndarray:
     rgba = model.geom_rgba[geomid].astype(np.float64)
     plain = np.all(np.abs(rgba - DEFAULT_RGBA) < 1e-3, axis=1)
     floor = kind == GEOM_PLANE
-    rgba[floor & plain, :3] = FLOOR_RGB
+    # white is what a textured floor's material says
+    white = np.all(rgba[:, :3] > 0.99, axis=1)
+    rgba[floor & (plain | white), :3] = FLOOR_RGB
     if np.all(plain[~floor]):
         depth = np.zeros(model.nbody, dtype=int)
         for body in range(1, model.nbody):

@@ -1,9 +1,10 @@
 """From rays to pixels: culling, light, floor, sky and anti-aliasing, in three Taichi kernels.
 
-1. `bin_shapes` lists, per screen tile and per cell of a grid across the sunlight, the shapes that can be seen or cast a shadow.
-2. `sample_pixels` shades one sample per pixel and keeps what it saw: shape, distance, normal and sunlight.
-3. `resolve_pixels` takes SAMPLES samples wherever that differs between neighbours or the sun is partly hidden, and
-   writes the picture.
+1. `bin_shapes` lists, per screen tile and per cell of a grid across the sunlight, the shapes that can be seen or cast
+   a shadow there.
+2. `trace_pixels` shades one sample per pixel and keeps what it saw: shape, distance, normal and sunlight. Run again to
+   refine, it takes SAMPLES samples wherever that differs between neighbours or the sun is partly hidden.
+3. `write_image` turns linear light into bytes.
 """
 
 from taichi_sim.raycast import (
@@ -25,9 +26,10 @@ SAMPLES = 16
 _LAYERS = 4  # transparent surfaces seen through one another
 _GOLDEN_ANGLE = 2.399963
 
+_EXPOSURE = 0.46
 _SUN = (2.35, 2.2, 1.95)
-_SKY_LIGHT = (0.50, 0.57, 0.70)
-_GROUND_LIGHT = (0.36, 0.34, 0.32)
+_SKY_LIGHT = (0.62, 0.70, 0.84)
+_GROUND_LIGHT = (0.46, 0.43, 0.40)
 _ZENITH = (0.26, 0.45, 0.74)
 _HORIZON = (0.78, 0.85, 0.92)
 _NADIR = (0.52, 0.57, 0.64)
@@ -95,30 +97,34 @@ def bin_shapes(scene: Scene, view: View, num: ti.i32):
 
 
 @ti.kernel
-def sample_pixels(scene: Scene, view: View, frame: Frame):
+def trace_pixels(scene: Scene, view: View, frame: Frame, refine: ti.i32):
     for y, x in ti.ndrange(view.height, view.width):
-        sample = _shade(scene, view, x + f32(0.5), y + f32(0.5), -1)
-        frame.radiance[y, x] = sample.color
-        frame.prim[y, x] = sample.prim
-        frame.dist[y, x] = sample.dist
-        frame.surface[y, x] = vec4(sample.normal, sample.sunlight)
+        # one kernel for both passes, because most of its compile time goes into `_shade`
+        first = 0
+        last = 0
+        if refine == 0:
+            first = -1
+        elif _is_edge(view, frame, y, x):
+            last = SAMPLES
+        pixel = vec3(0)
+        for k in range(first, last):
+            place = _place_in_pixel(k)
+            sample = _shade(scene, view, x + place.x, y + place.y, k)
+            pixel += sample.color
+            if k < 0:
+                frame.prim[y, x] = sample.prim
+                frame.dist[y, x] = sample.dist
+                frame.surface[y, x] = vec4(sample.normal, sample.sunlight)
+        if last > first:
+            frame.radiance[y, x] = pixel / (last - first)
 
 
 @ti.kernel
-def resolve_pixels(scene: Scene, view: View, frame: Frame):
-    for y, x in ti.ndrange(view.height, view.width):
-        pixel = frame.radiance[y, x]
-        if _is_edge(view, frame, y, x):
-            pixel = vec3(0)
-            for k in range(SAMPLES):
-                # Hammersley's points: every row and column of a 16 x 16 sub-grid is used once
-                bits = (k & 1) * 8 + (k & 2) * 2 + (k & 4) // 2 + (k & 8) // 8
-                dx = (k + f32(0.5)) / SAMPLES
-                dy = (bits + f32(0.5)) / SAMPLES
-                pixel += _shade(scene, view, x + dx, y + dy, k).color / SAMPLES
+def write_image(frame: Frame):
+    for y, x in frame.radiance:
         for c in ti.static(range(3)):
             # displays expect roughly the 2.2th root of linear light
-            value = ti.pow(ti.max(f32(0.0), ti.min(f32(1.0), pixel[c])), f32(1 / 2.2))
+            value = ti.pow(ti.max(f32(0.0), ti.min(f32(1.0), frame.radiance[y, x][c])), f32(1 / 2.2))
             frame.image[y, x, c] = ti.cast(value * f32(255.0) + f32(0.5), ti.u8)
 
 
@@ -136,7 +142,7 @@ def _bin_tile(scene: ti.template(), view: ti.template(), num, tile):
     count = 0
     for prim in range(num):
         seen = scene.color[prim].w > 0
-        if seen and scene.kind[prim][0] != GEOM_PLANE:
+        if seen & (scene.kind[prim][0] != GEOM_PLANE):
             pos = scene.pos[prim]
             dist = pos.norm()
             bound = scene.size[prim].w
@@ -155,7 +161,7 @@ def _bin_cell(scene: ti.template(), view: ti.template(), num, cell):
     lower = view.grid_origin + vec2(f32(cell % view.grid_num), f32(cell // view.grid_num)) * view.grid_cell
     count = 0
     for prim in range(num):
-        if scene.color[prim].w > 0 and scene.kind[prim][0] != GEOM_PLANE:
+        if (scene.color[prim].w > 0) & (scene.kind[prim][0] != GEOM_PLANE):
             center = vec2(scene.pos[prim].dot(view.sun_u), scene.pos[prim].dot(view.sun_v))
             gap = center - ti.max(lower, ti.min(lower + view.grid_cell, center))
             bound = scene.size[prim].w + view.sun_radius * view.sun_reach
@@ -172,19 +178,25 @@ def _ray_direction(view: ti.template(), x, y):
 
 
 @ti.func
+def _place_in_pixel(k):
+    """Hammersley's points, which use each row and column of a 16 x 16 grid once; the centre for a pixel's only sample."""
+    reverse = (k & 1) * 8 + (k & 2) * 2 + (k & 4) // 2 + (k & 8) // 8
+    return ti.select(k < 0, vec2(0.5), (vec2(f32(k), f32(reverse)) + f32(0.5)) / SAMPLES)
+
+
+@ti.func
 def _is_edge(view: ti.template(), frame: ti.template(), y, x):
     """Whether a pixel differs from a neighbour by more than smooth shading does, or lies in a half-shadow."""
     prim = frame.prim[y, x]
     here = frame.surface[y, x]
-    edge = here.w > f32(0.01) and here.w < f32(0.99)
-    for dy, dx in ti.static(((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))):
-        v = ti.max(0, ti.min(view.height - 1, y + dy))
-        u = ti.max(0, ti.min(view.width - 1, x + dx))
+    edge = (here.w > f32(0.01)) & (here.w < f32(0.99))
+    for i in range(9):
+        v = ti.max(0, ti.min(view.height - 1, y + i // 3 - 1))
+        u = ti.max(0, ti.min(view.width - 1, x + i % 3 - 1))
         there = frame.surface[v, u]
-        if frame.prim[v, u] != prim or ti.abs(there.w - here.w) > f32(0.1):
-            edge = True
-        elif prim >= 0 and here.xyz.dot(there.xyz) < f32(0.95):
-            edge = True
+        edge |= frame.prim[v, u] != prim
+        edge |= ti.abs(there.w - here.w) > f32(0.1)
+        edge |= (prim >= 0) & (here.xyz.dot(there.xyz) < f32(0.95))
     return edge
 
 
@@ -220,8 +232,7 @@ def _shade(scene: ti.template(), view: ti.template(), x, y, k):
 def _shade_hit(scene: ti.template(), view: ti.template(), hit, d, k):
     point = hit.dist * d
     normal = surface_normal(scene, hit, point)
-    if normal.dot(d) > 0:
-        normal = -normal
+    normal *= ti.select(normal.dot(d) > 0, f32(-1.0), f32(1.0))
     tint = scene.color[hit.prim]
     albedo = tint.xyz
     haze = f32(0.0)
@@ -240,7 +251,7 @@ def _shade_hit(scene: ti.template(), view: ti.template(), hit, d, k):
     shine = ti.pow(ti.max(f32(0.0), normal.dot(half_way) / half_way.norm()), 40)
     direct = ti.max(f32(0.0), facing) * sunlight
     ambient = ti.math.mix(vec3(_GROUND_LIGHT), vec3(_SKY_LIGHT), normal.z * f32(0.5) + f32(0.5))
-    color = albedo * (ambient + direct * vec3(_SUN)) * f32(0.42) + gloss * shine * direct * vec3(_SUN)
+    color = albedo * (ambient + direct * vec3(_SUN)) * f32(_EXPOSURE) + gloss * shine * direct * vec3(_SUN)
     color = ti.math.mix(color, _sky(vec3(d.x, d.y, f32(0.0))), haze)
     return Sample(color=color, prim=hit.prim, dist=hit.dist, normal=normal, sunlight=sunlight)
 
@@ -252,7 +263,7 @@ def _sunlight(scene: ti.template(), view: ti.template(), point, k):
     column = ti.i32(ti.floor(place.x))
     row = ti.i32(ti.floor(place.y))
     light = f32(1.0)
-    if column >= 0 and column < view.grid_num and row >= 0 and row < view.grid_num:
+    if (column >= 0) & (column < view.grid_num) & (row >= 0) & (row < view.grid_num):
         cell = row * view.grid_num + column
         if view.cells[cell, 0] > 0:
             rays = ti.select(k < 0, 4, 1)
