@@ -98,7 +98,7 @@ class Model:
     | geom_group | group for drawing; groups above 2 (collision shapes and the like) are hidden | (ngeom,) |
     | geom_dataid | mesh of a GEOM_MESH, else -1 | (ngeom,) |
     | mesh_vertadr, mesh_vertnum, mesh_vert | vertices in the geom's frame [m] | (nmesh,), (nmesh,), (nmeshvert, 3) |
-    | mesh_faceadr, mesh_facenum, mesh_face | triangles, indices relative to the mesh | (nmesh,), (nmesh,), (nmeshface, 3) |
+    | mesh_faceadr, mesh_facenum, mesh_face | triangles, indices in the mesh | (nmesh,), (nmesh,), (nmeshface, 3) |
     | site_bodyid, site_pos, site_quat | its body, pose in the body's frame [m] | (nsite,), (nsite, 3), (nsite, 4) |
     | actuator_trnid | the joint it acts on | (nu,) |
     | actuator_gear | transmission ratio; scalar joints use the first entry | (nu, 6) |

@@ -1,0 +1,222 @@
+"""Torch on one side, Taichi's kernels on the other: `Simulator`, the only place where they meet."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from taichi_sim import adjoint, data, forward, runtime
+from taichi_sim.types import Model, State
+
+
+@dataclasses.dataclass
+class ForwardData:
+    """What `Simulator.forward` computes from a state; MuJoCo's names, one row per world.
+
+    | field | meaning | shape |
+    |---|---|---|
+    | xpos, xquat | frames of the bodies [m], differentiable | (N, nbody, 3), (N, nbody, 4) |
+    | xipos | centres of mass [m], differentiable | (N, nbody, 3) |
+    | site_xpos | sites [m], differentiable | (N, nsite, 3) |
+    | qM | mass matrix, armature included [kg, kg m^2] | (N, nv, nv) |
+    | qfrc_bias | Coriolis, centrifugal and gravity forces [N, N m] | (N, nv) |
+    | qfrc_passive | springs and dampers [N, N m] | (N, nv) |
+    | qfrc_limit | penalty forces of joint limits [N, N m] | (N, nv) |
+    | qfrc_actuator | actuators' forces on the joints [N, N m] | (N, nv) |
+    | qacc | acceleration [m/s^2, rad/s^2] | (N, nv) |
+    | actuator_length, actuator_velocity | transmission's length and its rate | (N, nu) |
+    | actuator_force | scalar force of the actuator [N, N m] | (N, nu) |
+    """
+
+    xpos: torch.Tensor
+    xquat: torch.Tensor
+    xipos: torch.Tensor
+    site_xpos: torch.Tensor
+    qM: torch.Tensor  # noqa: N815
+    qfrc_bias: torch.Tensor
+    qfrc_passive: torch.Tensor
+    qfrc_limit: torch.Tensor
+    qfrc_actuator: torch.Tensor
+    qacc: torch.Tensor
+    actuator_length: torch.Tensor
+    actuator_velocity: torch.Tensor
+    actuator_force: torch.Tensor
+
+
+class Simulator:
+    """Steps many worlds of one model side by side; gradients flow through torch's autograd.
+
+    Args:
+        model: what `taichi_sim.load` returns.
+        num_worlds: number of worlds, N.
+
+    Raises:
+        ValueError: `num_worlds` is not a positive integer.
+    """
+
+    def __init__(self, model: Model, num_worlds: int = 1):
+        if not isinstance(num_worlds, int) or num_worlds < 1:
+            raise ValueError(f"num_worlds must be a positive integer, got {num_worlds!r}")
+        self._runtime = runtime.get()
+        self.model, self.num_worlds = model, num_worlds
+        self.device, self.dtype = self._runtime.device, self._runtime.dtype
+        self._lanes = self._runtime.lanes
+        self._blocks = -(-num_worlds // self._lanes)
+        fields = data.Fields(self._runtime)
+        self._m = data.DeviceModel(model, fields, self._blocks, per_world=False)
+        self._d = data.Data(self._m, fields)
+        fields.commit()
+        self._fields = fields
+        self._forward = forward.ForwardKernels(self._m, self._d, self._runtime)
+        self._adjoint = adjoint.AdjointKernels(self._m, self._d, self._runtime)
+        self._no_tape = self._empty(1)
+        # lanes beyond the last world are filled with a state at rest, which every model can simulate
+        self._rest = torch.as_tensor(model.qpos0, dtype=self.dtype, device=self.device)
+
+    def initial_state(self) -> State:
+        """All worlds at qpos0, at rest."""
+        n = self.num_worlds
+        zeros = {"dtype": self.dtype, "device": self.device}
+        return State(
+            self._rest.expand(n, -1).clone(),
+            torch.zeros(n, self.model.nv, **zeros),
+            torch.zeros(n, self.model.na, **zeros),
+        )
+
+    def step(self, state: State, ctrl) -> State:
+        """Advances all worlds by one control step of `model.opt.substeps` substeps.
+
+        Args:
+            state: qpos (N, nq), qvel (N, nv), act (N, na); anything with `__dlpack__` is taken.
+            ctrl: controls, (N, nu), held over the control step.
+
+        Returns:
+            The next state. Gradients flow to qpos, qvel and ctrl.
+
+        Raises:
+            ValueError: a shape, dtype or device does not fit, or a value is not finite.
+        """
+        qpos, qvel, act, ctrl = self._inputs(state, ctrl)
+        packed = torch.cat([qpos, qvel, ctrl], dim=1)
+        out = _Step.apply(packed, self)
+        return State(out[:, : self.model.nq], out[:, self.model.nq :], act)
+
+    def forward(self, state: State, ctrl=None) -> ForwardData:
+        """Poses, mass matrix, forces and acceleration of a state, without a step.
+
+        Args:
+            state: as in `step`.
+            ctrl: controls, (N, nu); zero if left out.
+
+        Returns:
+            `ForwardData`. Gradients flow from xpos, xquat, xipos and site_xpos to qpos; the rest is detached.
+        """
+        if ctrl is None:
+            ctrl = torch.zeros(self.num_worlds, self.model.nu, dtype=self.dtype, device=self.device)
+        qpos, qvel, _, ctrl = self._inputs(state, ctrl)
+        m, n = self.model, self.num_worlds
+        poses, mass, forces, actuators = _Evaluate.apply(qpos, qvel, ctrl, self)
+        nb = m.nbody
+        bias, passive, limit, actuation, qacc = forces.split(m.nv, dim=1)
+        length, speed, force = actuators.split(m.nu, dim=1) if m.nu else (actuators,) * 3
+        return ForwardData(
+            xpos=poses[:, : 3 * nb].reshape(n, nb, 3),
+            xipos=poses[:, 3 * nb : 6 * nb].reshape(n, nb, 3),
+            xquat=poses[:, 6 * nb : 10 * nb].reshape(n, nb, 4),
+            site_xpos=poses[:, 10 * nb :].reshape(n, m.nsite, 3),
+            qM=mass.reshape(n, m.nv, m.nv),
+            qfrc_bias=bias,
+            qfrc_passive=passive,
+            qfrc_limit=limit,
+            qfrc_actuator=actuation,
+            qacc=qacc,
+            actuator_length=length,
+            actuator_velocity=speed,
+            actuator_force=force,
+        )
+
+    def _inputs(self, state: State, ctrl):
+        m = self.model
+        fields = ((state.qpos, "qpos", m.nq), (state.qvel, "qvel", m.nv), (state.act, "act", m.na), (ctrl, "ctrl", m.nu))
+        return [self._check(x, name, size) for x, name, size in fields]
+
+    def _check(self, x, name: str, size: int) -> torch.Tensor:
+        if not isinstance(x, torch.Tensor):
+            if not hasattr(x, "__dlpack__"):
+                raise ValueError(f"{name} must be a torch tensor or offer __dlpack__, got {type(x).__name__}")
+            x = torch.from_dlpack(x)
+        expected = (self.num_worlds, size)
+        if tuple(x.shape) != expected:
+            raise ValueError(f"{name} must have shape {expected} (num_worlds, entries), got {tuple(x.shape)}")
+        if x.dtype != self.dtype:
+            raise ValueError(f"{name} must be {self.dtype} (the precision of ts.init), got {x.dtype}")
+        if x.device.type != self.device.type:
+            raise ValueError(f"{name} must be on {self.device} (the device of ts.init), got {x.device}")
+        return x
+
+    def _empty(self, size: int) -> torch.Tensor:
+        return torch.empty(self._blocks, size, self._lanes, dtype=self.dtype, device=self.device)
+
+    def _to_lanes(self, x: torch.Tensor, fill: torch.Tensor | None = None) -> torch.Tensor:
+        """(N, n) -> (blocks, n, lanes); lanes without a world hold `fill`, or zero."""
+        missing = self._blocks * self._lanes - self.num_worlds
+        if missing:
+            pad = x.new_zeros(missing, x.shape[1])
+            if fill is not None:
+                pad[:, : len(fill)] = fill
+            x = torch.cat([x, pad])
+        return x.view(self._blocks, self._lanes, -1).transpose(1, 2).contiguous()
+
+    def _from_lanes(self, x: torch.Tensor) -> torch.Tensor:
+        """(blocks, n, lanes) -> (N, n)."""
+        return x.transpose(1, 2).reshape(self._blocks * self._lanes, -1)[: self.num_worlds]
+
+
+class _Step(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, packed, sim: Simulator):
+        opt, m = sim.model.opt, sim._m
+        record = ctx.needs_input_grad[0]
+        tape = sim._empty(forward.tape_size(m, opt.substeps)) if record else sim._no_tape
+        out = sim._empty(m.nq + m.nv)
+        sim._forward.step(
+            sim._to_lanes(packed.detach(), sim._rest), out, tape, opt.timestep, opt.substeps, int(record)
+        )
+        if record:
+            ctx.sim = sim
+            ctx.save_for_backward(tape)
+        return sim._from_lanes(out)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_out):
+        sim, (tape,) = ctx.sim, ctx.saved_tensors
+        m = sim._m
+        grad_in = sim._empty(m.nq + m.nv + m.nu)
+        opt = sim.model.opt
+        sim._adjoint.step(tape, sim._to_lanes(grad_out), grad_in, opt.timestep, opt.substeps)
+        return sim._from_lanes(grad_in), None
+
+
+class _Evaluate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, qpos, qvel, ctrl, sim: Simulator):
+        m = sim._m
+        inputs = sim._to_lanes(torch.cat([qpos, qvel, ctrl], dim=1).detach(), sim._rest)
+        poses, mass = sim._empty(10 * m.nbody + 3 * m.nsite), sim._empty(max(1, m.nv * m.nv))
+        forces, actuators = sim._empty(max(1, 5 * m.nv)), sim._empty(max(1, 3 * m.nu))
+        sim._forward.evaluate(inputs, poses, mass, forces, actuators, 1)
+        ctx.sim = sim
+        ctx.save_for_backward(qpos)
+        outputs = [sim._from_lanes(x) for x in (poses, mass, forces, actuators)]
+        ctx.mark_non_differentiable(*outputs[1:])
+        return tuple(outputs)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_poses, *_):
+        sim, (qpos,) = ctx.sim, ctx.saved_tensors
+        grad_qpos = sim._empty(sim._m.nq)
+        sim._adjoint.poses(sim._to_lanes(qpos.detach(), sim._rest), sim._to_lanes(grad_poses), grad_qpos)
+        return sim._from_lanes(grad_qpos), None, None, None

@@ -1,0 +1,132 @@
+"""Inverse dynamics by the recursive Newton-Euler algorithm, and its adjoint.
+
+Source: Featherstone, Rigid Body Dynamics Algorithms (2008), table 5.1. The adjoint is derived in docs/adjoint.md.
+"""
+
+from taichi_sim import spatial
+from taichi_sim.runtime import ti
+
+
+@ti.func
+def newton_euler(m: ti.template(), d: ti.template(), e):
+    """vw, vl, aw, al -> fn, ff: f = I a + v x* I v of every body, added up per link."""
+    row = e * m.per_world
+    for link in range(m.nlink):
+        zero = m.gravity[0] * 0.0
+        d.fn[e, link] = zero
+        d.ff[e, link] = zero
+    for k in range(m.nheavy):
+        link = m.heavy_link[k]
+        mass = m.heavy_mass[row, k]
+        h = d.ih[e, k]
+        diag = d.id[e, k]
+        off = d.io[e, k]
+        w = d.vw[e, link]
+        v = d.vl[e, link]
+        n, f = spatial.inertia_mul(mass, h, diag, off, w, v)
+        n, f = spatial.force_cross(w, v, n, f)
+        an, af = spatial.inertia_mul(mass, h, diag, off, d.aw[e, link], d.al[e, link])
+        d.fn[e, link] += n + an
+        d.ff[e, link] += f + af
+
+
+@ti.func
+def subtree_forces(m: ti.template(), d: ti.template(), e):
+    """fn, ff of single links -> of whole subtrees."""
+    for step in range(1, m.nlink):
+        link = m.nlink - step
+        p = m.link_parent[link]
+        d.fn[e, p] += d.fn[e, link]
+        d.ff[e, p] += d.ff[e, link]
+
+
+@ti.func
+def project(m: ti.template(), d: ti.template(), e, out: ti.template()):
+    """out_i = S_i . f: the generalised force of the subtree's spatial force."""
+    for i in range(m.nv):
+        link = m.dof_link[i]
+        out[e, i] = spatial.dot(d.sw[e, i], d.fn[e, link]) + spatial.dot(d.sl[e, i], d.ff[e, link])
+
+
+@ti.func
+def adjoint_motion(m: ti.template(), d: ti.template(), e):
+    """lam -> nw, nl: the motions nu = nu_parent + S lam, so that lam' S' f = sum of nu . f over bodies."""
+    for link in range(1, m.nlink):
+        p = m.link_parent[link]
+        dof = m.link_dofadr[link]
+        w = d.nw[e, p]
+        v = d.nl[e, p]
+        for k in range(m.link_dofnum[link]):
+            w += spatial.scale(d.sw[e, dof + k], d.lam[e, dof + k])
+            v += spatial.scale(d.sl[e, dof + k], d.lam[e, dof + k])
+        d.nw[e, link] = w
+        d.nl[e, link] = v
+
+
+@ti.func
+def adjoint_bodies(m: ti.template(), d: ti.template(), e):
+    """The gradient of nu . f in a and v, as spatial forces on the link: an, af and wn, wf = v_bar + v x* a_bar."""
+    row = e * m.per_world
+    for link in range(m.nlink):
+        zero = m.gravity[0] * 0.0
+        d.an[e, link] = zero
+        d.af[e, link] = zero
+        d.wn[e, link] = zero
+        d.wf[e, link] = zero
+    for k in range(m.nheavy):
+        link = m.heavy_link[k]
+        mass = m.heavy_mass[row, k]
+        h = d.ih[e, k]
+        diag = d.id[e, k]
+        off = d.io[e, k]
+        w = d.vw[e, link]
+        v = d.vl[e, link]
+        nw = d.nw[e, link]
+        nl = d.nl[e, link]
+        an, af = spatial.inertia_mul(mass, h, diag, off, nw, nl)
+        pn, pf = spatial.inertia_mul(mass, h, diag, off, w, v)
+        # v_bar = -nu x* (I v) - I (v x nu)
+        bn, bf = spatial.force_cross(nw, nl, pn, pf)
+        cw, cl = spatial.motion_cross(w, v, nw, nl)
+        cn, cf = spatial.inertia_mul(mass, h, diag, off, cw, cl)
+        gn, gf = spatial.force_cross(w, v, an, af)
+        d.an[e, link] += an
+        d.af[e, link] += af
+        d.wn[e, link] += gn - bn - cn
+        d.wf[e, link] += gf - bf - cf
+
+
+@ti.func
+def adjoint_project(m: ti.template(), d: ti.template(), e):
+    """Sums the adjoints over subtrees and subtracts lam' dID/d(q, v) from grad_qpos and grad_qvel.
+
+    With p the parent link, F, A, W the subtree's sums of f, a_bar and w:
+        q_bar_i = S_i . [nu_p x* F + a_p x* A + v_p x* (W - v_p x* A)]
+        v_bar_i = -S_i . [W - (v_p + v) x* A]
+    """
+    for step in range(1, m.nlink):
+        link = m.nlink - step
+        p = m.link_parent[link]
+        an = d.an[e, link]
+        af = d.af[e, link]
+        wn = d.wn[e, link]
+        wf = d.wf[e, link]
+        pw = d.vw[e, p]
+        pl = d.vl[e, p]
+        xn, xf = spatial.force_cross(pw, pl, an, af)
+        yn, yf = spatial.force_cross(d.vw[e, link], d.vl[e, link], an, af)
+        yn += xn - wn
+        yf += xf - wf
+        qn, qf = spatial.force_cross(pw, pl, wn - xn, wf - xf)
+        tn, tf = spatial.force_cross(d.nw[e, p], d.nl[e, p], d.fn[e, link], d.ff[e, link])
+        sn, sf = spatial.force_cross(d.aw[e, p], d.al[e, p], an, af)
+        qn += tn + sn
+        qf += tf + sf
+        dof = m.link_dofadr[link]
+        for i in range(dof, dof + m.link_dofnum[link]):
+            d.grad_qpos[e, i] += spatial.dot(d.sw[e, i], qn) + spatial.dot(d.sl[e, i], qf)
+            d.grad_qvel[e, i] += spatial.dot(d.sw[e, i], yn) + spatial.dot(d.sl[e, i], yf)
+        d.an[e, p] += an
+        d.af[e, p] += af
+        d.wn[e, p] += wn
+        d.wf[e, p] += wf

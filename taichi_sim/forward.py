@@ -1,0 +1,152 @@
+"""The forward step, stage by stage, and the kernels that run it.
+
+One kernel carries a block of worlds through all substeps of a control step: no launches in between, and a block's working
+set stays in the cache. Nothing here is differentiated by Taichi; `adjoint` holds the gradient.
+"""
+
+from __future__ import annotations
+
+from taichi_sim import actuator, dynamics, inertia, integrate, kinematics, passive, spatial
+from taichi_sim.runtime import Runtime, ti
+
+
+@ti.func
+def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
+    """State and controls -> qacc, which solves (M + h_theta C) qacc = tau(q, v) - c(q, v)."""
+    kinematics.world(m, d, e)
+    kinematics.position(m, d, e)
+    kinematics.velocity(m, d, e, False)
+    inertia.bodies(m, d, e)
+    inertia.composite(m, d, e)
+    dynamics.newton_euler(m, d, e)
+    dynamics.subtree_forces(m, d, e)
+    dynamics.project(m, d, e, d.qfrc_bias)
+    passive.springs(m, d, e)
+    passive.dampers(m, d, e)
+    passive.limits(m, d, e)
+    actuator.transmission(m, d, e)
+    actuator.forces(m, d, e)
+    for i in range(m.nv):
+        d.qacc[e, i] = d.qfrc_passive[e, i] + d.qfrc_limit[e, i] + d.qfrc_actuator[e, i] - d.qfrc_bias[e, i]
+    inertia.mass_matrix(m, d, e, h_theta)
+
+
+def tape_size(m, substeps: int) -> int:
+    """Scalars per world that a control step leaves for its backward pass."""
+    return substeps * (m.nq + 2 * m.nv + m.nnz) + m.nq + m.nu
+
+
+class ForwardKernels:
+    """The compiled forward pass of one Simulator.
+
+    | kernel | from | to |
+    |---|---|---|
+    | step | state and controls | the state after all substeps; on request a tape for `adjoint` |
+    | evaluate | state and controls | poses, mass matrix, forces and acceleration of that state |
+    """
+
+    def __init__(self, m, d, runtime: Runtime):
+        lanes, real = runtime.lanes, runtime.real
+        array = ti.types.ndarray(dtype=ti.types.vector(lanes, real), ndim=2)
+
+        @ti.func
+        def load(e, inputs):
+            for i in range(m.nq):
+                d.qpos[e, i] = inputs[e, i]
+            for i in range(m.nv):
+                d.qvel[e, i] = inputs[e, m.nq + i]
+            for i in range(m.nu):
+                d.ctrl[e, i] = inputs[e, m.nq + m.nv + i]
+
+        @ti.kernel
+        def step(inputs: array, outputs: array, tape: array, h: real, substeps: ti.i32, record: ti.i32):
+            for e in range(m.num_blocks):
+                load(e, inputs)
+                at = 0
+                for _ in range(substeps):
+                    if record == 1:
+                        for i in range(m.nq):
+                            tape[e, at + i] = d.qpos[e, i]
+                        for i in range(m.nv):
+                            tape[e, at + m.nq + i] = d.qvel[e, i]
+                    acceleration(m, d, e, m.theta * h)
+                    inertia.factor(m, d, e)
+                    inertia.solve(m, d, e, d.qacc)
+                    if record == 1:
+                        for i in range(m.nv):
+                            tape[e, at + m.nq + m.nv + i] = d.qacc[e, i]
+                        for i in range(m.nnz):
+                            tape[e, at + m.nq + 2 * m.nv + i] = d.qLD[e, i]
+                    at += m.nq + 2 * m.nv + m.nnz
+                    integrate.integrate(m, d, e, h)
+                for i in range(m.nq):
+                    outputs[e, i] = d.qpos[e, i]
+                for i in range(m.nv):
+                    outputs[e, m.nq + i] = d.qvel[e, i]
+                if record == 1:
+                    for i in range(m.nq):
+                        tape[e, at + i] = d.qpos[e, i]
+                    for i in range(m.nu):
+                        tape[e, at + m.nq + i] = d.ctrl[e, i]
+
+        @ti.kernel
+        def evaluate(
+            inputs: array, poses: array, mass: array, forces: array, actuators: array, dynamic: ti.i32
+        ):
+            for e in range(m.num_blocks):
+                load(e, inputs)
+                if dynamic == 1:
+                    acceleration(m, d, e, 0.0)
+                    store_mass(e, mass)
+                    inertia.factor(m, d, e)
+                    inertia.solve(m, d, e, d.qacc)
+                    for i in range(m.nv):
+                        forces[e, i] = d.qfrc_bias[e, i]
+                        forces[e, m.nv + i] = d.qfrc_passive[e, i]
+                        forces[e, 2 * m.nv + i] = d.qfrc_limit[e, i]
+                        forces[e, 3 * m.nv + i] = d.qfrc_actuator[e, i]
+                        forces[e, 4 * m.nv + i] = d.qacc[e, i]
+                    for u in range(m.nu):
+                        actuators[e, u] = d.actuator_length[e, u]
+                        actuators[e, m.nu + u] = d.actuator_velocity[e, u]
+                        actuators[e, 2 * m.nu + u] = d.actuator_force[e, u]
+                else:
+                    kinematics.world(m, d, e)
+                    kinematics.position(m, d, e)
+                store_poses(e, poses)
+
+        @ti.func
+        def store_mass(e, mass):
+            for i in range(m.nv):
+                for j in range(m.nv):
+                    mass[e, i * m.nv + j] = d.qvel[e, 0] * 0.0
+            for i in range(m.nv):
+                for k in range(m.row_adr[i], m.row_adr[i + 1]):
+                    j = m.row_dof[k]
+                    mass[e, i * m.nv + j] = d.qLD[e, k]
+                    mass[e, j * m.nv + i] = d.qLD[e, k]
+
+        @ti.func
+        def store_poses(e, poses):
+            kinematics.origins(m, d, e)
+            for b in range(m.nbody):
+                link = m.body_link[b]
+                q = d.xq[e, link]
+                x = d.origin[e, m.link_tree[link]] + d.xp[e, link] + spatial.rotate(q, m.body_pos[b])
+                q = spatial.quat_mul(q, m.body_quat[b])
+                c = x + spatial.rotate(q, m.body_ipos[b])
+                for k in ti.static(range(3)):
+                    poses[e, 3 * b + k] = x[k, :]
+                    poses[e, 3 * (m.nbody + b) + k] = c[k, :]
+                for k in ti.static(range(4)):
+                    poses[e, 6 * m.nbody + 4 * b + k] = q[k, :]
+            for s in range(m.nsite):
+                b = m.site_bodyid[s]
+                link = m.body_link[b]
+                q = d.xq[e, link]
+                x = d.origin[e, m.link_tree[link]] + d.xp[e, link] + spatial.rotate(q, m.body_pos[b])
+                x += spatial.rotate(spatial.quat_mul(q, m.body_quat[b]), m.site_pos[s])
+                for k in ti.static(range(3)):
+                    poses[e, 10 * m.nbody + 3 * s + k] = x[k, :]
+
+        self.step, self.evaluate = step, evaluate

@@ -1,0 +1,126 @@
+"""Spatial inertias, the mass matrix by composite inertias, its sparse L'DL factor and solves with it.
+
+Source: Featherstone, Rigid Body Dynamics Algorithms (2008), section 6.2 (composite rigid bodies) and 6.5 (L'DL).
+"""
+
+from taichi_sim import spatial
+from taichi_sim.runtime import ti
+
+
+@ti.func
+def bodies(m: ti.template(), d: ti.template(), e):
+    """Poses -> ih, id, io: spatial inertias of the heavy bodies about their trees' origins, in world axes."""
+    row = e * m.per_world
+    for k in range(m.nheavy):
+        link = m.heavy_link[k]
+        q = d.xq[e, link]
+        mass = m.heavy_mass[row, k]
+        com = d.xp[e, link] + spatial.rotate(q, m.heavy_com[row, k])
+        diag, off = rotated(q, m.heavy_diag[row, k], m.heavy_off[row, k])
+        for i in ti.static(range(com.get_shape()[1])):
+            # parallel axes: m (|c|^2 - c c')
+            x, y, z = com[0, i], com[1, i], com[2, i]
+            diag[0, i] += mass[i] * (y * y + z * z)
+            diag[1, i] += mass[i] * (x * x + z * z)
+            diag[2, i] += mass[i] * (x * x + y * y)
+            off[0, i] -= mass[i] * y * z
+            off[1, i] -= mass[i] * x * z
+            off[2, i] -= mass[i] * x * y
+        d.ih[e, k] = spatial.scale(com, mass)
+        d.id[e, k] = diag
+        d.io[e, k] = off
+
+
+@ti.func
+def rotated(q, diag, off):
+    """R I R' for a symmetric I given by diagonal (xx, yy, zz) and off-diagonal (yz, xz, xy)."""
+    x = spatial.quat_axis(q, 0)
+    y = spatial.quat_axis(q, 1)
+    z = spatial.quat_axis(q, 2)
+    # the columns of R I
+    a = spatial.scale(x, diag[0, :]) + spatial.scale(y, off[2, :]) + spatial.scale(z, off[1, :])
+    b = spatial.scale(x, off[2, :]) + spatial.scale(y, diag[1, :]) + spatial.scale(z, off[0, :])
+    c = spatial.scale(x, off[1, :]) + spatial.scale(y, off[0, :]) + spatial.scale(z, diag[2, :])
+    d2 = diag
+    o2 = off
+    for i in ti.static(range(q.get_shape()[1])):
+        for k in ti.static(range(3)):
+            d2[k, i] = a[k, i] * x[k, i] + b[k, i] * y[k, i] + c[k, i] * z[k, i]
+            r, s = ti.static((1, 0, 0)[k]), ti.static((2, 2, 1)[k])
+            o2[k, i] = a[r, i] * x[s, i] + b[r, i] * y[s, i] + c[r, i] * z[s, i]
+    return d2, o2
+
+
+@ti.func
+def composite(m: ti.template(), d: ti.template(), e):
+    """ih, id, io -> cm, ch, cd, co: the inertias of whole subtrees."""
+    row = e * m.per_world
+    for link in range(m.nlink):
+        zero = m.gravity[0] * 0.0
+        d.cm[e, link] = zero[0, :]
+        d.ch[e, link] = zero
+        d.cd[e, link] = zero
+        d.co[e, link] = zero
+    for k in range(m.nheavy):
+        link = m.heavy_link[k]
+        d.cm[e, link] += m.heavy_mass[row, k]
+        d.ch[e, link] += d.ih[e, k]
+        d.cd[e, link] += d.id[e, k]
+        d.co[e, link] += d.io[e, k]
+    for step in range(1, m.nlink):
+        link = m.nlink - step
+        p = m.link_parent[link]
+        d.cm[e, p] += d.cm[e, link]
+        d.ch[e, p] += d.ch[e, link]
+        d.cd[e, p] += d.cd[e, link]
+        d.co[e, p] += d.co[e, link]
+
+
+@ti.func
+def mass_matrix(m: ti.template(), d: ti.template(), e, h_theta):
+    """qLD = M + diag(armature + h_theta c): row i holds M_ij = S_j . (I_i S_i) for i's ancestors j."""
+    row = e * m.per_world
+    for i in range(m.nv):
+        link = m.dof_link[i]
+        n, f = spatial.inertia_mul(
+            d.cm[e, link], d.ch[e, link], d.cd[e, link], d.co[e, link], d.sw[e, i], d.sl[e, i]
+        )
+        start = m.row_adr[i]
+        for k in range(start, m.row_adr[i + 1]):
+            j = m.row_dof[k]
+            d.qLD[e, k] = spatial.dot(d.sw[e, j], n) + spatial.dot(d.sl[e, j], f)
+        d.qLD[e, start] += m.dof_armature[row, i] + h_theta * d.dof_implicit[e, i]
+
+
+@ti.func
+def factor(m: ti.template(), d: ti.template(), e):
+    """qLD = M -> L'DL in place: D on the diagonal, L's rows behind it."""
+    for step in range(m.nv):
+        k = m.nv - 1 - step
+        start = m.row_adr[k]
+        end = m.row_adr[k + 1]
+        inverse = 1.0 / d.qLD[e, start]
+        for ii in range(start + 1, end):
+            a = d.qLD[e, ii] * inverse
+            # the ancestors of k from its ancestor i on are i's own row
+            shift = m.row_adr[m.row_dof[ii]] - ii
+            for jj in range(ii, end):
+                d.qLD[e, jj + shift] -= a * d.qLD[e, jj]
+            d.qLD[e, ii] = a
+
+
+@ti.func
+def solve(m: ti.template(), d: ti.template(), e, x: ti.template()):
+    """x = M^-1 x, with the factor in qLD."""
+    for step in range(m.nv):
+        i = m.nv - 1 - step
+        xi = x[e, i]
+        for k in range(m.row_adr[i] + 1, m.row_adr[i + 1]):
+            j = m.row_dof[k]
+            x[e, j] -= d.qLD[e, k] * xi
+    for i in range(m.nv):
+        start = m.row_adr[i]
+        xi = x[e, i] / d.qLD[e, start]
+        for k in range(start + 1, m.row_adr[i + 1]):
+            xi -= d.qLD[e, k] * x[e, m.row_dof[k]]
+        x[e, i] = xi

@@ -1,0 +1,98 @@
+"""The step of the state, v+ = v + h a and q+ = q (+) h v+, and its adjoint.
+
+Positions have adjoints in tangent space, one number per dof: those of balls are rotations in the body's frame.
+"""
+
+from taichi_sim import spatial
+from taichi_sim.runtime import ti
+from taichi_sim.types import JNT_BALL, JNT_FREE
+
+
+@ti.func
+def integrate(m: ti.template(), d: ti.template(), e, h):
+    """qacc -> the next qvel and qpos (semi-implicit Euler)."""
+    for i in range(m.nv):
+        d.qvel[e, i] += h * d.qacc[e, i]
+    for j in range(m.njnt):
+        qadr = m.jnt_qposadr[j]
+        dof = m.jnt_dofadr[j]
+        if m.jnt_type[j] > JNT_BALL:
+            d.qpos[e, qadr] += h * d.qvel[e, dof]
+        else:
+            if m.jnt_type[j] == JNT_FREE:
+                for k in ti.static(range(3)):
+                    d.qpos[e, qadr + k] += h * d.qvel[e, dof + k]
+                qadr += 3
+                dof += 3
+            q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr))
+            q = spatial.quat_mul(q, spatial.quat_exp(h * spatial.load_vec3(d.qvel, e, dof)))
+            for k in ti.static(range(4)):
+                d.qpos[e, qadr + k] = q[k, :]
+
+
+@ti.func
+def adjoint_integrate(m: ti.template(), d: ti.template(), e, h):
+    """Adjoints of (q+, v+) -> of (q, v), and lam = h v_bar, the adjoint of qacc. Expects qvel and qacc of the substep."""
+    for j in range(m.njnt):
+        dof = m.jnt_dofadr[j]
+        if m.jnt_type[j] > JNT_BALL:
+            d.grad_qvel[e, dof] += h * d.grad_qpos[e, dof]
+        else:
+            if m.jnt_type[j] == JNT_FREE:
+                for k in ti.static(range(3)):
+                    d.grad_qvel[e, dof + k] += h * d.grad_qpos[e, dof + k]
+                dof += 3
+            u = h * (spatial.load_vec3(d.qvel, e, dof) + h * spatial.load_vec3(d.qacc, e, dof))
+            g = spatial.load_vec3(d.grad_qpos, e, dof)
+            # q+ = q exp(u): dq+ = exp(-u) dq + J_r(u) du, both in the body's frame
+            gv = spatial.jac_right_transpose(u, g)
+            g = spatial.rotate(spatial.quat_exp(u), g)
+            for k in ti.static(range(3)):
+                d.grad_qvel[e, dof + k] += h * gv[k, :]
+                d.grad_qpos[e, dof + k] = g[k, :]
+    for i in range(m.nv):
+        d.lam[e, i] = h * d.grad_qvel[e, i]
+
+
+@ti.func
+def tangent(m: ti.template(), d: ti.template(), e, raw: ti.template()):
+    """grad_qpos from `raw`, the adjoint of qpos' own entries, at the unit quaternions in qpos."""
+    for j in range(m.njnt):
+        qadr = m.jnt_qposadr[j]
+        dof = m.jnt_dofadr[j]
+        if m.jnt_type[j] > JNT_BALL:
+            d.grad_qpos[e, dof] = raw[e, qadr]
+        else:
+            if m.jnt_type[j] == JNT_FREE:
+                for k in ti.static(range(3)):
+                    d.grad_qpos[e, dof + k] = raw[e, qadr + k]
+                qadr += 3
+                dof += 3
+            q = spatial.quat_conj(spatial.load_quat(d.qpos, e, qadr))
+            # dq = q (0, u)/2, so u_bar = vec(conj(q) q_bar)/2
+            g = spatial.quat_mul(q, spatial.load_quat(raw, e, qadr))
+            for k in ti.static(range(3)):
+                d.grad_qpos[e, dof + k] = 0.5 * g[k + 1, :]
+
+
+@ti.func
+def raw_gradient(m: ti.template(), d: ti.template(), e, raw: ti.template()):
+    """`raw`, the adjoint of qpos' own entries, from grad_qpos; quaternions need not be of unit length."""
+    for j in range(m.njnt):
+        qadr = m.jnt_qposadr[j]
+        dof = m.jnt_dofadr[j]
+        if m.jnt_type[j] > JNT_BALL:
+            raw[e, qadr] = d.grad_qpos[e, dof]
+        else:
+            if m.jnt_type[j] == JNT_FREE:
+                for k in ti.static(range(3)):
+                    raw[e, qadr + k] = d.grad_qpos[e, dof + k]
+                qadr += 3
+                dof += 3
+            q = spatial.load_quat(d.qpos, e, qadr)
+            u = spatial.load_vec3(d.grad_qpos, e, dof)
+            # the engine uses q/|q|: its gradient is 2 q (0, u_bar)/|q|^2
+            g = spatial.quat_mul(q, spatial.pure_quat(u))
+            norm2 = q[0, :] * q[0, :] + q[1, :] * q[1, :] + q[2, :] * q[2, :] + q[3, :] * q[3, :]
+            for k in ti.static(range(4)):
+                raw[e, qadr + k] = 2.0 * g[k, :] / norm2

@@ -1,0 +1,329 @@
+"""MJCF to `Model`: compiled by mujoco, checked by `unsupported`, converted to the engine's arrays.
+
+What the importer leaves out, because it moves no body: sensors, cameras, lights, textures, material properties other
+than colour, skins, keyframes, user data, custom text and tuples, visual settings, groups other than those of geoms,
+sizes of sites, the heights of height fields, and tendons and actuators whose stages are disabled or which have no
+effect. Settings of MuJoCo's solver and integrator (`<option integrator iterations tolerance cone ...>`) are not used:
+the engine has its own step. Everything else is simulated or refused.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from taichi_sim import npz
+from taichi_sim.types import BIAS_NONE, GAIN_FIXED, GEOM_MESH, JNT_BALL, Model, Option
+from taichi_sim.unsupported import (
+    ModelError,
+    Report,
+    UnsupportedModelError,
+    actuator_group_enabled,
+    actuator_simulated,
+    element_name,
+    find,
+    stages,
+)
+
+__all__ = ["ModelError", "UnsupportedModelError", "load", "save"]
+
+save = npz.save
+
+
+def load(source) -> Model:
+    """Read a model.
+
+    Args:
+        source: the name of a body that comes with the package ("cartpole"), a path to MJCF (.xml, .mjcf) or to a saved
+            model (.npz), a `mujoco.MjModel`, or a `mujoco.MjSpec`.
+
+    Penalty joint limits take their stiffness and damping from `<custom><numeric name="limit_ke">` and `"limit_kd"`, for
+    one joint `"limit_ke:JOINT"` and `"limit_kd:JOINT"`, else from MuJoCo's `solreflimit` and `solimplimit`. A limit's
+    `margin` narrows its range, as it does there. The numerics `substeps` and `theta` set the options of those names.
+
+    Raises:
+        FileNotFoundError: no such file, or no body of that name.
+        ModelError: the file does not compile; MuJoCo's reason is in the message.
+        UnsupportedModelError: it holds what the engine does not simulate; every such element is in the message.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if isinstance(source, str) and not path.suffix and path.name == source:
+            with resources.as_file(_asset(source)) as path:
+                return _load_file(path)
+        return _load_file(path)
+
+    import mujoco
+
+    if isinstance(source, mujoco.MjSpec):
+        return _load_spec(source, f"the MjSpec '{source.modelname}'")
+    if isinstance(source, mujoco.MjModel):
+        return _convert(source, "the MjModel", {})
+    raise TypeError(
+        f"cannot load a model from {type(source).__name__}: give the name of a body, a path, a mujoco.MjModel or a "
+        "mujoco.MjSpec"
+    )
+
+
+def _asset(name: str):
+    folder = resources.files("taichi_sim.assets")
+    file = folder / f"{name}.xml"
+    if not file.is_file():
+        known = sorted(entry.name[:-4] for entry in folder.iterdir() if entry.name.endswith(".xml"))
+        raise FileNotFoundError(f"no body is called {name!r}; there are {', '.join(known)}, and paths that end in .xml")
+    return file
+
+
+def _load_file(path: Path) -> Model:
+    if path.suffix not in (".xml", ".mjcf", ".npz"):
+        raise ValueError(f"cannot tell what {str(path)!r} holds: a model's file name ends in .xml, .mjcf or .npz")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    if path.suffix == ".npz":
+        return npz.load(path)
+
+    import mujoco
+
+    try:
+        if path.suffix == ".xml":
+            spec = mujoco.MjSpec.from_file(str(path))
+        else:
+            # MuJoCo reads MJCF only under names that end in .xml; its own includes and meshes still lie beside it
+            spec = mujoco.MjSpec.from_file(f"{path}.xml", include={f"{path.name}.xml": path.read_bytes()})
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid MJCF: {_one_line(error)}") from error
+    return _load_spec(spec, str(path))
+
+
+def _load_spec(spec, source: str) -> Model:
+    try:
+        mj_model = spec.compile()
+    except ValueError as error:
+        raise ModelError(f"{source} does not compile: {_one_line(error)}") from error
+    return _convert(mj_model, source, _lines(spec))
+
+
+def _one_line(error: Exception) -> str:
+    return ", ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _lines(spec) -> dict[tuple[str, int], str]:
+    """MJCF lines of a compiled spec's elements by (kind, id); elements of included files have none."""
+    kinds = {
+        "body": spec.bodies,
+        "joint": spec.joints,
+        "geom": spec.geoms,
+        "contact pair": spec.pairs,
+        "equality": spec.equalities,
+        "tendon": spec.tendons,
+        "actuator": spec.actuators,
+        "flex": spec.flexes,
+        "numeric": spec.numerics,
+    }
+    return {
+        (kind, element.id): element.info
+        for kind, elements in kinds.items()
+        for element in elements
+        # the parser counts lines from 1, and gives 0 to what came through <include>
+        if element.info and element.info != "line 0"
+    }
+
+
+def _convert(mj_model, source: str, lines: dict[tuple[str, int], str]) -> Model:
+    report = Report(mj_model, lines)
+    find(mj_model, report)
+    numerics = _Numerics(mj_model, report)
+    option = _option(mj_model, numerics)
+    ke, kd = _limit_gains(mj_model, numerics)
+    limit_range = _limit_range(mj_model, report)
+    report.raise_if_any(source)
+    return Model(
+        nq=mj_model.nq,
+        nv=mj_model.nv,
+        nu=mj_model.nu,
+        # whatever has activation dynamics is refused or disabled
+        na=0,
+        **_bodies_and_joints(mj_model),
+        jnt_range=limit_range,
+        jnt_limit_ke=ke,
+        jnt_limit_kd=kd,
+        **_geoms_and_sites(mj_model),
+        **_actuators(mj_model),
+        opt=option,
+        names={
+            kind: [element_name(mj_model, kind, i) for i in range(count)]
+            for kind, count in (
+                ("body", mj_model.nbody),
+                ("joint", mj_model.njnt),
+                ("geom", mj_model.ngeom),
+                ("site", mj_model.nsite),
+                ("actuator", mj_model.nu),
+            )
+        },
+    )
+
+
+def _copies(mj_model, *names: str) -> dict[str, np.ndarray]:
+    """Fields of the model by name, in the dtypes of `Model`: float64, int32 or bool, and not views."""
+    fields = {name: np.array(getattr(mj_model, name)) for name in names}
+    return {name: value.astype(np.float64) if value.dtype.kind == "f" else value for name, value in fields.items()}
+
+
+def _bodies_and_joints(m) -> dict[str, np.ndarray]:
+    return {
+        **_copies(m, "qpos0", "qpos_spring", "body_parentid", "body_pos", "body_quat", "body_mass", "body_inertia"),
+        **_copies(m, "body_ipos", "body_iquat", "body_jntadr", "body_jntnum"),
+        **_copies(m, "jnt_type", "jnt_bodyid", "jnt_qposadr", "jnt_dofadr", "jnt_pos", "jnt_axis", "jnt_stiffness"),
+        **_copies(m, "dof_bodyid", "dof_jntid", "dof_armature", "dof_damping", "jnt_actfrcrange"),
+        "jnt_limited": np.array(m.jnt_limited, dtype=bool),
+        "jnt_actfrclimited": np.array(m.jnt_actfrclimited, dtype=bool),
+    }
+
+
+def _geoms_and_sites(m) -> dict[str, np.ndarray]:
+    import mujoco
+
+    # a signed distance field collides as such, but is drawn as its mesh
+    is_mesh = np.isin(m.geom_type, [GEOM_MESH, mujoco.mjtGeom.mjGEOM_SDF])
+    # MuJoCo draws a geom in its material's colour, unless it has one of its own, which shows as not being the default
+    material = (m.geom_matid >= 0) & np.all(m.geom_rgba == np.float32([0.5, 0.5, 0.5, 1]), axis=1)
+    rgba = np.array(m.geom_rgba, dtype=np.float64)
+    rgba[material] = m.mat_rgba[m.geom_matid[material]]
+    return {
+        **_copies(m, "geom_bodyid", "geom_pos", "geom_quat", "geom_size", "geom_group"),
+        **_copies(m, "mesh_vertadr", "mesh_vertnum", "mesh_vert", "mesh_faceadr", "mesh_facenum", "mesh_face"),
+        **_copies(m, "site_bodyid", "site_pos", "site_quat"),
+        "geom_type": np.where(is_mesh, GEOM_MESH, m.geom_type).astype(np.int32),
+        "geom_dataid": np.where(is_mesh, m.geom_dataid, -1).astype(np.int32),
+        "geom_rgba": rgba,
+    }
+
+
+def _actuators(m) -> dict[str, np.ndarray]:
+    """Actuators' fields. One that is disabled keeps its place in ctrl, but its gain, bias or gear may become zero."""
+    import mujoco
+
+    mute = ~(actuator_group_enabled(m) & actuator_simulated(m))
+    off_joint = ~np.isin(m.actuator_trntype, [mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT])
+    fields = _copies(m, "actuator_gear", "actuator_ctrlrange", "actuator_forcerange")
+    fields["actuator_gear"][off_joint] = 0
+    for name, without in (("gain", GAIN_FIXED), ("bias", BIAS_NONE)):
+        parameters = np.array(getattr(m, f"actuator_{name}prm")[:, :3])
+        parameters[mute] = 0
+        fields[f"actuator_{name}prm"] = parameters
+        fields[f"actuator_{name}type"] = np.where(mute, without, getattr(m, f"actuator_{name}type")).astype(np.int32)
+    return {
+        **fields,
+        "actuator_trnid": np.where(off_joint, 0, m.actuator_trnid[:, 0]).astype(np.int32),
+        "actuator_ctrllimited": np.array(m.actuator_ctrllimited, dtype=bool),
+        "actuator_forcelimited": np.array(m.actuator_forcelimited, dtype=bool),
+    }
+
+
+class _Numerics:
+    """The model's `<custom><numeric>` fields that the engine reads, one number each; reports those that are not."""
+
+    def __init__(self, mj_model, report: Report):
+        self._model = mj_model
+        self._report = report
+        self._ids = {element_name(mj_model, "numeric", i): i for i in range(mj_model.nnumeric)}
+
+    def get(self, name: str, default, valid, expected: str):
+        """The number called `name`, or `default` where there is none or `valid` (a predicate) says no."""
+        if name not in self._ids:
+            return default
+        i = self._ids[name]
+        adr, size = self._model.numeric_adr[i], self._model.numeric_size[i]
+        data = self._model.numeric_data[adr : adr + size]
+        if size == 1 and np.isfinite(data[0]) and valid(data[0]):
+            return float(data[0])
+        found = " ".join(f"{x:g}" for x in data)
+        self._report.add("numeric", i, f"is {found}, which is not {expected}", f'write data="..." with {expected}')
+        return default
+
+    def refuse_strangers(self, prefix: str, known: set[str]) -> None:
+        """Report fields called `prefix` plus the name of something that does not exist."""
+        for name, i in self._ids.items():
+            if name.startswith(prefix) and name.removeprefix(prefix) not in known:
+                what = f"there is no joint called '{name.removeprefix(prefix)}'"
+                self._report.add("numeric", i, what, f"name it {prefix} and the name of a joint")
+
+
+def _option(m, numerics: _Numerics) -> Option:
+    on = stages(m)
+    default = Option()
+    substeps = numerics.get(
+        "substeps", default.substeps, lambda x: x >= 1 and x == int(x), "one whole number from 1 up"
+    )
+    theta = numerics.get("theta", default.theta, lambda x: 0.5 <= x <= 1, "one number from 0.5 to 1")
+    return Option(
+        timestep=float(m.opt.timestep),
+        substeps=int(substeps),
+        theta=theta,
+        gravity=np.array(m.opt.gravity) if on.gravity else np.zeros(3),
+        contact=on.contact,
+        limit=on.limit,
+        spring=on.spring,
+        damper=on.damper,
+        actuation=on.actuation,
+        clampctrl=on.clampctrl,
+        equality=on.equality,
+    )
+
+
+def _limit_gains(m, numerics: _Numerics) -> tuple[np.ndarray, np.ndarray]:
+    """Stiffness [N/m, N m/rad] and damping [N s/m, N m s/rad] of joint limits, each (njnt,); 0 without a limit."""
+    gains = _solref_gains(m) * np.array(m.jnt_limited, dtype=bool)[:, None]
+    names = [element_name(m, "joint", i) for i in range(m.njnt)]
+    for column, key in enumerate(("limit_ke", "limit_kd")):
+        numerics.refuse_strangers(f"{key}:", set(names) - {""})
+        everywhere = numerics.get(key, None, lambda x: x >= 0, "one number from 0 up")
+        for joint in np.flatnonzero(m.jnt_limited):
+            gain = gains[joint, column] if everywhere is None else everywhere
+            if names[joint]:
+                gain = numerics.get(f"{key}:{names[joint]}", gain, lambda x: x >= 0, "one number from 0 up")
+            gains[joint, column] = gain
+    return gains[:, 0], gains[:, 1]
+
+
+def _solref_gains(m) -> np.ndarray:
+    """Penalty stiffness and damping from `solreflimit` and `solimplimit`, (njnt, 2).
+
+    MuJoCo's reference acceleration, per unit mass and at full impedance (its documentation, "Solver parameters:
+    reference"), times the mass that the joint moves at qpos0, 1 / dof_invweight0.
+    """
+    import mujoco
+
+    refsafe = not m.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_REFSAFE)
+    gains = np.zeros((m.njnt, 2))
+    for joint in range(m.njnt):
+        first, second = m.jnt_solref[joint]
+        # MuJoCo clamps impedances, and replaces a mixed format by its default, in the same way
+        dmax = np.clip(m.jnt_solimp[joint, 1], 0.0001, 0.9999)
+        if (first > 0) != (second > 0):
+            first, second = 0.02, 1.0
+        if first > 0:
+            timeconst = max(first, 2 * m.opt.timestep) if refsafe else first
+            per_mass = 1 / (dmax * timeconst * second) ** 2, 2 / (dmax * timeconst)
+        else:
+            per_mass = -first / dmax**2, -second / dmax
+        dof = m.jnt_dofadr[joint]
+        invweight = np.mean(m.dof_invweight0[dof : dof + (3 if m.jnt_type[joint] == JNT_BALL else 1)])
+        gains[joint] = np.array(per_mass) / max(invweight, np.finfo(float).tiny)
+    return gains
+
+
+def _limit_range(m, report: Report) -> np.ndarray:
+    """Joint ranges narrowed by their margins, (njnt, 2): MuJoCo's limits push from `margin` inside the range on."""
+    limited = np.array(m.jnt_limited, dtype=bool)
+    margin = np.where(limited, m.jnt_margin, 0)
+    narrowed = np.array(m.jnt_range)
+    narrowed[:, 0] += np.where(m.jnt_type == JNT_BALL, 0, margin)
+    narrowed[:, 1] -= margin
+    if stages(m).limit:
+        inverted = limited & (narrowed[:, 0] > narrowed[:, 1])
+        report.add_where("joint", inverted, "the limit's margin leaves nothing of its range", "lower margin")
+    return narrowed

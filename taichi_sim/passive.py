@@ -1,0 +1,161 @@
+"""Passive joint forces: springs, damping, position limits; and their adjoint.
+
+Damping acts at v + theta h a with its coefficient frozen (`Data.dof_implicit`), springs explicitly. A limit is a penalty
+spring `ke` with a damper `kd` that fades in over the first `LIMIT_RAMP` of violation, so that force is continuous.
+"""
+
+from taichi_sim import spatial
+from taichi_sim.runtime import ti
+from taichi_sim.types import JNT_BALL, JNT_FREE
+
+# Violation [m, rad] at which a limit's damper is fully on.
+LIMIT_RAMP = 0.01
+
+
+@ti.func
+def ball_displacement(m: ti.template(), d: ti.template(), e, qadr):
+    """Rotation vector from the spring's rest orientation, in the body's frame."""
+    rest = spatial.quat_normalize(spatial.load_quat_constant(m.qpos_spring, qadr))
+    now = spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr))
+    return spatial.quat_log(spatial.quat_mul(spatial.quat_conj(rest), now))
+
+
+@ti.func
+def springs(m: ti.template(), d: ti.template(), e):
+    """qfrc_passive = -stiffness * (q - q_spring); zero where there is no spring."""
+    row = e * m.per_world
+    for i in range(m.nv):
+        d.qfrc_passive[e, i] = m.dof_damping[row, i] * 0.0
+    if ti.static(m.spring):
+        for j in range(m.njnt):
+            if m.jnt_sprung[j] == 1:
+                k = m.jnt_stiffness[row, j]
+                qadr = m.jnt_qposadr[j]
+                dof = m.jnt_dofadr[j]
+                if m.jnt_type[j] > JNT_BALL:
+                    d.qfrc_passive[e, dof] = k * (m.qpos_spring[qadr] - d.qpos[e, qadr])
+                else:
+                    if m.jnt_type[j] == JNT_FREE:
+                        for i in ti.static(range(3)):
+                            d.qfrc_passive[e, dof + i] = k * (m.qpos_spring[qadr + i] - d.qpos[e, qadr + i])
+                        qadr += 3
+                        dof += 3
+                    u = ball_displacement(m, d, e, qadr)
+                    for i in ti.static(range(3)):
+                        d.qfrc_passive[e, dof + i] = -k * u[i, :]
+
+
+@ti.func
+def dampers(m: ti.template(), d: ti.template(), e):
+    """Damping: its coefficient to dof_implicit, its force at v to qfrc_passive."""
+    row = e * m.per_world
+    for i in range(m.nv):
+        c = m.dof_damping[row, i] * (1.0 if ti.static(m.damper) else 0.0)
+        d.dof_implicit[e, i] = c
+        d.qfrc_passive[e, i] -= c * d.qvel[e, i]
+
+
+@ti.func
+def limits(m: ti.template(), d: ti.template(), e):
+    """qfrc_limit, and the damper's coefficient on dof_implicit."""
+    for i in range(m.nv):
+        d.qfrc_limit[e, i] = d.qvel[e, i] * 0.0
+    if ti.static(m.limit):
+        for j in range(m.njnt):
+            if m.jnt_limited[j] == 1:
+                ke = m.jnt_limit_ke[j]
+                kd = m.jnt_limit_kd[j]
+                qadr = m.jnt_qposadr[j]
+                dof = m.jnt_dofadr[j]
+                if m.jnt_type[j] > JNT_BALL:
+                    q = d.qpos[e, qadr]
+                    low = ti.max(m.jnt_range_lo[j] - q, 0.0)
+                    high = ti.max(q - m.jnt_range_hi[j], 0.0)
+                    c = kd * ti.min((low + high) / LIMIT_RAMP, 1.0)
+                    d.qfrc_limit[e, dof] = ke * (low - high) - c * d.qvel[e, dof]
+                    d.dof_implicit[e, dof] += c
+                if m.jnt_type[j] == JNT_BALL:
+                    # the angle from the identity pulls back along its own axis; damping acts on all axes
+                    u = spatial.quat_log(spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr)))
+                    angle = ti.sqrt(spatial.dot(u, u))
+                    depth = ti.max(angle - m.jnt_range_hi[j], 0.0)
+                    pull = -ke * depth / ti.max(angle, 1e-6)
+                    c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
+                    for i in ti.static(range(3)):
+                        d.qfrc_limit[e, dof + i] = pull * u[i, :] - c * d.qvel[e, dof + i]
+                        d.dof_implicit[e, dof + i] += c
+
+
+@ti.func
+def adjoint_springs(m: ti.template(), d: ti.template(), e):
+    """grad_qpos += lam' dqfrc/dq of the springs."""
+    row = e * m.per_world
+    if ti.static(m.spring):
+        for j in range(m.njnt):
+            if m.jnt_sprung[j] == 1:
+                k = m.jnt_stiffness[row, j]
+                qadr = m.jnt_qposadr[j]
+                dof = m.jnt_dofadr[j]
+                if m.jnt_type[j] > JNT_BALL:
+                    d.grad_qpos[e, dof] -= k * d.lam[e, dof]
+                else:
+                    if m.jnt_type[j] == JNT_FREE:
+                        for i in ti.static(range(3)):
+                            d.grad_qpos[e, dof + i] -= k * d.lam[e, dof + i]
+                        qadr += 3
+                        dof += 3
+                    u = ball_displacement(m, d, e, qadr)
+                    g = spatial.jac_right_inv_transpose(u, spatial.load_vec3(d.lam, e, dof))
+                    for i in ti.static(range(3)):
+                        d.grad_qpos[e, dof + i] -= k * g[i, :]
+
+
+@ti.func
+def adjoint_dampers(m: ti.template(), d: ti.template(), e):
+    """grad_qvel += lam' dqfrc/dv of the dampers."""
+    row = e * m.per_world
+    if ti.static(m.damper):
+        for i in range(m.nv):
+            d.grad_qvel[e, i] -= m.dof_damping[row, i] * d.lam[e, i]
+
+
+@ti.func
+def adjoint_limits(m: ti.template(), d: ti.template(), e, h_theta):
+    """grad_qpos, grad_qvel += lam' dqfrc/d(q, v) of the limits."""
+    if ti.static(m.limit):
+        for j in range(m.njnt):
+            if m.jnt_limited[j] == 1:
+                ke = m.jnt_limit_ke[j]
+                kd = m.jnt_limit_kd[j]
+                qadr = m.jnt_qposadr[j]
+                dof = m.jnt_dofadr[j]
+                if m.jnt_type[j] > JNT_BALL:
+                    q = d.qpos[e, qadr]
+                    lam = d.lam[e, dof]
+                    low = ti.max(m.jnt_range_lo[j] - q, 0.0)
+                    high = ti.max(q - m.jnt_range_hi[j], 0.0)
+                    depth = low + high
+                    side = ti.select(high > 0.0, 1.0, ti.select(low > 0.0, -1.0, q * 0.0))
+                    c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
+                    v = d.qvel[e, dof] + h_theta * d.qacc[e, dof]
+                    dc = ti.select(depth < LIMIT_RAMP, side * kd / LIMIT_RAMP, q * 0.0)
+                    d.grad_qpos[e, dof] -= lam * (ke * side * side + dc * v)
+                    d.grad_qvel[e, dof] -= lam * c
+                if m.jnt_type[j] == JNT_BALL:
+                    u = spatial.quat_log(spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr)))
+                    angle = ti.max(ti.sqrt(spatial.dot(u, u)), 1e-6)
+                    depth = ti.max(angle - m.jnt_range_hi[j], 0.0)
+                    on = ti.select(depth > 0.0, angle * 0.0 + 1.0, angle * 0.0)
+                    n = spatial.scale(u, 1.0 / angle)
+                    lam = spatial.load_vec3(d.lam, e, dof)
+                    v = spatial.load_vec3(d.qvel, e, dof) + spatial.scale(spatial.load_vec3(d.qacc, e, dof), h_theta)
+                    c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
+                    dc = ti.select(depth < LIMIT_RAMP, on * kd / LIMIT_RAMP, on * 0.0)
+                    # f = -ke depth n - c v; d depth = n . du, dn = (1 - n n') du / angle
+                    along = spatial.dot(n, lam)
+                    across = spatial.scale(lam - spatial.scale(n, along), ke * depth / angle)
+                    g = across + spatial.scale(n, on * ke * along + dc * spatial.dot(v, lam))
+                    g = spatial.jac_right_inv_transpose(u, g)
+                    for i in ti.static(range(3)):
+                        d.grad_qpos[e, dof + i] -= g[i, :]
+                        d.grad_qvel[e, dof + i] -= c * lam[i, :]

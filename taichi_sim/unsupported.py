@@ -1,0 +1,358 @@
+"""What a compiled MuJoCo model holds that this engine does not simulate: the one place that refuses input.
+
+An element is refused only if it would change the motion: what belongs to a stage that the model itself disables
+(`<option><flag .../></option>`), or has no effect (a tendon that nothing pulls), is let through. MuJoCo's fields newer
+than 3.3 are read with a default, so that older releases serve too.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class ModelError(ValueError):
+    """A model could not be read: the message names the file and what is wrong with it."""
+
+
+class UnsupportedModelError(ModelError):
+    """A model holds elements that the engine does not simulate, or settings that it cannot use: all of them, listed."""
+
+
+class Stages(NamedTuple):
+    """The stages of MuJoCo's pipeline that a model's disable flags leave on."""
+
+    contact: bool
+    limit: bool
+    equality: bool
+    frictionloss: bool
+    spring: bool
+    damper: bool
+    gravity: bool
+    actuation: bool
+    clampctrl: bool
+
+    @property
+    def passive(self) -> bool:
+        """MuJoCo computes gravity compensation and fluid forces unless springs and dampers are both disabled."""
+        return self.spring or self.damper
+
+
+def stages(mj_model) -> Stages:
+    """Read the disable flags of a `mujoco.MjModel`; "constraint" stands for the four flags below it."""
+    from mujoco import mjtDisableBit as bit
+
+    def on(*bits) -> bool:
+        return not any(mj_model.opt.disableflags & int(b) for b in bits)
+
+    return Stages(
+        contact=on(bit.mjDSBL_CONTACT, bit.mjDSBL_CONSTRAINT),
+        limit=on(bit.mjDSBL_LIMIT, bit.mjDSBL_CONSTRAINT),
+        equality=on(bit.mjDSBL_EQUALITY, bit.mjDSBL_CONSTRAINT),
+        frictionloss=on(bit.mjDSBL_FRICTIONLOSS, bit.mjDSBL_CONSTRAINT),
+        spring=on(_passive_bit("mjDSBL_SPRING")),
+        damper=on(_passive_bit("mjDSBL_DAMPER")),
+        gravity=on(bit.mjDSBL_GRAVITY),
+        actuation=on(bit.mjDSBL_ACTUATION),
+        clampctrl=on(bit.mjDSBL_CLAMPCTRL),
+    )
+
+
+def _passive_bit(name: str):
+    # before the flags for springs and dampers there was one for all passive forces
+    from mujoco import mjtDisableBit as bit
+
+    return getattr(bit, name, None) or bit.mjDSBL_PASSIVE
+
+
+def actuator_group_enabled(mj_model) -> np.ndarray:
+    """Which actuators `<option actuatorgroupdisable>` leaves on, bool, shape (nactuator,)."""
+    # groups above 30 cannot be disabled: the option is a bit field of 31
+    group = np.asarray(mj_model.actuator_group)
+    disabled = (mj_model.opt.disableactuator >> np.clip(group, 0, 30)) & 1 == 1
+    return ~(disabled & (group >= 0) & (group <= 30))
+
+
+def actuator_simulated(mj_model) -> np.ndarray:
+    """Which actuators the engine can simulate, whether or not they are on, bool, shape (nactuator,)."""
+    return ~np.any([mask for mask, _, _ in _actuator_defects(mj_model)], axis=0)
+
+
+class Report:
+    """Collects what is wrong with a model, and says it in one message.
+
+    Args:
+        mj_model: the compiled model, for the elements' names.
+        lines: MJCF line by (kind, id), as far as the parser knows them.
+    """
+
+    def __init__(self, mj_model, lines: dict[tuple[str, int], str]):
+        self._model = mj_model
+        self._lines = lines
+        self._groups: dict[tuple[str, str, str], list[str]] = {}
+
+    def add(self, kind: str, ids, what: str, cure: str) -> None:
+        """Add the elements `ids` of one kind that share a defect and its cure; no ids, no entry."""
+        for i in np.atleast_1d(np.asarray(ids, dtype=int)):
+            self._groups.setdefault((kind, what, cure), []).append(self._element(kind, int(i)))
+
+    def add_where(self, kind: str, mask, what: str, cure: str) -> None:
+        """Add the elements of one kind for which the bool array `mask` holds."""
+        self.add(kind, np.flatnonzero(mask), what, cure)
+
+    def add_setting(self, where: str, what: str, cure: str) -> None:
+        """Add a defect of the model as a whole, such as an option."""
+        self._groups.setdefault((where, what, cure), [])
+
+    def raise_if_any(self, source: str) -> None:
+        """Raise `UnsupportedModelError` with everything that was added, if anything was."""
+        if not self._groups:
+            return
+        entries = []
+        for (kind, what, cure), elements in self._groups.items():
+            subject = f"{kind} {', '.join(elements)}" if elements else kind
+            entries.append(f"  - {subject}: {what}. {cure[0].upper()}{cure[1:]}.")
+        raise UnsupportedModelError(f"{source} cannot be simulated as it is:\n" + "\n".join(entries))
+
+    def _element(self, kind: str, i: int) -> str:
+        name = element_name(self._model, kind, i)
+        line = self._lines.get((kind, i))
+        return (f"'{name}'" if name else f"#{i} (unnamed)") + (f" ({line})" if line else "")
+
+
+def element_name(mj_model, kind: str, i: int) -> str:
+    """Name of element i of a kind ("body", "joint", "contact pair", ...); empty if it has none."""
+    import mujoco
+
+    prefix = {"contact pair": "pair"}.get(kind, kind)
+    obj = getattr(mujoco.mjtObj, f"mjOBJ_{prefix.upper()}")
+    return mujoco.mj_id2name(mj_model, obj, i) or ""
+
+
+def find(mj_model, report: Report) -> None:
+    """Add to `report` every element of a `mujoco.MjModel` that the engine does not simulate."""
+    on = stages(mj_model)
+    _check_options(mj_model, on, report)
+    _check_bodies(mj_model, on, report)
+    _check_joints(mj_model, on, report)
+    _check_contacts(mj_model, on, report)
+    _check_constraints(mj_model, on, report)
+    _check_tendons(mj_model, on, report)
+    _check_actuators(mj_model, on, report)
+    if not mj_model.nflex:
+        _check_mass_matrix(mj_model, report)
+
+
+def _check_options(m, on: Stages, report: Report) -> None:
+    import mujoco
+
+    if on.passive and (m.opt.density > 0 or m.opt.viscosity > 0):
+        report.add_setting("option", "fluid forces (density, viscosity) are not simulated", "set both to 0")
+    sleep = getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", 0)
+    if m.opt.enableflags & int(sleep):
+        report.add_setting("option", "sleeping bodies are not simulated", 'remove <flag sleep="enable"/>')
+    if m.nv == 0:
+        report.add_setting("model", "no body has a joint, so nothing can move", "add a joint")
+
+
+def _check_bodies(m, on: Stages, report: Report) -> None:
+    gravity = on.gravity and np.any(m.opt.gravity != 0)
+    if on.passive and gravity:
+        compensated = (m.body_gravcomp != 0) & (m.body_mass > 0) & (m.body_weldid != 0)
+        report.add_where("body", compensated, "gravity compensation is not simulated", 'remove gravcomp="..."')
+    report.add_where(
+        "body",
+        m.body_mocapid >= 0,
+        "a mocap body is moved from outside, which is not supported",
+        'remove mocap="true", or give it a free joint',
+    )
+    if on.passive:
+        report.add_where("body", m.body_plugin >= 0, "plugins are not run", "remove the <plugin> element")
+    report.add("flex", range(m.nflex), "deformable bodies are not simulated", "remove the flex, or use rigid bodies")
+
+
+def _check_joints(m, on: Stages, report: Report) -> None:
+    if on.frictionloss:
+        joints = m.dof_jntid[m.dof_frictionloss != 0]
+        report.add(
+            "joint",
+            np.unique(joints),
+            "dry friction (frictionloss) is not simulated",
+            'remove it, use damping, or set <flag frictionloss="disable"/>',
+        )
+    if on.spring:
+        poly = np.any(_field(m, "jnt_stiffnesspoly", m.njnt, 2) != 0, axis=1)
+        report.add_where(
+            "joint", poly, "a polynomial stiffness is not simulated", "give stiffness one number, its linear term"
+        )
+        plastic = _field(m, "jnt_springyield", m.njnt) > 0
+        report.add_where("joint", plastic, "a plastic spring (springyield) is not simulated", "remove springyield")
+    if on.damper:
+        joints = m.dof_jntid[np.any(_field(m, "dof_dampingpoly", m.nv, 2) != 0, axis=1)]
+        what = "a polynomial damping is not simulated"
+        report.add("joint", np.unique(joints), what, "give damping one number, its linear term")
+
+
+def _check_contacts(m, on: Stages, report: Report) -> None:
+    if not on.contact:
+        return
+    cure = 'disable contact with <option><flag contact="disable"/></option>, or set contype and conaffinity to 0'
+    report.add_where("geom", np.any(collision_pairs(m), axis=1), "can collide, and contact is not simulated yet", cure)
+    cure = 'remove the pair, or disable contact with <option><flag contact="disable"/></option>'
+    report.add("contact pair", range(m.npair), "contact is not simulated yet", cure)
+
+
+def collision_pairs(mj_model) -> np.ndarray:
+    """Which geoms MuJoCo's filters let collide, bool, shape (ngeom, ngeom), symmetric; explicit pairs not included.
+
+    The rules are those of MuJoCo's documentation, "Collision detection: selection": not within one body or bodies
+    welded to each other, not with the parent (unless that filter is off, or the parent is the world), not for excluded
+    bodies, not between two planes or height fields, and only where contype meets conaffinity.
+    """
+    import mujoco
+
+    m = mj_model
+    affine = (m.geom_contype[:, None] & m.geom_conaffinity[None, :]) != 0
+    pairs = affine | affine.T
+
+    weld = m.body_weldid[m.geom_bodyid]
+    pairs &= weld[:, None] != weld[None, :]
+    if not m.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_FILTERPARENT):
+        parent = m.body_weldid[m.body_parentid[weld]]
+        child_of = (weld[:, None] == parent[None, :]) & (weld[:, None] != 0) & (weld[None, :] != 0)
+        pairs &= ~(child_of | child_of.T)
+
+    body = m.geom_bodyid
+    low, high = np.minimum(body[:, None], body[None, :]), np.maximum(body[:, None], body[None, :])
+    pairs &= ~np.isin((low << 16) + high, m.exclude_signature)
+
+    flat = np.isin(m.geom_type, [mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD])
+    return pairs & ~(flat[:, None] & flat[None, :])
+
+
+def _check_constraints(m, on: Stages, report: Report) -> None:
+    if on.equality:
+        active = np.asarray(m.eq_active0, dtype=bool)
+        cure = 'remove the constraint, set active="false", or set <flag equality="disable"/>'
+        report.add_where("equality", active, "equality constraints are not simulated yet", cure)
+
+
+def _check_tendons(m, on: Stages, report: Report) -> None:
+    effects = np.zeros(m.ntendon, dtype=bool)
+    if on.spring:
+        effects |= m.tendon_stiffness != 0
+        effects |= np.any(_field(m, "tendon_stiffnesspoly", m.ntendon, 2) != 0, axis=1)
+    if on.damper:
+        effects |= m.tendon_damping != 0
+        effects |= np.any(_field(m, "tendon_dampingpoly", m.ntendon, 2) != 0, axis=1)
+    if on.limit:
+        effects |= np.asarray(m.tendon_limited, dtype=bool)
+    if on.frictionloss:
+        effects |= m.tendon_frictionloss != 0
+    effects |= _field(m, "tendon_armature", m.ntendon) != 0
+    report.add_where(
+        "tendon",
+        effects,
+        "tendons with a spring, damping, limit, friction or armature are not simulated yet",
+        "remove the tendon or these attributes, or disable their stages by flags",
+    )
+
+
+def _check_actuators(m, on: Stages, report: Report) -> None:
+    if hasattr(m, "actuator_ctrlnum"):
+        several = (m.actuator_ctrlnum != 1) | (m.actuator_outnum != 1)
+        cure = "use one actuator per control"
+        report.add_where("actuator", several, "takes or drives other than one scalar, which is not supported", cure)
+    enabled = actuator_group_enabled(m) & on.actuation
+    for mask, what, cure in _actuator_defects(m):
+        report.add_where("actuator", enabled & mask, what, cure)
+
+
+def _actuator_defects(m) -> list[tuple[np.ndarray, str, str]]:
+    """What the engine does not simulate of actuators: (which have it, bool, (nactuator,); what it is; its cure)."""
+    import mujoco
+
+    trn, gain, bias = mujoco.mjtTrn, mujoco.mjtGain, mujoco.mjtBias
+    n = len(m.actuator_trntype)
+    in_parent = m.actuator_trntype == trn.mjTRN_JOINTINPARENT
+    on_joint = in_parent | (m.actuator_trntype == trn.mjTRN_JOINT)
+    turning = np.flatnonzero(np.isin(m.jnt_type, [mujoco.mjtJoint.mjJNT_BALL, mujoco.mjtJoint.mjJNT_FREE]))
+    delayed = (_field(m, "actuator_delay", n) > 0) | (_field(m, "actuator_history", n, 2)[:, 0] > 0)
+    damped = _field(m, "actuator_damping", n) != 0
+    damped |= np.any(_field(m, "actuator_dampingpoly", n, 2) != 0, axis=1)
+    return [
+        (~on_joint, "acts on something else than a joint, which is not supported yet", 'use joint="..."'),
+        (
+            in_parent & np.isin(m.actuator_trnid[:, 0], turning),
+            "jointinparent on a ball or free joint is not supported",
+            'use joint="..."',
+        ),
+        (
+            m.actuator_dyntype != mujoco.mjtDyn.mjDYN_NONE,
+            "activation dynamics are not simulated yet",
+            'use dyntype="none" (a motor, position or velocity actuator without a time constant)',
+        ),
+        (
+            ~np.isin(m.actuator_gaintype, [gain.mjGAIN_FIXED, gain.mjGAIN_AFFINE]),
+            "this gain type is not simulated yet",
+            'use gaintype "fixed" or "affine"',
+        ),
+        (
+            ~np.isin(m.actuator_biastype, [bias.mjBIAS_NONE, bias.mjBIAS_AFFINE]),
+            "this bias type is not simulated yet",
+            'use biastype "none" or "affine"',
+        ),
+        (m.actuator_plugin >= 0, "plugins are not run", "use a built-in actuator"),
+        (delayed, "delayed controls (delay, nsample) are not simulated", "remove delay and nsample"),
+        (
+            _field(m, "actuator_armature", n) != 0,
+            "armature of an actuator is not simulated",
+            "give its joint armature times gear squared instead",
+        ),
+        (
+            damped,
+            "damping of an actuator is not simulated",
+            "give its joint damping times gear squared instead",
+        ),
+    ]
+
+
+def _check_mass_matrix(m, report: Report) -> None:
+    """Refuse joints whose inertia is zero: MuJoCo's compiler finds most, not parallel axes nor edited models."""
+    if m.nv == 0:
+        return
+    inertia = _generic_mass_matrix(m)
+    scale = np.sqrt(np.diag(inertia))
+    cure = "give the body mass and inertia, the joint armature, or the joints different axes"
+    if np.any(scale <= 0):
+        joints = np.unique(m.dof_jntid[scale <= 0])
+        report.add("joint", joints, "moves nothing that has mass, so its acceleration is undefined", cure)
+        return
+    eigenvalues, eigenvectors = np.linalg.eigh(inertia / np.outer(scale, scale))
+    # the mass matrix, scaled to a unit diagonal, of a sound tree stays many orders of magnitude above this
+    if eigenvalues[0] < 1e-13:
+        joints = np.unique(m.dof_jntid[np.abs(eigenvectors[:, 0]) > 0.1 * np.abs(eigenvectors[:, 0]).max()])
+        report.add("joint", joints, "their motions are not independent: the mass matrix is singular", cure)
+
+
+def _generic_mass_matrix(m) -> np.ndarray:
+    """Joint-space inertia, (nv, nv), at a pose without symmetry: at qpos0 the axes of a sound model may align."""
+    import mujoco
+
+    data = mujoco.MjData(m)
+    mujoco.mj_integratePos(m, data.qpos, np.linspace(0.3, 0.7, m.nv), 1.0)
+    mujoco.mj_kinematics(m, data)
+    mujoco.mj_comPos(m, data)
+    inertia = np.diag(m.dof_armature).astype(float)
+    linear, angular = np.zeros((3, m.nv)), np.zeros((3, m.nv))
+    for body in range(1, m.nbody):
+        mujoco.mj_jacBodyCom(m, data, linear, angular, body)
+        principal = data.ximat[body].reshape(3, 3).T @ angular
+        inertia += m.body_mass[body] * linear.T @ linear + principal.T * m.body_inertia[body] @ principal
+    return inertia
+
+
+def _field(m, name: str, *shape: int) -> np.ndarray:
+    """A field of the model, or zeros where this release of MuJoCo does not have it."""
+    return np.asarray(getattr(m, name, np.zeros(shape)))

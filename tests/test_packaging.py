@@ -1,0 +1,206 @@
+"""The repository's frame: imports run one way, the wheel is complete, versions agree."""
+
+import ast
+import configparser
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# where a top-level folder's modules are installed
+PACKAGES = {"taichi_sim": "taichi_sim", "assets": "taichi_sim/assets", "shac": "shac", "models": "shac/models"}
+
+# Design: each of these may import those before it, never those after it. Modules of one row do not import each other.
+ORDER = [
+    ["taichi_sim.types"],
+    ["taichi_sim.spatial"],
+    [
+        f"taichi_sim.{stage}"
+        for stage in (
+            "kinematics",
+            "inertia",
+            "dynamics",
+            "passive",
+            "actuator",
+            "muscle",
+            "tendon",
+            "contact",
+            "integrate",
+        )
+    ],
+    ["taichi_sim.forward"],
+    ["taichi_sim.adjoint"],
+    ["taichi_sim.bridge"],
+    ["shac.env"],
+    ["shac.models"],
+    ["shac.shac"],
+    ["shac.cli"],
+]
+
+
+def modules() -> dict[str, Path]:
+    """Source file by the name under which it is imported."""
+    found = {}
+    for folder, target in PACKAGES.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            relative = Path(target) / path.relative_to(ROOT / folder)
+            parts = relative.with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(tree: ast.AST, name: str, is_package: bool) -> set[str]:
+    """Dotted names of what a module's import statements bring; `from a import b` brings a.b, relative ones resolved."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = name.split(".") if is_package else name.split(".")[:-1]
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = [*base, *([node.module] if node.module else [])]
+            names |= {".".join([*origin, alias.name]) for alias in node.names}
+    return names
+
+
+def without_functions(tree: ast.Module) -> ast.Module:
+    """The statements that run when a module is imported: an import inside of a function runs later."""
+
+    class Strip(ast.NodeTransformer):
+        def visit_FunctionDef(self, node):
+            return None
+
+        visit_AsyncFunctionDef = visit_FunctionDef
+
+        def visit_If(self, node):
+            # what stands under `if TYPE_CHECKING:` never runs
+            typing_only = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+            return None if typing_only else self.generic_visit(node)
+
+    return Strip().visit(tree)
+
+
+def graph() -> dict[str, set[str]]:
+    """What each module imports of this repository when it is imported."""
+    sources = modules()
+
+    def module_of(name: str) -> str:
+        # what is not a module itself is an attribute of the one before the dot
+        while name and name not in sources:
+            name = name.rpartition(".")[0]
+        return name
+
+    edges = {}
+    for name, path in sources.items():
+        tree = without_functions(ast.parse(path.read_text(encoding="utf-8")))
+        edges[name] = {module_of(n) for n in imports(tree, name, path.name == "__init__.py")} - {"", name}
+    return edges
+
+
+def reach(edges: dict[str, set[str]], start: str) -> set[str]:
+    """Everything that importing `start` imports, directly or not."""
+    seen, front = set(), [start]
+    while front:
+        for name in edges.get(front.pop(), set()) - seen:
+            seen.add(name)
+            front.append(name)
+    return seen
+
+
+def test_imports_run_one_way():
+    edges = graph()
+    assert "taichi_sim.types" in edges and "shac.cli" in edges, "the modules are not where this test looks for them"
+
+    def within(name, package):
+        return name == package or name.startswith(package + ".")
+
+    wrong = [f"{name} imports itself through others" for name in edges if name in reach(edges, name)]
+    for row, members in enumerate(ORDER):
+        for member in members:
+            later = [other for rest in ORDER[row + 1 :] for other in rest] + [m for m in members if m != member]
+            for name in (n for n in edges if within(n, member)):
+                hits = {hit for hit in reach(edges, name) for other in later if within(hit, other)}
+                wrong += [f"{name} imports {hit}" for hit in sorted(hits)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_engine_knows_nothing_of_learning():
+    for name, path in modules().items():
+        if name.startswith("taichi_sim"):
+            named = imports(ast.parse(path.read_text(encoding="utf-8")), name, path.name == "__init__.py")
+            assert not {n for n in named if n.split(".")[0] == "shac"}, path
+
+
+def test_grafted_folders_are_imported_under_their_installed_names():
+    files = [path for folder in (*PACKAGES, "tests", "tools") for path in sorted((ROOT / folder).rglob("*.py"))]
+    assert files
+    for path in files:
+        tops = {n.split(".")[0] for n in imports(ast.parse(path.read_text(encoding="utf-8")), "-", False)}
+        # imported bare, one file would be loaded under two names, and only where the checkout is the current folder
+        assert not tops & {"models", "assets", "tools"}, path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    """The wheel, built from a copy so that the checkout stays as it is."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for folder in PACKAGES:
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(source / "dist"),
+        str(source),
+    ]
+    build = subprocess.run(command, capture_output=True, text=True, cwd=source)
+    assert build.returncode == 0, build.stdout + build.stderr
+    with zipfile.ZipFile(next((source / "dist").glob("*.whl"))) as file:
+        yield file
+
+
+def test_the_wheel_holds_every_module_and_asset_and_nothing_else(wheel):
+    expected = {
+        (Path(target) / path.relative_to(ROOT / folder)).as_posix()
+        for folder, target in PACKAGES.items()
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert "taichi_sim/assets/cartpole.xml" in expected
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert packed == expected
+
+
+def test_versions_agree(wheel):
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    version = config["metadata"]["version"]
+    assert importlib.metadata.version("taichi-sim") == version, "stale installation: pip install -e ."
+    metadata = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    assert f"\nVersion: {version}\n" in wheel.read(metadata).decode()
+    assert f"[{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for path in modules().values():
+        literal = re.search(r'^__version__ = "(.*)"', path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert literal is None or literal.group(1) == version, path
+
+
+def test_commands_exist(wheel):
+    entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    scripts = re.findall(r"^([\w-]+) = ([\w.]+):(\w+)$", wheel.read(entry_points).decode(), re.MULTILINE)
+    assert {name for name, _, _ in scripts} == {"shac-train", "shac-eval", "shac-render"}
+    sources = modules()
+    for command, module, function in scripts:
+        assert module in sources, f"{command}: there is no module {module}"
+        tree = ast.parse(sources[module].read_text(encoding="utf-8"))
+        assert any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree.body), command

@@ -1,0 +1,208 @@
+"""Refusals: every element by name, in one message, unless a disabled stage makes it harmless."""
+
+import re
+
+import mujoco
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from snippets import NO_CONTACT, load_text, mjcf_text
+
+from taichi_sim import mjcf
+from taichi_sim.types import BIAS_NONE, GAIN_FIXED
+from taichi_sim.unsupported import collision_pairs
+
+BALL = '<body name="ball"><freejoint/><geom name="ball" size="0.1"/></body>'
+TENDON = '<tendon><fixed name="cord" {}><joint joint="elbow" coef="1"/></fixed></tendon>'
+WELD = '<equality><weld name="glue" body1="arm" body2="world"/></equality>'
+
+# what is refused: level and text, words of the message, and the flags under which it has no effect (None: none do)
+REFUSED = {
+    "contact": ({"world": BALL, "flag": ""}, ["geom 'ball'", "'fist'", "collide"], NO_CONTACT),
+    "contact by all constraints": ({"world": BALL, "flag": ""}, ["'ball'"], 'constraint="disable"'),
+    "contact pair": (
+        {
+            "world": BALL.replace("size", 'contype="0" conaffinity="0" size'),
+            "rest": '<contact><pair name="touch" geom1="ball" geom2="fist"/></contact>',
+            "flag": "",
+        },
+        ["contact pair 'touch'"],
+        NO_CONTACT,
+    ),
+    "equality": ({"rest": WELD}, ["equality 'glue'"], f'{NO_CONTACT} equality="disable"'),
+    "frictionloss": (
+        {"joint": 'frictionloss="1"'},
+        ["joint 'elbow'", "frictionloss"],
+        f'{NO_CONTACT} frictionloss="disable"',
+    ),
+    "stiffnesspoly": (
+        {"joint": 'stiffness="1 2"'},
+        ["joint 'elbow'", "polynomial stiffness"],
+        f'{NO_CONTACT} spring="disable"',
+    ),
+    "springyield": (
+        {"joint": 'stiffness="1" springyield="1"'},
+        ["joint 'elbow'", "springyield"],
+        f'{NO_CONTACT} spring="disable"',
+    ),
+    "dampingpoly": (
+        {"joint": 'damping="1 0 2"'},
+        ["joint 'elbow'", "polynomial damping"],
+        f'{NO_CONTACT} damper="disable"',
+    ),
+    "margin": (
+        {"joint": 'limited="true" range="-.1 .1" margin=".2"'},
+        ["joint 'elbow'", "margin"],
+        f'{NO_CONTACT} limit="disable"',
+    ),
+    "gravcomp": ({"body": 'gravcomp="1"'}, ["body 'arm'", "gravcomp"], f'{NO_CONTACT} gravity="disable"'),
+    "gravcomp, passive": (
+        {"body": 'gravcomp="1"'},
+        ["body 'arm'"],
+        f'{NO_CONTACT} spring="disable" damper="disable"',
+    ),
+    "density": ({"option": 'density="1"'}, ["option", "density"], f'{NO_CONTACT} spring="disable" damper="disable"'),
+    "viscosity": ({"option": 'viscosity="1"'}, ["viscosity"], f'{NO_CONTACT} spring="disable" damper="disable"'),
+    "sleep": ({"flag": f'{NO_CONTACT} sleep="enable"'}, ["sleep"], NO_CONTACT),
+    "mocap": ({"world": '<body name="hand" mocap="true"/>'}, ["body 'hand'", "mocap"], None),
+    "flex": (
+        {"world": '<flexcomp name="rag" type="grid" count="3 3 1" spacing=".1 .1 .1" dim="2" radius=".01"/>'},
+        ["flex 'rag'"],
+        None,
+    ),
+    "tendon spring": (
+        {"rest": TENDON.format('stiffness="1"')},
+        ["tendon 'cord'"],
+        f'{NO_CONTACT} spring="disable"',
+    ),
+    "tendon damping": ({"rest": TENDON.format('damping="1"')}, ["tendon 'cord'"], f'{NO_CONTACT} damper="disable"'),
+    "tendon limit": (
+        {"rest": TENDON.format('limited="true" range="-1 1"')},
+        ["tendon 'cord'"],
+        f'{NO_CONTACT} limit="disable"',
+    ),
+    "tendon friction": (
+        {"rest": TENDON.format('frictionloss="1"')},
+        ["tendon 'cord'"],
+        f'{NO_CONTACT} frictionloss="disable"',
+    ),
+    "tendon armature": ({"rest": TENDON.format('armature="1"')}, ["tendon 'cord'"], None),
+    "no joints": ({"body": 'childclass="main"'}, ["no body has a joint"], None),
+    "parallel joints": (
+        {"inside": '<body><joint name="x1" axis="1 0 0"/><joint name="x2" axis="1 0 0"/><geom size=".1"/></body>'},
+        ["'x1'", "'x2'", "singular"],
+        None,
+    ),
+}
+
+ACTUATORS = {
+    "tendon": (TENDON.format("") + "<actuator><motor name='m' tendon='cord'/></actuator>", "something else"),
+    "site": ("<actuator><motor name='m' site='palm' gear='0 0 1 0 0 0'/></actuator>", "something else"),
+    "body": ("<actuator><adhesion name='m' body='arm' ctrlrange='0 1'/></actuator>", "something else"),
+    "slider-crank": (
+        "<actuator><motor name='m' cranksite='palm' slidersite='rail' cranklength='.1'/></actuator>",
+        "something else",
+    ),
+    "jointinparent": ("<actuator><motor name='m' jointinparent='neck' gear='1 0 0'/></actuator>", "jointinparent"),
+    "filter": ("<actuator><general name='m' joint='elbow' dyntype='filter'/></actuator>", "activation dynamics"),
+    "integrator": ("<actuator><intvelocity name='m' joint='elbow' actrange='-1 1'/></actuator>", "activation"),
+    "muscle": ("<actuator><muscle name='m' joint='elbow' lengthrange='0 1'/></actuator>", "gain type"),
+    "muscle bias": ("<actuator><muscle name='m' joint='elbow' lengthrange='0 1'/></actuator>", "bias type"),
+    "delay": ("<actuator><motor name='m' joint='elbow' delay='.1' nsample='9'/></actuator>", "delay"),
+    "armature": ("<actuator><motor name='m' joint='elbow' armature='1'/></actuator>", "armature"),
+    "damping": ("<actuator><motor name='m' joint='elbow' damping='1'/></actuator>", "damping"),
+    "dampingpoly": ("<actuator><motor name='m' joint='elbow' damping='0 1 0'/></actuator>", "damping"),
+}
+ACTUATOR_WORLD = '<site name="rail"/><body><joint name="neck" type="ball"/><geom name="head" size=".1"/></body>'
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_by_name_unless_its_stage_is_disabled(case):
+    parts, words, flag = REFUSED[case]
+    text = mjcf_text(**parts)
+    if case == "no joints":
+        text = re.sub("<joint [^>]*>", "", text)
+    with pytest.raises(mjcf.UnsupportedModelError) as error:
+        load_text(text)
+    assert all(word in str(error.value) for word in words), error.value
+    if flag is not None:
+        load_text(mjcf_text(**{**parts, "flag": flag}))
+
+
+@pytest.mark.parametrize("case", ACTUATORS)
+def test_refused_actuators(case):
+    rest, word = ACTUATORS[case]
+    parts = {"world": ACTUATOR_WORLD, "inside": '<site name="palm"/>', "rest": rest}
+    with pytest.raises(mjcf.UnsupportedModelError, match=f"actuator 'm'.*{word}"):
+        load_text(mjcf_text(**parts))
+    # with actuation disabled, as a whole or by group, it keeps its place among the controls and does nothing
+    disabled = [{"flag": f'{NO_CONTACT} actuation="disable"'}, {"option": 'actuatorgroupdisable="0"'}]
+    for off in disabled:
+        model = load_text(mjcf_text(**parts, **off))
+        assert (model.nu, model.na) == (1, 0)
+        assert (model.actuator_gaintype[0], model.actuator_biastype[0]) == (GAIN_FIXED, BIAS_NONE)
+        assert not model.actuator_gainprm.any() and not model.actuator_biasprm.any()
+        assert 0 <= model.actuator_trnid[0] < model.njnt
+
+
+def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
+    path = tmp_path / "many.xml"
+    path.write_text(
+        mjcf_text(
+            world=BALL,
+            flag="",
+            joint='frictionloss="1"',
+            body='gravcomp="1"',
+            rest=TENDON.format('stiffness="1"')
+            + WELD
+            + "<actuator><motor tendon='cord'/></actuator>"
+            + "<custom><numeric name='substeps' data='0'/></custom>",
+        )
+    )
+    with pytest.raises(mjcf.UnsupportedModelError) as error:
+        mjcf.load(path)
+    message = str(error.value)
+    for element in ("body 'arm' (line 8)", "joint 'elbow' (line 9)", "'fist' (line 10)", "tendon 'cord'", "'glue'"):
+        assert element in message
+    assert "actuator #0 (unnamed)" in message and "numeric 'substeps'" in message
+    assert message.startswith(str(path))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_colliding_pairs_are_those_that_mujoco_collides(seed, filter_parent):
+    rng = np.random.default_rng(seed)
+    n = 7
+    parents = [int(rng.integers(i + 1)) for i in range(n)]
+
+    def bodies(parent):
+        out = ""
+        for i in [i for i in range(n) if parents[i] == parent]:
+            joint = rng.choice(["", '<joint axis="1 0 0"/>'])
+            geoms = ""
+            for _ in range(2):
+                bits = f'contype="{rng.integers(4)}" conaffinity="{rng.integers(4)}"'
+                geoms += f'<geom size="1" pos="{rng.uniform(0, 0.1):.5f} 0 0" {bits}/>'
+            out += f'<body name="b{i + 1}">{joint}{geoms}{bodies(i + 1)}</body>'
+        return out
+
+    low, high = rng.choice(n, 2, replace=False) + 1
+    mj_model = mujoco.MjModel.from_xml_string(
+        f"""<mujoco><option><flag filterparent="{"enable" if filter_parent else "disable"}"/></option>
+        <worldbody><geom size="1"/>{bodies(0)}</worldbody>
+        <contact><exclude body1="b{low}" body2="b{high}"/></contact></mujoco>"""
+    )
+    data = mujoco.MjData(mj_model)
+    mujoco.mj_forward(mj_model, data)
+    # the spheres overlap, so that every pair that the filters leave is in contact
+    expected = {tuple(sorted(pair)) for pair in data.contact.geom.tolist()}
+    assert set(zip(*np.nonzero(np.triu(collision_pairs(mj_model))), strict=True)) == expected
+
+
+def test_edited_model_without_mass_is_refused():
+    mj_model = mujoco.MjModel.from_xml_string(mjcf_text())
+    mj_model.body_mass[1] = 0
+    mj_model.body_inertia[1] = 0
+    with pytest.raises(mjcf.UnsupportedModelError, match="joint 'elbow'.*mass"):
+        mjcf.load(mj_model)
