@@ -1,0 +1,73 @@
+"""The models that `--model` takes: each module holds one `Task`, with everything that belongs to it.
+
+Installed as `shac.models`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from shac.env import Task
+from shac.errors import UserError, nearest
+
+
+def names() -> list[str]:
+    """Names of the built-in models."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load_task(name: str) -> Task:
+    """The task of a built-in model, or of a Python file that defines one.
+
+    Args:
+      name: one of `names()`, or the path of a file that ends in .py and defines exactly one `Task`.
+
+    Raises:
+      UserError: there is no such model or file, the file fails to run, or it does not define exactly one task.
+    """
+    if name.endswith(".py"):
+        return _only_task(_run_file(Path(name).expanduser().resolve()))
+    if name not in names():
+        raise UserError(f"no model is called {name!r}; {nearest(name, names())} (or give the path of a .py file)")
+    return _only_task(importlib.import_module(f"{__name__}.{name}"))
+
+
+def _run_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    # Two users' files of the same name must not become one module.
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"shac_user_model_{path.stem}_{digest}", path)
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickling look a class's module up there.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[spec.name]
+        raise UserError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _only_task(module: ModuleType) -> Task:
+    tasks = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Task) and value.__module__ == module.__name__
+    ]
+    if len(tasks) != 1:
+        found = ", ".join(task.__name__ for task in tasks) or "none"
+        raise UserError(f"{module.__file__} must define exactly one subclass of shac.Task, but has: {found}")
+    (task,) = tasks
+    missing = [field for field in ("asset", "episode_length", "num_obs", "num_actions") if not hasattr(task, field)]
+    missing += sorted(task.__abstractmethods__)
+    if missing:
+        raise UserError(f"{module.__file__}: task {task.__name__} does not define {', '.join(missing)}")
+    return task()

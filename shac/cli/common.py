@@ -1,0 +1,41 @@
+"""What the commands share: errors in one line, and help that ends with an example."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+
+import click
+
+from shac.errors import NonFiniteError, UserError
+
+
+def reports_errors(command: Callable) -> Callable:
+    """A user's mistake or a full disk becomes one line on stderr and exit status 2; a failed training status 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except (UserError, OSError) as error:
+            status, message = 2, str(error)
+        except NonFiniteError as error:
+            status, message = 1, str(error)
+        click.echo(f"Error: {' '.join(message.split())}", err=True)
+        sys.exit(status)
+
+    return wrapped
+
+
+class Command(click.Command):
+    """A command whose help ends with examples, laid out as they are written."""
+
+    def __init__(self, *args, examples: str, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Examples"):
+            for line in self.examples.strip().splitlines():
+                formatter.write(f"  {line.strip()}\n")

@@ -1,0 +1,46 @@
+"""shac-eval: how good a run's policy is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from shac.cli.common import Command, reports_errors
+
+EXAMPLES = """
+shac-eval runs/mine
+shac-eval runs/mine --episodes 1024 --checkpoint last --json
+"""
+
+
+@click.command(cls=Command, examples=EXAMPLES)
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--episodes", type=click.IntRange(min=1), default=128, show_default=True, help="Episodes to run.")
+@click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", show_default=True, help="Policy.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the initial states.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.  [default: the run's]")
+@click.option("--stochastic", is_flag=True, help="Sample the actions, rather than take the distribution's centre.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@reports_errors
+def main(run_dir, episodes, checkpoint, seed, device, stochastic, as_json):
+    """Evaluate the policy of the run in folder RUN on episodes from random initial states."""
+    # torch and Taichi take seconds to import: not before --help has had its chance.
+    from shac.checkpoint import load_run
+    from shac.evaluate import evaluate
+
+    task, policy, config = load_run(run_dir, checkpoint)
+    result = evaluate(
+        task, policy, episodes, seed=seed, device=device or config.device, stochastic_policy=stochastic
+    ).summary()
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        width = max(map(len, result))
+        for name, value in result.items():
+            click.echo(f"{name:<{width}}  {value:.6g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""shac-train: trains a model, or goes on with a run."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from pathlib import Path
+
+import click
+
+from shac.cli.common import Command, reports_errors
+from shac.errors import UserError
+
+EXAMPLES = """
+shac-train --model cartpole --seed 1
+shac-train --model cartpole --algo bptt --set horizon=64 --set actor_units=64,64
+shac-train --model my_model.py --run-dir runs/mine
+shac-train --resume runs/mine
+"""
+INTERRUPTED = 130
+
+
+@click.command(cls=Command, examples=EXAMPLES)
+@click.option("--model", help="Built-in model, or a Python file that defines one.")
+@click.option("--algo", type=click.Choice(["shac", "bptt"]), help="Algorithm.  [default: shac]")
+@click.option("--num-envs", type=int, help="Parallel worlds.")
+@click.option("--max-epochs", type=int, help="Epochs to train.")
+@click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.  [default: cuda if there is one]")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file of settings.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One setting; may be repeated.")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Run folder.  [default: runs/MODEL-ALGO-SEED-TIME]")
+@click.option("--resume", "resume_dir", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run.")
+@click.option("--list-models", is_flag=True, help="List the built-in models and exit.")
+@click.option("--list-settings", is_flag=True, help="List a model's settings (with --model) and exit.")
+@click.option("--quiet", is_flag=True, help="Show nothing but errors.")
+@reports_errors
+def main(list_models, list_settings, resume_dir, quiet, run_dir, config_file, assignments, **flags):
+    """Train a policy with SHAC (or BPTT), on the simulator's analytic gradients.
+
+    Settings come from the model's preset, --config, --set and the flags, later ones winning. Ctrl-C saves and stops;
+    --resume goes on exactly there, and also after a crash. Exit status: 0 complete, 1 stopped by a non-finite number,
+    2 wrong usage, 130 interrupted.
+    """
+    # torch and Taichi take seconds to import: not before --help has had its chance.
+    from shac import models, runner
+
+    if list_models:
+        click.echo("\n".join(models.names()))
+        return
+    if resume_dir is not None:
+        given = [name for name, value in flags.items() if value is not None]
+        given += [
+            name for name, value in (("config", config_file), ("set", assignments), ("run_dir", run_dir)) if value
+        ]
+        if given:
+            names = ", ".join("--" + name.replace("_", "-") for name in given)
+            raise UserError(f"--resume takes all settings from the run folder; leave out {names}")
+        complete = runner.resume(resume_dir, quiet=quiet)
+    else:
+        config = _settings(flags, config_file, assignments)
+        if list_settings:
+            _print_settings(config)
+            return
+        complete = runner.start(config, run_dir or _default_run_dir(config), quiet=quiet)
+    sys.exit(0 if complete else INTERRUPTED)
+
+
+def _settings(flags, config_file, assignments):
+    """The resolved settings of a new run."""
+    from shac.config import parse, parse_assignments, read_yaml, resolve
+    from shac.models import load_task
+
+    layers = {**(read_yaml(config_file) if config_file else {}), **parse_assignments(assignments)}
+    layers.update(parse({name: value for name, value in flags.items() if value is not None}))
+    model = layers.get("model")
+    if not model:
+        raise UserError("--model is missing: a built-in model (see --list-models) or a Python file that defines one")
+    if model.endswith(".py"):
+        # The run folder may be used from another directory.
+        layers["model"] = str(Path(model).expanduser().resolve())
+    return resolve(load_task(model), layers.get("algo", "shac"), layers)
+
+
+def _print_settings(config):
+    from shac.config import to_yaml
+
+    click.echo(to_yaml(config), nl=False)
+
+
+def _default_run_dir(config) -> Path:
+    time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{Path(config.model).stem}-{config.algo}-{config.seed}-{time}"
+
+
+if __name__ == "__main__":
+    main()

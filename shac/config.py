@@ -1,0 +1,194 @@
+"""Settings of a training run: one dataclass, its presets and overrides."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from shac.env import Task
+from shac.errors import UserError, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of a run. Symbols in brackets are the paper's (Xu et al. 2022, algorithm 1)."""
+
+    model: str = ""
+    """Built-in model, or absolute path of a Python file that defines one."""
+    algo: Literal["shac", "bptt"] = "shac"
+    """"shac", or "bptt": the same actor update without a critic, that is, without a value at the window's end."""
+    seed: int = 0
+    """Seed of everything random in the run."""
+    device: str | None = None
+    """"cpu" or "cuda"; None: CUDA if there is one."""
+    threads: int = 1
+    """Threads for torch's operations on the CPU. Networks of this size do not gain from more."""
+
+    num_envs: int = 64
+    """Parallel worlds [N]."""
+    horizon: int = 32
+    """Control steps in a window, through which gradients flow [h]."""
+    max_epochs: int = 2000
+    """Epochs: one window of all worlds, one actor step and one critic fit each."""
+    gamma: float = 0.99
+    """Discount."""
+    stochastic_init: bool = True
+    """Draw initial states at random."""
+
+    actor: Literal["stochastic", "deterministic"] = "stochastic"
+    """Whether actions are sampled during training."""
+    actor_units: tuple[int, ...] = (128, 64, 32)
+    """Widths of the actor's hidden layers."""
+    init_log_std: float = -1.0
+    """Initial logarithm of the action's standard deviation, before tanh."""
+    actor_lr: float = 2e-3
+    """Learning rate of the actor at the first epoch."""
+    normalize_obs: bool = True
+    """Standardise observations by their running mean and variance."""
+
+    critic_units: tuple[int, ...] = (64, 64)
+    """Widths of the critic's hidden layers."""
+    critic_lr: float = 2e-3
+    """Learning rate of the critic at the first epoch."""
+    critic_iterations: int = 16
+    """Passes over the window when the critic is fitted."""
+    critic_batches: int = 4
+    """Minibatches in a pass: consecutive slices of the window's steps."""
+    td_lambda: float = 0.95
+    """Weight of longer returns in the critic's targets [lambda]."""
+    target_alpha: float = 0.2
+    """Weight of the OLD target critic in its update at an epoch's end [alpha]."""
+
+    lr_schedule: Literal["linear", "constant"] = "linear"
+    """Course of both learning rates: linear falls to `final_lr` at `max_epochs`."""
+    final_lr: float = 1e-5
+    """Learning rate at the end of the linear schedule."""
+    adam_betas: tuple[float, float] = (0.7, 0.95)
+    """Decay rates of Adam's moments."""
+    max_grad_norm: float = 1.0
+    """Gradients of actor and critic are scaled down to this norm."""
+
+    save_interval: int = 10
+    """Epochs between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        for field in ("threads", "num_envs", "horizon", "max_epochs", "critic_iterations", "critic_batches"):
+            _require(getattr(self, field) >= 1, self, field, "at least 1")
+        for field in ("save_interval", "max_grad_norm", "actor_lr", "critic_lr"):
+            _require(getattr(self, field) > 0, self, field, "greater than 0")
+        for field in ("gamma", "td_lambda", "target_alpha"):
+            _require(0 <= getattr(self, field) <= 1, self, field, "between 0 and 1")
+        for field in ("actor_units", "critic_units"):
+            _require(all(width >= 1 for width in getattr(self, field)), self, field, "positive widths")
+        _require(all(0 <= beta < 1 for beta in self.adam_betas), self, "adam_betas", "between 0 and 1")
+        _require(self.final_lr >= 0, self, "final_lr", "at least 0")
+        _require(self.seed >= 0, self, "seed", "at least 0")
+        _require(self.device in (None, "cpu", "cuda"), self, "device", "cpu or cuda")
+        _require(self.critic_batches <= self.horizon, self, "critic_batches", f"at most horizon = {self.horizon}")
+
+
+def _require(fulfilled: bool, config: Config, field: str, what: str) -> None:
+    if not fulfilled:
+        raise UserError(f"setting {field} must be {what}, got {getattr(config, field)!r}")
+
+
+def resolve(task: Task, algo: str, *layers: Mapping[str, Any]) -> Config:
+    """The settings of a run: defaults, then the task's preset, then `layers`, later ones winning.
+
+    Raises:
+      UserError: a setting is unknown, or its value is not of its type or out of range.
+    """
+    merged: dict[str, Any] = {}
+    for layer in (task.presets.get(algo, {}), *layers, {"algo": algo}):
+        merged.update(parse(layer))
+    return Config(**merged)
+
+
+def parse(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with their values converted to their fields' types; texts are read as the command line gives them."""
+    fields = typing.get_type_hints(Config)
+    for name in settings:
+        if name not in fields:
+            raise UserError(f"there is no setting {name!r}; {nearest(str(name), fields)}")
+    parsed = {}
+    for name, value in settings.items():
+        try:
+            parsed[name] = _convert(value, fields[name])
+        except (TypeError, ValueError, KeyError, AttributeError):
+            raise UserError(f"setting {name} takes {_describe(fields[name])}, got {value!r}") from None
+    return parsed
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """The settings in texts of the form `name=value`, as `--set` takes them."""
+    settings = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set takes name=value, got {text!r}")
+        settings[name.strip().replace("-", "_")] = value.strip()
+    return parse(settings)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold `name: value` lines, but its content is a {type(content).__name__}")
+    try:
+        return parse(content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def to_yaml(config: Config) -> str:
+    """The settings as a YAML document that `read_yaml` reads back."""
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
+    return yaml.safe_dump(plain, sort_keys=False)
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    """`value` as a `kind`, without guessing: no truth from numbers, no integers from fractions."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return None if value in (None, "none", "null") else _convert(value, arguments[0])
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError
+        return value
+    if origin is tuple:
+        items = [item for item in value.strip("()[]").split(",") if item.strip()] if isinstance(value, str) else value
+        converted = tuple(_convert(item, arguments[0]) for item in items)
+        if arguments[-1] is not Ellipsis and len(converted) != len(arguments):
+            raise ValueError
+        return converted
+    if kind is bool:
+        return value if isinstance(value, bool) else {"true": True, "false": False}[value.lower()]
+    if isinstance(value, bool) or not isinstance(value, (kind, int, str)):
+        raise TypeError
+    return kind(value)
+
+
+def _describe(kind: Any) -> str:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return f"{_describe(arguments[0])} or none"
+    if origin is Literal:
+        return " or ".join(map(str, arguments))
+    if origin is tuple:
+        count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
+        return f"a list of {count}{'whole numbers' if arguments[0] is int else 'numbers'}, such as 1,2"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]

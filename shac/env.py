@@ -1,0 +1,213 @@
+"""Tasks, and the batched, differentiable environment that runs them."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar
+
+import torch
+
+import taichi_sim as ts
+from shac import seeding
+from shac.errors import UserError
+from taichi_sim.types import State
+
+
+class Task(abc.ABC):
+    """What a model is asked to do: observation, reward, termination, initial states and presets.
+
+    A task has no state of its own. All of its tensors have one row per world, and whatever `observe`, `reward` and
+    `control` return must be differentiable by torch's autograd.
+
+    | attribute | meaning |
+    |---|---|
+    | asset | what `taichi_sim.load` takes: an asset's name or the path of an MJCF file |
+    | episode_length | control steps after which an episode is truncated |
+    | num_obs, num_actions | sizes of one observation and one action |
+    | presets | algorithm ("shac", "bptt") -> the fields of `shac.config.Config` that differ from their defaults |
+    """
+
+    asset: ClassVar[str]
+    episode_length: ClassVar[int]
+    num_obs: ClassVar[int]
+    num_actions: ClassVar[int]
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    @abc.abstractmethod
+    def observe(self, state: State, action: torch.Tensor) -> torch.Tensor:
+        """Observations (num_envs, num_obs) of `state`; `action` led to it, and is 0 at an episode's beginning."""
+
+    @abc.abstractmethod
+    def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """Rewards (num_envs,) of having reached `state`, observed as `obs`, by `action`."""
+
+    @abc.abstractmethod
+    def reset(self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True) -> State:
+        """`num` initial states, drawn with `generator` alone; the nominal one, repeated, unless `stochastic`.
+
+        They are on `sim.device`, of `sim.dtype`. `nominal` gives states to begin with.
+        """
+
+    def terminated(self, state: State, obs: torch.Tensor) -> torch.Tensor:
+        """Whether the episode has failed, so that nothing more is to be earned: bool (num_envs,). Default: never."""
+        return torch.zeros(len(obs), dtype=torch.bool, device=obs.device)
+
+    def control(self, action: torch.Tensor) -> torch.Tensor:
+        """The model's controls (num_envs, nu) for actions in [-1, 1]. Default: the actions themselves."""
+        return action
+
+    def measures(self, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The task's own measures of whole episodes, for `shac-eval`: name -> one number per episode, (num_envs,).
+
+        Args:
+          states: the states that the steps led to, each field (episode_length, num_envs, ...).
+          alive: the step belongs to the episode, bool (episode_length, num_envs); later rows are another episode's.
+        """
+        return {}
+
+    def simulator(self, num_envs: int, device: str | None = None) -> ts.Simulator:
+        """The simulator of `num_envs` worlds; override it for a model that is not loaded from a file."""
+        if device is not None:
+            ts.init(device=device)
+        try:
+            model = ts.load(self.asset)
+        except (ValueError, OSError) as error:
+            raise UserError(f"cannot load the model of task {type(self).__name__}: {error}") from error
+        return ts.Simulator(model, num_worlds=num_envs)
+
+    @staticmethod
+    def nominal(num: int, sim: ts.Simulator) -> State:
+        """`num` copies of the simulator's initial state, safe to write to."""
+        return State(*(rows[:1].expand(num, -1).clone() for rows in sim.initial_state()))
+
+
+class Env:
+    """`num_envs` episodes of a task, side by side; an episode that ends is followed by the next one at once.
+
+    Gradients flow from observations and rewards to actions and through the states of all steps since `cut`; the states
+    of a world that is reset carry none across the reset.
+
+    Args:
+      task: the task.
+      num_envs: number of worlds.
+      seed: seed of the initial states.
+      device: "cpu" or "cuda"; None leaves the choice to `taichi_sim.init`.
+      stochastic_init: draw initial states at random rather than begin at the nominal one.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        num_envs: int,
+        *,
+        seed: int = 0,
+        device: str | None = None,
+        stochastic_init: bool = True,
+    ):
+        if num_envs < 1:
+            raise UserError(f"num_envs must be at least 1, got {num_envs}")
+        self.task = task
+        self.num_envs = num_envs
+        self.stochastic_init = stochastic_init
+        self.sim = task.simulator(num_envs, device)
+        self.device = self.sim.device
+        self.dtype = self.sim.dtype
+        self.reset(seed=seed)
+
+    def reset(self, mask: torch.Tensor | None = None, *, seed: int | None = None) -> torch.Tensor:
+        """Begins new episodes in the worlds of `mask` (bool, (num_envs,); None: all).
+
+        Args:
+          mask: the worlds to reset.
+          seed: begins the stream of initial states anew.
+
+        Returns:
+          Observations of all worlds, (num_envs, num_obs).
+        """
+        if seed is not None:
+            self.generator = seeding.generator(seed, "reset", self.device)
+        if mask is None:
+            self.state = self.task.reset(self.num_envs, self.generator, self.sim, self.stochastic_init)
+            self.action = torch.zeros(self.num_envs, self.task.num_actions, dtype=self.dtype, device=self.device)
+            self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
+            self.obs = self.task.observe(self.state, self.action)
+        elif mask.dtype != torch.bool or mask.shape != (self.num_envs,):
+            raise ValueError(f"mask must be bool of shape ({self.num_envs},), got {mask.dtype} {tuple(mask.shape)}")
+        elif mask.any():
+            self._restart(mask)
+        return self.obs
+
+    def step(
+        self, action: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]]:
+        """One control step of all worlds, and new episodes where one has ended.
+
+        Args:
+          action: (num_envs, num_actions), clipped to [-1, 1].
+
+        Returns:
+          obs: observations (num_envs, num_obs); the new episode's where one has begun.
+          reward: (num_envs,).
+          terminated: the task has failed, bool (num_envs,).
+          truncated: the episode has reached its length, bool (num_envs,); both may be true.
+          info: "final_obs" and "final_state", what the step led to before any reset, with gradient.
+        """
+        shape = (self.num_envs, self.task.num_actions)
+        if action.shape != shape:
+            raise ValueError(f"action must have shape {shape}, got {tuple(action.shape)}")
+        action = action.clamp(-1, 1)
+        self.state = self.sim.step(self.state, self.task.control(action))
+        self.action = action
+        self.obs = self.task.observe(self.state, action)
+        reward = self.task.reward(self.state, self.obs, action)
+        terminated = self.task.terminated(self.state, self.obs)
+        # Not in place: callers may keep what they were given.
+        self.progress = self.progress + 1
+        truncated = self.progress >= self.task.episode_length
+        info = {"final_obs": self.obs, "final_state": self.state}
+        ended = terminated | truncated
+        if ended.any():
+            self._restart(ended)
+        return self.obs, reward, terminated, truncated, info
+
+    def cut(self) -> torch.Tensor:
+        """Cuts the gradient here, at the beginning of a window: what follows does not flow back beyond it.
+
+        Returns:
+          The present observations (num_envs, num_obs), without gradient.
+        """
+        self.state = State(*(x.detach() for x in self.state))
+        self.action = self.action.detach()
+        self.obs = self.obs.detach()
+        return self.obs
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that decides what follows, for an exact continuation."""
+        return {
+            "state": {name: x.detach() for name, x in self.state._asdict().items()},
+            "action": self.action.detach(),
+            "obs": self.obs.detach(),
+            "progress": self.progress,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Continues from `state_dict`'s result, on this environment's device."""
+        num_envs = len(saved["progress"])
+        if num_envs != self.num_envs:
+            raise ValueError(f"the saved state has {num_envs} worlds, this environment {self.num_envs}")
+        self.state = State(**{name: x.to(self.device) for name, x in saved["state"].items()})
+        self.action = saved["action"].to(self.device)
+        self.obs = saved["obs"].to(self.device)
+        self.progress = saved["progress"].to(self.device)
+        self.generator.set_state(saved["generator"].cpu())
+
+    def _restart(self, ended: torch.Tensor) -> None:
+        """Begins new episodes in the worlds of `ended`; the others keep their states and gradients."""
+        rows = ended.nonzero().squeeze(1)
+        fresh = self.task.reset(len(rows), self.generator, self.sim, self.stochastic_init)
+        self.state = State(*(x.index_put((rows,), new) for x, new in zip(self.state, fresh)))
+        self.action = self.action.index_fill(0, rows, 0.0)
+        self.progress = self.progress.index_fill(0, rows, 0)
+        # Of all worlds again, not only of the fresh ones: a task may ask the simulator, which knows whole batches.
+        self.obs = self.task.observe(self.state, self.action)

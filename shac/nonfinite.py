@@ -1,0 +1,63 @@
+"""Where a non-finite number began."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from shac.errors import NonFiniteError
+
+
+def check_window(epoch: int, quantities: Mapping[str, torch.Tensor]) -> None:
+    """Raises if any number of a window is not finite.
+
+    Args:
+      epoch: the present epoch, for the message.
+      quantities: name -> values (horizon, num_envs, ...), in the order in which a step computes them.
+
+    Raises:
+      NonFiniteError: names the first step with such a number, its first quantity and the first world there.
+    """
+    if bool(torch.stack([values.isfinite().all() for values in quantities.values()]).all()):
+        return
+    first = None
+    for name, values in quantities.items():
+        bad = ~values.isfinite().flatten(2).all(2) if values.dim() > 2 else ~values.isfinite()
+        if bad.any():
+            step, world = bad.nonzero()[0].tolist()
+            # Quantities come in the order of a step: of two in the same step the earlier one is the origin.
+            if first is None or step < first[0]:
+                first = (step, world, name, int(bad[step].sum()))
+    step, world, name, count = first
+    raise NonFiniteError(
+        f"the {name} is not finite: first in epoch {epoch}, step {step} of the window, world {world}"
+        f" ({count} of {bad.shape[1]} worlds in that step)"
+    )
+
+
+def check_gradient(epoch: int, norm: torch.Tensor, actions: Sequence[torch.Tensor]) -> None:
+    """Raises if the norm of the actor's gradient is not finite.
+
+    Args:
+      epoch: the present epoch, for the message.
+      norm: the norm.
+      actions: the window's actions, each (num_envs, num_actions), with `.grad`.
+
+    Raises:
+      NonFiniteError: names the step in which the backward pass, which runs from the last step to the first, met it.
+    """
+    if bool(norm.isfinite()):
+        return
+    for step in reversed(range(len(actions))):
+        grad = actions[step].grad
+        if grad is not None and not bool(grad.isfinite().all()):
+            world = int((~grad.isfinite().all(1)).nonzero()[0])
+            raise NonFiniteError(
+                f"the gradient is not finite: backwards first in epoch {epoch}, step {step} of the window,"
+                f" world {world}, with respect to that step's action"
+            )
+    raise NonFiniteError(
+        f"the actor's gradient is not finite in epoch {epoch} although the gradients of all actions are:"
+        " it began in the actor itself"
+    )

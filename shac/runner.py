@@ -1,0 +1,196 @@
+"""A training run: epochs, checkpoints, and a folder that outlives a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from shac import checkpoint
+from shac.config import Config, to_yaml
+from shac.errors import NonFiniteError, UserError
+from shac.logger import Logger, Metrics
+from shac.models import load_task
+from shac.shac import SHAC, Epoch
+
+
+def start(config: Config, run_dir: Path, *, quiet: bool = False) -> bool:
+    """Trains in a new run folder; see `Run.train`.
+
+    Raises:
+      UserError: the folder holds a run already.
+    """
+    if (run_dir / "config.yaml").exists():
+        raise UserError(
+            f"{run_dir} holds a run already: --resume {run_dir} continues it, another --run-dir begins anew"
+        )
+    run = Run(config, run_dir)
+    # From here on the folder is a run, and can be resumed: so the state must be there before the settings are.
+    run.save()
+    checkpoint.atomic_write(run_dir / "config.yaml", lambda file: file.write(to_yaml(config).encode()))
+    return run.train(quiet=quiet)
+
+
+def resume(run_dir: Path, *, quiet: bool = False) -> bool:
+    """Goes on with the run in a folder, as if it had not been interrupted; see `Run.train`."""
+    config = checkpoint.read_config(run_dir)
+    path = checkpoint.path_of(run_dir, "last")
+    state = checkpoint.load(path)
+    run = Run(config, run_dir)
+    try:
+        run.load(state)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path} does not fit its run's settings: {error}") from error
+    return run.train(quiet=quiet)
+
+
+class Run:
+    """A learner and the folder that keeps it.
+
+    Args:
+      config: all settings.
+      run_dir: the run folder; nothing is written before `save` or `train`.
+    """
+
+    def __init__(self, config: Config, run_dir: Path):
+        torch.set_num_threads(config.threads)
+        self.config = config
+        self.run_dir = run_dir
+        self.learner = SHAC(load_task(config.model), config)
+        self.seconds = 0.0
+        self.return_best: float | None = None
+        # What best.pt holds, or is to hold at the next `save`.
+        self.best = self._policy()
+        self.best_is_saved = False
+
+    def train(self, *, quiet: bool = False) -> bool:
+        """Trains until the last epoch, or until SIGINT or SIGTERM, and saves.
+
+        Returns:
+          Whether the run is complete; it can be resumed otherwise.
+
+        Raises:
+          NonFiniteError: a number became infinite or NaN; nonfinite.pt holds the state to look at, and last.pt an
+            earlier one, from which a resumed run meets the same error again.
+        """
+        learner, max_epochs = self.learner, self.config.max_epochs
+        logger = Logger(self.run_dir, max_epochs, epoch=learner.epoch, quiet=quiet)
+        try:
+            logger.event(
+                f"{'Begins' if learner.epoch == 0 else f'Goes on after epoch {learner.epoch}'}: {self.run_dir}"
+            )
+            with _interruption() as interrupted:
+                begin = time.perf_counter() - self.seconds
+                while learner.epoch < max_epochs and not interrupted.is_set():
+                    epoch = learner.train_epoch()
+                    self.seconds = time.perf_counter() - begin
+                    self._keep_best(epoch)
+                    logger.log(self._metrics(epoch))
+                    if learner.epoch % self.config.save_interval == 0:
+                        self.save()
+                self.save()
+            complete = learner.epoch >= max_epochs
+            logger.event(
+                f"Complete: {self.run_dir}"
+                if complete
+                else f"Interrupted after epoch {learner.epoch}: shac-train --resume {self.run_dir} goes on"
+            )
+            return complete
+        except NonFiniteError as error:
+            path = checkpoint.path_of(self.run_dir, "nonfinite")
+            checkpoint.save(path, self._state())
+            logger.event(f"Stopped: {error}. The state is in {path}", error=quiet)
+            raise
+        finally:
+            logger.close()
+
+    def save(self) -> None:
+        """Writes the checkpoints. best.pt goes first: a crash between the two leaves a best policy at least as good."""
+        if not self.best_is_saved:
+            checkpoint.save(checkpoint.path_of(self.run_dir, "best"), self.best)
+            self.best_is_saved = True
+        checkpoint.save(checkpoint.path_of(self.run_dir, "last"), self._state())
+
+    def load(self, state: dict) -> None:
+        """Goes on from a checkpoint's content."""
+        self.learner.load_state_dict(state["learner"])
+        self.seconds = state["seconds"]
+        self.return_best = state["return_best"]
+        self.best = self._policy()
+        self.best_is_saved = checkpoint.path_of(self.run_dir, "best").is_file()
+
+    def _keep_best(self, epoch: Epoch) -> None:
+        mean = self.learner.episodes.mean_return
+        if epoch.finished and mean > (-math.inf if self.return_best is None else self.return_best):
+            self.return_best = mean
+            self.best = self._policy()
+            self.best_is_saved = False
+
+    def _metrics(self, epoch: Epoch) -> Metrics:
+        learner, config = self.learner, self.config
+        return Metrics(
+            epoch=learner.epoch,
+            steps=learner.epoch * config.num_envs * config.horizon,
+            seconds=self.seconds,
+            return_mean=learner.episodes.mean_return,
+            return_best=self.return_best,
+            episode_length=learner.episodes.mean_length,
+            episodes=learner.episodes.finished,
+            actor_loss=epoch.actor_loss,
+            critic_loss=epoch.critic_loss,
+            grad_norm=epoch.grad_norm,
+            actor_lr=learner.actor_optimizer.param_groups[0]["lr"],
+            time_rollout=epoch.time_rollout,
+            time_backward=epoch.time_backward,
+            time_critic=epoch.time_critic,
+        )
+
+    def _policy(self) -> dict:
+        """What acting takes, as a checkpoint's content that later epochs do not change."""
+        learner = self.learner
+        return copy.deepcopy(
+            {
+                "epoch": learner.epoch,
+                "return_mean": learner.episodes.mean_return,
+                "actor": learner.actor.state_dict(),
+                "normalizer": learner.normalizer.state_dict(),
+            }
+        )
+
+    def _state(self) -> dict:
+        return {
+            **self._policy(),
+            "learner": self.learner.state_dict(),
+            "seconds": self.seconds,
+            "return_best": self.return_best,
+        }
+
+
+@contextlib.contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """An event that SIGINT (Ctrl-C) and SIGTERM set instead of ending the process; a second one ends it at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may handle signals; whoever trains in another one stops it in another way.
+        yield event
+        return
+    previous = {}
+
+    def stop(number, frame):
+        event.set()
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, stop)
+    try:
+        yield event
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
