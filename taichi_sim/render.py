@@ -68,7 +68,7 @@ class Renderer:
         sun = np.asarray(sun, dtype=np.float64)
         if sun.shape != (3,) or not sun[2] > 0:
             raise ValueError(f"Renderer: sun is {sun}; it must be a direction (x, y, z) with z > 0.")
-        runtime.init()
+        runtime.get()
         self.model, self.width, self.height = model, width, height
         self.camera = camera or Camera()
         self.sun = sun / np.linalg.norm(sun)
