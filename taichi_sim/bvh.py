@@ -1,7 +1,8 @@
 """Bounding volume hierarchies of triangle meshes, built on the host and walked by `raycast`.
 
-A tree is a complete binary heap: node 1 is the root, node i has children 2i and 2i + 1, and leaf j holds the triangles
-[j * LEAF_SIZE, (j + 1) * LEAF_SIZE). Such a tree is built by whole-array operations, and a ray walks it without a stack.
+A tree is a complete binary heap: node 1 is the root, node i has children 2i and 2i + 1, and leaf j holds the
+triangles [j * LEAF_SIZE, (j + 1) * LEAF_SIZE). Such a tree is built by whole-array operations, and a ray walks it
+without a stack.
 """
 
 from __future__ import annotations

@@ -276,3 +276,14 @@ def surface_normal(scene: ti.template(), hit, point):
         )
     n = scene.rot[prim] @ n
     return n / ti.sqrt(ti.max(n.dot(n), f32(1e-30)))
+
+
+@ti.func
+def length(v):
+    # Taichi's own norm() and mix() carry literals of the default precision
+    return ti.sqrt(v.dot(v))
+
+
+@ti.func
+def blend(a, b, share):
+    return a + share * (b - a)

@@ -112,8 +112,8 @@ class Renderer:
         Args and errors as in `render`.
 
         Returns:
-            Index of the geom, int32, shape (height, width), -1 where there is none; and the distance from the camera [m],
-            float32, same shape, infinite where there is none.
+            Index of the geom, int32, shape (height, width), -1 where there is none; and the distance from the
+            camera [m], float32, same shape, infinite where there is none.
         """
         self._sample(xpos, xquat, None)
         prim, dist = self._frame["prim"].to_numpy(), self._frame["dist"].to_numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -67,12 +68,13 @@ class Shapes(NamedTuple):
 
 
 def visible_shapes(model: Model, groups: tuple[int, ...]) -> Shapes:
-    """The model's geoms of the given groups that are not wholly transparent."""
-    geomid = np.flatnonzero(np.isin(model.geom_group, groups) & (model.geom_rgba[:, 3] > 0))
+    """The model's geoms of the given groups that are not wholly transparent; height fields are left out, warned of."""
+    shown = np.isin(model.geom_group, groups) & (model.geom_rgba[:, 3] > 0)
+    for geom in np.flatnonzero(shown & (model.geom_type == GEOM_HFIELD)):
+        # the heights are not part of a Model
+        warnings.warn(f"geom '{model.names['geom'][geom]}' is a height field and is not drawn", stacklevel=3)
+    geomid = np.flatnonzero(shown & (model.geom_type != GEOM_HFIELD))
     kind = model.geom_type[geomid]
-    if np.any(kind == GEOM_HFIELD):
-        name = model.names["geom"][geomid[np.flatnonzero(kind == GEOM_HFIELD)[0]]]
-        raise ValueError(f"geom '{name}' is a height field, which the renderer does not draw; hide it by its group.")
     used, mesh = np.unique(model.geom_dataid[geomid], return_inverse=True)
     mesh = np.where(kind == GEOM_MESH, mesh.reshape(-1) - np.searchsorted(used, 0), -1)
     meshes = [_mesh_tree(model, i) for i in used if i >= 0]

@@ -10,8 +10,10 @@
 from taichi_sim.raycast import (
     MISS,
     Scene,
+    blend,
     closest_hit,
     f32,
+    length,
     surface_normal,
     transmission,
     vec2,
@@ -116,7 +118,7 @@ def trace_pixels(scene: Scene, view: View, frame: Frame, refine: ti.i32):
                 frame.dist[y, x] = sample.dist
                 frame.surface[y, x] = vec4(sample.normal, sample.sunlight)
         if last > first:
-            frame.radiance[y, x] = pixel / (last - first)
+            frame.radiance[y, x] = pixel / f32(last - first)
 
 
 @ti.kernel
@@ -144,7 +146,7 @@ def _bin_tile(scene: ti.template(), view: ti.template(), num, tile):
         seen = scene.color[prim].w > 0
         if seen & (scene.kind[prim][0] != GEOM_PLANE):
             pos = scene.pos[prim]
-            dist = pos.norm()
+            dist = length(pos)
             bound = scene.size[prim].w
             if dist > bound:
                 angle = ti.acos(ti.max(-f32(1.0), ti.min(f32(1.0), pos.dot(axis) / dist)))
@@ -174,14 +176,14 @@ def _bin_cell(scene: ti.template(), view: ti.template(), num, cell):
 @ti.func
 def _ray_direction(view: ti.template(), x, y):
     d = view.forward + (x - view.width * f32(0.5)) * view.right + (view.height * f32(0.5) - y) * view.up
-    return d / d.norm()
+    return d / length(d)
 
 
 @ti.func
 def _place_in_pixel(k):
-    """Hammersley's points, which use each row and column of a 16 x 16 grid once; the centre for a pixel's only sample."""
+    """Hammersley's points, one in each row and column of a 16 x 16 grid; the centre for a pixel's only sample."""
     reverse = (k & 1) * 8 + (k & 2) * 2 + (k & 4) // 2 + (k & 8) // 8
-    return ti.select(k < 0, vec2(0.5), (vec2(f32(k), f32(reverse)) + f32(0.5)) / SAMPLES)
+    return ti.select(k < 0, vec2(0.5), (vec2(f32(k), f32(reverse)) + f32(0.5)) * f32(1 / SAMPLES))
 
 
 @ti.func
@@ -248,11 +250,11 @@ def _shade_hit(scene: ti.template(), view: ti.template(), hit, d, k):
     if facing > 0:
         sunlight = _sunlight(scene, view, point + normal * (hit.dist * f32(2e-4)), k)
     half_way = view.sun - d
-    shine = ti.pow(ti.max(f32(0.0), normal.dot(half_way) / half_way.norm()), 40)
+    shine = ti.pow(ti.max(f32(0.0), normal.dot(half_way) / length(half_way)), 40)
     direct = ti.max(f32(0.0), facing) * sunlight
-    ambient = ti.math.mix(vec3(_GROUND_LIGHT), vec3(_SKY_LIGHT), normal.z * f32(0.5) + f32(0.5))
+    ambient = blend(vec3(_GROUND_LIGHT), vec3(_SKY_LIGHT), normal.z * f32(0.5) + f32(0.5))
     color = albedo * (ambient + direct * vec3(_SUN)) * f32(_EXPOSURE) + gloss * shine * direct * vec3(_SUN)
-    color = ti.math.mix(color, _sky(vec3(d.x, d.y, f32(0.0))), haze)
+    color = blend(color, _sky(vec3(d.x, d.y, f32(0.0))), haze)
     return Sample(color=color, prim=hit.prim, dist=hit.dist, normal=normal, sunlight=sunlight)
 
 
@@ -271,9 +273,9 @@ def _sunlight(scene: ti.template(), view: ti.template(), point, k):
             for i in range(rays):
                 spiral = (k * 7) % SAMPLES
                 angle = ti.select(k < 0, i * f32(1.5707963), spiral * f32(_GOLDEN_ANGLE))
-                radius = ti.select(k < 0, f32(1.0), ti.sqrt((spiral + f32(0.5)) / SAMPLES)) * view.sun_radius
+                radius = ti.select(k < 0, f32(1.0), ti.sqrt((spiral + f32(0.5)) * f32(1 / SAMPLES))) * view.sun_radius
                 ray = view.sun + radius * (ti.cos(angle) * view.sun_u + ti.sin(angle) * view.sun_v)
-                light += transmission(scene, view.cells, cell, point, ray / ray.norm()) / rays
+                light += transmission(scene, view.cells, cell, point, ray / length(ray)) / f32(rays)
     return light
 
 
@@ -305,5 +307,5 @@ def _triangle(x):
 def _sky(d):
     up = ti.max(f32(0.0), d.z)
     down = ti.max(f32(0.0), -d.z)
-    color = ti.math.mix(vec3(_HORIZON), vec3(_ZENITH), f32(1.0) - ti.exp(-f32(2.2) * up))
-    return ti.math.mix(color, vec3(_NADIR), f32(1.0) - ti.exp(-f32(2.2) * down))
+    color = blend(vec3(_HORIZON), vec3(_ZENITH), f32(1.0) - ti.exp(-f32(2.2) * up))
+    return blend(color, vec3(_NADIR), f32(1.0) - ti.exp(-f32(2.2) * down))

@@ -50,9 +50,7 @@ def pose(spec):
 def rays(camera, lookat, distance, width, height):
     """Origin and unit directions (height, width, 3) of a pinhole camera, written out from MuJoCo's angles."""
     azimuth, elevation = np.deg2rad([camera.azimuth, camera.elevation])
-    forward = np.array(
-        [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
-    )
+    forward = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
     right = np.cross(forward, [0, 0, 1])
     right /= np.linalg.norm(right)
     up = np.cross(right, forward)
@@ -85,7 +83,9 @@ def interior(ids):
     return same
 
 
-@pytest.mark.parametrize("azimuth, elevation, distance", [(120, -20, 3.0), (-40, -55, 2.5), (20, -4, 4.0), (250, 10, 3)])
+@pytest.mark.parametrize(
+    "azimuth, elevation, distance", [(120, -20, 3.0), (-40, -55, 2.5), (20, -4, 4.0), (250, 10, 3)]
+)
 def test_silhouettes_and_distances_agree_with_mujocos_rays(azimuth, elevation, distance):
     model, data, converted = pose(SHAPES)
     camera = Camera(distance=distance, azimuth=azimuth, elevation=elevation, lookat=(0, 0, 0.9))
@@ -105,7 +105,9 @@ def test_pictures_do_not_depend_on_the_place_in_the_world():
     camera = Camera(distance=3, lookat=(0, 0, 0.9))
     shift = np.array([10240.0, -8192.0, 0.0])
     near = Renderer(converted, WIDTH, HEIGHT, camera=camera).render(data.xpos, data.xquat)
-    moved = dataclasses.replace(converted, geom_pos=converted.geom_pos + np.where(converted.geom_bodyid == 0, 1, 0)[:, None] * shift)
+    moved = dataclasses.replace(
+        converted, geom_pos=converted.geom_pos + np.where(converted.geom_bodyid == 0, 1, 0)[:, None] * shift
+    )
     camera = dataclasses.replace(camera, lookat=tuple(shift + [0, 0, 0.9]))
     xpos = data.xpos + np.where(np.arange(len(data.xpos)) > 0, 1, 0)[:, None] * shift
     far = Renderer(moved, WIDTH, HEIGHT, camera=camera).render(xpos, data.xquat)
