@@ -164,7 +164,7 @@ def write(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
         if path.suffix == ".png":
             imageio.imwrite(temporary, np.concatenate(list(frames), axis=1))
         else:
-            options = dict(duration=1000 / fps, loop=0) if path.suffix == ".gif" else dict(fps=fps, quality=8)
+            options = dict(duration=round(1000 / fps), loop=0) if path.suffix == ".gif" else dict(fps=fps, quality=8)
             if path.suffix == ".mp4":
                 # by default imageio would resize to multiples of 16
                 options.update(codec="libx264", macro_block_size=2)
