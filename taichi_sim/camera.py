@@ -23,7 +23,7 @@ class Camera:
     """
 
     distance: float | None = None
-    azimuth: float = 120.0
+    azimuth: float = 115.0
     elevation: float = -14.0
     lookat: tuple[float, float, float] | None = None
     track: str | None = None

@@ -170,7 +170,7 @@ def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def travels(model: Model) -> bool:
     """Whether the model can leave any fixed picture: a root with a free joint or an unlimited horizontal slide."""
     for jnt in np.flatnonzero(model.body_parentid[model.jnt_bodyid] == 0):
-        level = abs(rotations(model.body_quat[model.jnt_bodyid[jnt]])[:, :] @ model.jnt_axis[jnt])[2] < 0.5
+        level = abs((rotations(model.body_quat[model.jnt_bodyid[jnt]]) @ model.jnt_axis[jnt])[2]) < 0.5
         slides = model.jnt_type[jnt] == JNT_SLIDE and not model.jnt_limited[jnt] and level
         if model.jnt_type[jnt] == JNT_FREE or slides:
             return True
@@ -180,21 +180,22 @@ def travels(model: Model) -> bool:
 def frame_box(model: Model, shapes: Shapes) -> tuple[np.ndarray, np.ndarray]:
     """Centre and half-extents [m] of the box that a default picture should hold.
 
-    For a model that travels this is the box around it at rest; for one on a fixed base, the room in which it can move
-    and whatever stands there with it.
+    For a model that travels this is the box around it at rest; for one on a fixed base, the room in which it turns, and
+    of a long track as much as it is large itself, lest it become a dot on it.
     """
     xpos, xquat = rest_pose(model)
     bodyid = model.geom_bodyid[shapes.geomid]
     rot, center = geom_poses(model, shapes.geomid, xpos, xquat)
     center = center + np.einsum("nij,nj->ni", rot, shapes.center)
     half = np.einsum("nij,nj->ni", np.abs(rot), shapes.half)
-    solid = (shapes.kind != GEOM_PLANE) & ((bodyid > 0) | (not travels(model)))
+    solid = (shapes.kind != GEOM_PLANE) & (bodyid > 0)
     lower, upper = list((center - half)[solid]), list((center + half)[solid])
     if not travels(model):
-        radius = _reach(model, shapes)
-        for body in np.flatnonzero((model.body_parentid == 0) & (radius > 0)):
-            lower.append(xpos[body] - radius[body])
-            upper.append(xpos[body] + radius[body])
+        reach = _reach(model, shapes)
+        for body in np.flatnonzero((model.body_parentid == 0) & (reach > 0)):
+            room = reach[body] + _slide_room(model, body, reach[body]) @ np.abs(rotations(xquat[body])).T
+            lower.append(xpos[body] - room)
+            upper.append(xpos[body] + room)
     if not lower:
         return np.zeros(3), np.ones(3)
     lower, upper = np.min(lower, axis=0), np.max(upper, axis=0)
@@ -210,9 +211,19 @@ def _reach(model: Model, shapes: Shapes) -> np.ndarray:
     for body in range(model.nbody - 1, 0, -1):
         parent = model.body_parentid[body]
         if parent > 0:
-            reach[parent] = max(reach[parent], np.linalg.norm(model.body_pos[body]) + reach[body])
+            slide = np.linalg.norm(_slide_room(model, body, reach[body]))
+            reach[parent] = max(reach[parent], np.linalg.norm(model.body_pos[body]) + slide + reach[body])
             moves[parent] |= moves[body]
     return np.where(moves, reach, 0.0)
+
+
+def _slide_room(model: Model, body: int, most: float) -> np.ndarray:
+    """How far a body's slides carry it either way along its frame's axes, at most `most` each [m], shape (3,)."""
+    room = np.zeros(3)
+    for jnt in np.flatnonzero((model.jnt_bodyid == body) & (model.jnt_type == JNT_SLIDE)):
+        span = np.abs(model.jnt_range[jnt]).max() if model.jnt_limited[jnt] else np.inf
+        room += np.abs(model.jnt_axis[jnt]) * min(span, most)
+    return room
 
 
 def geom_poses(model: Model, geomid: np.ndarray, xpos: np.ndarray, xquat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
