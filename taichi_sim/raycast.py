@@ -24,6 +24,7 @@ f32 = ti.f32
 vec2 = ti.types.vector(2, f32)
 vec3 = ti.types.vector(3, f32)
 vec4 = ti.types.vector(4, f32)
+ivec2 = ti.types.vector(2, ti.i32)
 ivec3 = ti.types.vector(3, ti.i32)
 mat3 = ti.types.matrix(3, 3, f32)
 
@@ -31,7 +32,7 @@ MISS = 1e30
 _TINY = 1e-12
 
 # The shapes of one frame.
-#   kind    GEOM_* code, its entry in `mesh` or -1, unused                              (num,)
+#   kind    GEOM_* code, its entry in `mesh` or -1                                      (num,)
 #   pos     centre relative to the camera [m]                                           (num,)
 #   rot     axes in the world, as columns                                               (num,)
 #   size    MuJoCo's size [m], radius of the bounding sphere [m];
@@ -40,7 +41,7 @@ _TINY = 1e-12
 #   mesh    first node, first triangle, depth of the tree                               (nmesh,)
 #   bvh_box, tri_vert, tri_normal: `bvh.Bvh`'s arrays, all meshes in a row              (nnode, 2), (ntri, 3)
 Scene = ti.types.argpack(
-    kind=ti.types.ndarray(dtype=ivec3, ndim=1),
+    kind=ti.types.ndarray(dtype=ivec2, ndim=1),
     pos=ti.types.ndarray(dtype=vec3, ndim=1),
     rot=ti.types.ndarray(dtype=mat3, ndim=1),
     size=ti.types.ndarray(dtype=vec4, ndim=1),

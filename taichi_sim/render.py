@@ -78,7 +78,7 @@ class Renderer:
         self._floor = floor and not np.any(shapes.kind == GEOM_PLANE)
         self._bound = scene.bounding_radii(self._shapes)
         self._meshes = _upload_meshes(self._shapes.meshes)
-        self._capacity = 0
+        self._allocate(16)
         self._frame = shading.Frame(
             radiance=ti.Vector.ndarray(3, ti.f32, (height, width)),
             prim=ti.ndarray(ti.i32, (height, width)),
@@ -191,8 +191,8 @@ class Renderer:
         rot, pos = scene.geom_poses(self.model, shapes.geomid, xpos, xquat)
         parts = [_Prims(shapes.kind, shapes.mesh, pos - eye, rot, shapes.size, self._bound, shapes.rgba)]
         if self._floor:
-            plane = _Prims([GEOM_PLANE], [-1], [[0, 0, self._ground] - eye], [np.eye(3)], np.zeros((1, 3)), [0.0], None)
-            parts.append(plane._replace(rgba=[[*scene.FLOOR_RGB, 1.0]]))
+            origin, rgba = np.array([[0.0, 0.0, self._ground]]), [[*scene.FLOOR_RGB, 1.0]]
+            parts.append(_Prims([GEOM_PLANE], [-1], origin - eye, [np.eye(3)], np.zeros((1, 3)), [0.0], rgba))
         if capsules is not None:
             parts.append(_capsule_prims(capsules, eye))
         return _Prims(*(np.concatenate(columns) for columns in zip(*parts)))
@@ -200,14 +200,14 @@ class Renderer:
     def _upload(self, prims: _Prims) -> None:
         num = len(prims.bound)
         if num > self._capacity:
-            self._allocate(1 << max(4, (num - 1).bit_length()))
+            self._allocate(1 << (num - 1).bit_length())
         size = np.column_stack([prims.size, prims.bound])
         plane = prims.kind == GEOM_PLANE
         # the camera's place in the checker, modulo its period, in f64: f32 would blur it far from the origin
         own = -np.einsum("nji,nj->ni", prims.rot, prims.pos)
         size[plane, 2:] = np.mod(own[plane, :2], 2 * self._checker)
         linear = np.column_stack([np.clip(prims.rgba[:, :3], 0, 1) ** 2.2, np.clip(prims.rgba[:, 3], 0, 1)])
-        kind = np.column_stack([prims.kind, prims.mesh, np.zeros(num)])
+        kind = np.column_stack([prims.kind, prims.mesh])
         for name, values in dict(kind=kind, pos=prims.pos, rot=prims.rot, size=size, color=linear).items():
             padded = np.zeros((self._capacity, *values.shape[1:]), np.int32 if name == "kind" else np.float32)
             padded[:num] = values
@@ -216,7 +216,7 @@ class Renderer:
     def _allocate(self, capacity: int) -> None:
         self._capacity = capacity
         self._arrays = dict(
-            kind=ti.Vector.ndarray(3, ti.i32, capacity),
+            kind=ti.Vector.ndarray(2, ti.i32, capacity),
             pos=ti.Vector.ndarray(3, ti.f32, capacity),
             rot=ti.Matrix.ndarray(3, 3, ti.f32, capacity),
             size=ti.Vector.ndarray(4, ti.f32, capacity),

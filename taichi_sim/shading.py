@@ -68,8 +68,8 @@ View = ti.types.argpack(
     cells=_lists,
 )
 
-# Taichi puts the members of all argpacks of a kernel into one namespace, that of its arguments: no name occurs twice.
 # The frame buffers: one sample per pixel (`Sample`'s fields; surface = normal, sunlight) and the picture.
+# Taichi puts the members of all argpacks of a kernel into one namespace, that of its arguments: no name occurs twice.
 Frame = ti.types.argpack(
     radiance=ti.types.ndarray(dtype=vec3, ndim=2),
     prim=ti.types.ndarray(dtype=ti.i32, ndim=2),

@@ -230,6 +230,16 @@ def test_added_capsules_are_drawn_where_they_are():
     np.testing.assert_allclose(np.ptp(y) * pixel, 0.9, atol=0.08)
 
 
+def test_a_model_without_geoms_is_sky_and_a_floor_can_be_added():
+    inertial = '<inertial pos="0 0 0" mass="1" diaginertia="1 1 1"/>'
+    _, data, model = pose(f"<mujoco><worldbody><body><freejoint/>{inertial}</body></worldbody></mujoco>")
+    sky = Renderer(model, 32, 24).render(data.xpos, data.xquat)
+    floor = Renderer(model, 32, 24, floor=True).render(data.xpos, data.xquat)
+    np.testing.assert_array_equal(sky[0], floor[0])
+    # along a row the sky is even, and the floor has its checker
+    assert np.ptp(sky[-6:], axis=1).max() <= 3 and np.ptp(floor[-6:], axis=1).max() > 10
+
+
 def test_bad_input_says_what_is_wrong():
     _, data, model = pose(ball())
     renderer = Renderer(model, 32, 24)
