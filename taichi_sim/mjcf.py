@@ -69,19 +69,24 @@ def load(source) -> Model:
 
 
 def _asset(name: str):
-    folder = resources.files("taichi_sim.assets")
-    file = folder / f"{name}.xml"
+    file = resources.files("taichi_sim.assets") / f"{name}.xml"
     if not file.is_file():
-        known = sorted(entry.name[:-4] for entry in folder.iterdir() if entry.name.endswith(".xml"))
-        raise FileNotFoundError(f"no body is called {name!r}; there are {', '.join(known)}, and paths that end in .xml")
+        raise FileNotFoundError(f"no body is called {name!r}; {_known_sources()}")
     return file
+
+
+def _known_sources() -> str:
+    names = sorted(
+        path.name[:-4] for path in resources.files("taichi_sim.assets").iterdir() if path.name[-4:] == ".xml"
+    )
+    return f"the package has {', '.join(names)}; paths end in .xml, .mjcf or .npz"
 
 
 def _load_file(path: Path) -> Model:
     if path.suffix not in (".xml", ".mjcf", ".npz"):
         raise ValueError(f"cannot tell what {str(path)!r} holds: a model's file name ends in .xml, .mjcf or .npz")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
+        raise FileNotFoundError(f"there is no file {str(path)!r}; {_known_sources()}")
     if path.suffix == ".npz":
         return npz.load(path)
 
@@ -127,8 +132,8 @@ def _lines(spec) -> dict[tuple[str, int], str]:
         (kind, element.id): element.info
         for kind, elements in kinds.items()
         for element in elements
-        # the parser counts lines from 1, and gives 0 to what came through <include>
-        if element.info and element.info != "line 0"
+        # elements have no ids before MuJoCo 3.3.2; the parser counts lines from 1, with 0 for what was included
+        if hasattr(element, "id") and element.info and element.info != "line 0"
     }
 
 
@@ -276,7 +281,7 @@ def _option(m, numerics: _Numerics) -> Option:
 
 def _limit_gains(m, numerics: _Numerics) -> tuple[np.ndarray, np.ndarray]:
     """Stiffness [N/m, N m/rad] and damping [N s/m, N m s/rad] of joint limits, each (njnt,); 0 without a limit."""
-    gains = _solref_gains(m) * np.array(m.jnt_limited, dtype=bool)[:, None]
+    gains = _solref_gains(m)
     names = [element_name(m, "joint", i) for i in range(m.njnt)]
     for column, key in enumerate(("limit_ke", "limit_kd")):
         numerics.refuse_strangers(f"{key}:", set(names) - {""})
@@ -290,16 +295,18 @@ def _limit_gains(m, numerics: _Numerics) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _solref_gains(m) -> np.ndarray:
-    """Penalty stiffness and damping from `solreflimit` and `solimplimit`, (njnt, 2).
+    """Penalty stiffness and damping of limited joints from `solreflimit` and `solimplimit`, (njnt, 2).
 
-    MuJoCo's reference acceleration, per unit mass and at full impedance (its documentation, "Solver parameters:
-    reference"), times the mass that the joint moves at qpos0, 1 / dof_invweight0.
+    MuJoCo's reference acceleration is -k r - b v ("Solver parameters: Reference" in its documentation) with
+    k = 1 / (dmax timeconst dampratio)^2 and b = 2 / (dmax timeconst), or k = stiffness / dmax^2 and b = damping / dmax,
+    but for the impedance at the violation r, which we take as 1. Times the mass that the joint moves at qpos0,
+    1 / dof_invweight0, they are a spring and a damper.
     """
     import mujoco
 
     refsafe = not m.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_REFSAFE)
     gains = np.zeros((m.njnt, 2))
-    for joint in range(m.njnt):
+    for joint in np.flatnonzero(m.jnt_limited):
         first, second = m.jnt_solref[joint]
         # MuJoCo clamps impedances, and replaces a mixed format by its default, in the same way
         dmax = np.clip(m.jnt_solimp[joint, 1], 0.0001, 0.9999)
@@ -310,9 +317,8 @@ def _solref_gains(m) -> np.ndarray:
             per_mass = 1 / (dmax * timeconst * second) ** 2, 2 / (dmax * timeconst)
         else:
             per_mass = -first / dmax**2, -second / dmax
-        dof = m.jnt_dofadr[joint]
-        invweight = np.mean(m.dof_invweight0[dof : dof + (3 if m.jnt_type[joint] == JNT_BALL else 1)])
-        gains[joint] = np.array(per_mass) / max(invweight, np.finfo(float).tiny)
+        # MuJoCo gives each of a ball's three dofs their mean
+        gains[joint] = np.array(per_mass) / m.dof_invweight0[m.jnt_dofadr[joint]]
     return gains
 
 

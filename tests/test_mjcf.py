@@ -14,7 +14,7 @@ from snippets import load_text, mjcf_text
 from trees import random_tree, trees
 
 from taichi_sim import mjcf
-from taichi_sim.types import GEOM_BOX, GEOM_MESH, Model
+from taichi_sim.types import GEOM_BOX, GEOM_HFIELD, GEOM_MESH, GEOM_SPHERE, Model
 
 
 def assert_same_as_mujoco(model, mj_model):
@@ -157,34 +157,49 @@ def test_bad_numerics_are_refused(numeric):
 
 def test_numerics_and_flags_reach_the_options():
     numerics = '<custom><numeric name="substeps" data="3"/><numeric name="theta" data="1"/></custom>'
-    flag = 'limit="disable" gravity="disable" spring="disable" damper="disable" clampctrl="disable"'
+    flag = 'limit="disable" gravity="disable" clampctrl="disable"'
     option = load_text(LIMITED.format(joint="", rest=numerics, flag=flag)).opt
     assert (option.substeps, option.theta, option.control_timestep) == (3, 1.0, pytest.approx(0.012))
-    assert not any((option.contact, option.limit, option.spring, option.damper, option.clampctrl))
-    assert option.actuation and option.equality
+    assert not any((option.contact, option.limit, option.clampctrl))
+    assert option.actuation and option.equality and option.spring and option.damper
     np.testing.assert_array_equal(option.gravity, 0)
+
+
+@pytest.mark.skipif(not hasattr(mujoco.mjtDisableBit, "mjDSBL_SPRING"), reason="older: one flag for both")
+@pytest.mark.parametrize("flag", ["spring", "damper"])
+def test_springs_and_dampers_are_disabled_one_by_one(flag):
+    option = load_text(LIMITED.format(joint="", rest="", flag=f'{flag}="disable"')).opt
+    assert (option.spring, option.damper) == (flag != "spring", flag != "damper")
 
 
 DRAWN = """<mujoco><option><flag contact="disable"/></option>
   <asset>
     <material name="red" rgba="1 0 0 1"/>
     <mesh name="tetra" vertex="0 0 0  1 0 0  0 1 0  0 0 1"/>
+    <hfield name="hills" nrow="2" ncol="2" size="1 1 1 1"/>
   </asset>
-  <worldbody><body><joint name="j"/>
-    <geom size="0.1" material="red"/><geom size="0.1" material="red" rgba="0 1 0 1"/>
-    <geom type="mesh" mesh="tetra"/><geom type="box" mesh="tetra"/>
-  </body></worldbody></mujoco>"""
+  <worldbody>
+    <geom name="hills" type="hfield" hfield="hills"/>
+    <body><joint name="j"/>
+      <geom name="red" size="0.1" material="red" group="3"/>
+      <geom name="green" size="0.1" material="red" rgba="0 1 0 1"/>
+      <geom name="mesh" type="mesh" mesh="tetra"/><geom name="box" type="box" mesh="tetra"/>
+    </body>
+  </worldbody></mujoco>"""
 
 
 def test_colours_and_meshes_are_what_mujoco_draws():
     model = load_text(DRAWN)
-    np.testing.assert_array_equal(model.geom_rgba[:3], [[1, 0, 0, 1], [0, 1, 0, 1], [0.5, 0.5, 0.5, 1]])
-    np.testing.assert_array_equal(model.geom_type[2:], [GEOM_MESH, GEOM_BOX])
-    np.testing.assert_array_equal(model.geom_dataid, [-1, -1, 0, -1])
+    assert model.names["geom"] == ["hills", "red", "green", "mesh", "box"]
+    np.testing.assert_array_equal(model.geom_rgba[1:4], [[1, 0, 0, 1], [0, 1, 0, 1], [0.5, 0.5, 0.5, 1]])
+    np.testing.assert_array_equal(model.geom_type, [GEOM_HFIELD, GEOM_SPHERE, GEOM_SPHERE, GEOM_MESH, GEOM_BOX])
+    # a height field's number is not a mesh's
+    np.testing.assert_array_equal(model.geom_dataid, [-1, -1, -1, 0, -1])
+    np.testing.assert_array_equal(model.geom_group, [0, 3, 0, 0, 0])
     # the mesh's corners, seen from the body, are where the file puts them
     rotation = np.zeros(9)
-    mujoco.mju_quat2Mat(rotation, model.geom_quat[2])
-    corners = model.mesh_vert @ rotation.reshape(3, 3).T + model.geom_pos[2]
+    mujoco.mju_quat2Mat(rotation, model.geom_quat[3])
+    corners = model.mesh_vert @ rotation.reshape(3, 3).T + model.geom_pos[3]
     np.testing.assert_allclose(np.sort(corners, axis=0), np.sort(np.eye(4, 3), axis=0), atol=1e-6)
     assert model.mesh_face.max() == 3
 
@@ -237,7 +252,7 @@ print(mjcf.load({str(path)!r}).names["body"])
 def test_errors_say_what_and_where(tmp_path):
     with pytest.raises(FileNotFoundError, match="'antt'.*cartpole"):
         mjcf.load("antt")
-    with pytest.raises(FileNotFoundError, match=r"missing\.xml"):
+    with pytest.raises(FileNotFoundError, match=r"missing\.xml.*cartpole"):
         mjcf.load(tmp_path / "missing.xml")
     with pytest.raises(ValueError, match=r"model\.txt.*\.xml, \.mjcf or \.npz"):
         mjcf.load(tmp_path / "model.txt")
