@@ -1,0 +1,290 @@
+"""Rays against the shapes of a scene, in Taichi.
+
+All arithmetic is f32, whatever precision the engine runs in: literals are cast, because under default_fp f64 one bare
+`0.5` would carry its whole expression to f64. Positions are relative to the camera, so that f32 holds far from the
+world's origin too. A ray is (origin, unit direction, start): hits at distances up to `start` are ignored.
+
+Conditions are written with `&`, `|` and `select`: Taichi makes a branch of every `and`, and its compile time grows with
+the square of the branches (one minute instead of seconds).
+"""
+
+from taichi_sim import bvh
+from taichi_sim.runtime import ti
+from taichi_sim.types import (
+    GEOM_BOX,
+    GEOM_CAPSULE,
+    GEOM_CYLINDER,
+    GEOM_ELLIPSOID,
+    GEOM_MESH,
+    GEOM_PLANE,
+    GEOM_SPHERE,
+)
+
+f32 = ti.f32
+vec2 = ti.types.vector(2, f32)
+vec3 = ti.types.vector(3, f32)
+vec4 = ti.types.vector(4, f32)
+ivec2 = ti.types.vector(2, ti.i32)
+ivec3 = ti.types.vector(3, ti.i32)
+mat3 = ti.types.matrix(3, 3, f32)
+
+MISS = 1e30
+_TINY = 1e-12
+
+# The shapes of one frame.
+#   kind    GEOM_* code, its entry in `mesh` or -1                                      (num,)
+#   pos     centre relative to the camera [m]                                           (num,)
+#   rot     axes in the world, as columns                                               (num,)
+#   size    MuJoCo's size [m], radius of the bounding sphere [m];
+#           planes: half-extents (0: unbounded), the camera's place in the checker [m]  (num,)
+#   color   linear rgb, opacity                                                         (num,)
+#   mesh    first node, first triangle, depth of the tree                               (nmesh,)
+#   bvh_box, tri_vert, tri_normal: `bvh.Bvh`'s arrays, all meshes in a row              (nnode, 2), (ntri, 3)
+Scene = ti.types.argpack(
+    kind=ti.types.ndarray(dtype=ivec2, ndim=1),
+    pos=ti.types.ndarray(dtype=vec3, ndim=1),
+    rot=ti.types.ndarray(dtype=mat3, ndim=1),
+    size=ti.types.ndarray(dtype=vec4, ndim=1),
+    color=ti.types.ndarray(dtype=vec4, ndim=1),
+    mesh=ti.types.ndarray(dtype=ivec3, ndim=1),
+    bvh_box=ti.types.ndarray(dtype=vec3, ndim=2),
+    tri_vert=ti.types.ndarray(dtype=vec3, ndim=2),
+    tri_normal=ti.types.ndarray(dtype=vec3, ndim=2),
+)
+
+
+@ti.dataclass
+class Hit:
+    """Nearest hit of a ray: distance (MISS: none), shape, and for meshes triangle and barycentric coordinates."""
+
+    dist: f32
+    prim: ti.i32
+    tri: ti.i32
+    bary: vec2
+
+
+@ti.func
+def closest_hit(scene: ti.template(), lists: ti.template(), row, origin, direction, start):
+    """Nearest of the shapes in lists[row, 1:], of which lists[row, 0] is the number."""
+    hit = Hit(dist=f32(MISS), prim=-1, tri=-1, bary=vec2(0))
+    for k in range(lists[row, 0]):
+        prim = lists[row, 1 + k]
+        found = hit_prim(scene, prim, origin, direction, start, hit.dist)
+        if found.dist < hit.dist:
+            hit = found
+    return hit
+
+
+@ti.func
+def transmission(scene: ti.template(), lists: ti.template(), row, origin, direction):
+    """Share of light that the shapes in lists[row, 1:] let through along a ray."""
+    passed = f32(1.0)
+    for k in range(lists[row, 0]):
+        if passed > f32(0.01):
+            prim = lists[row, 1 + k]
+            found = hit_prim(scene, prim, origin, direction, f32(0.0), f32(MISS))
+            if found.dist < f32(MISS):
+                passed *= f32(1.0) - scene.color[prim].w
+    return passed
+
+
+@ti.func
+def hit_prim(scene: ti.template(), prim, origin, direction, start, limit):
+    """Hit of one shape between the distances `start` and `limit`."""
+    hit = Hit(dist=f32(MISS), prim=prim, tri=-1, bary=vec2(0))
+    kind = scene.kind[prim][0]
+    size = scene.size[prim]
+    offset = origin - scene.pos[prim]
+    # start from the point nearest to the shape's centre: roots of nearly equal numbers would cost f32 its digits
+    middle = -offset.dot(direction)
+    foot = offset + middle * direction
+    near = (foot.dot(foot) <= size.w * size.w) & (middle + size.w > start) & (middle - size.w < limit)
+    if near | (kind == GEOM_PLANE):
+        to_local = scene.rot[prim].transpose()
+        d = to_local @ direction
+        if kind == GEOM_PLANE:
+            hit.dist = hit_plane(to_local @ offset, d, start, size.x, size.y)
+        else:
+            o = to_local @ foot
+            begin = start - middle
+            if kind == GEOM_MESH:
+                hit = hit_mesh(scene, scene.kind[prim][1], o, d, begin)
+                hit.prim = prim
+            elif kind == GEOM_BOX:
+                span = slab_span(o, inverse(d), -size.xyz, size.xyz)
+                hit.dist = first_after(begin, span.x <= span.y, span)
+            elif (kind == GEOM_SPHERE) | (kind == GEOM_ELLIPSOID):
+                hit.dist = hit_ellipsoid(o, d, begin, ti.select(kind == GEOM_SPHERE, vec3(size.x), size.xyz))
+            else:
+                hit.dist = hit_round(o, d, begin, size.x, size.y, kind == GEOM_CAPSULE)
+            hit.dist = ti.select(hit.dist < f32(MISS), hit.dist + middle, hit.dist)
+    return hit
+
+
+@ti.func
+def hit_plane(o, d, start, half_x, half_y):
+    """A plane shows its upper side only, as MuJoCo's rays see it."""
+    t = -o.z / ti.min(d.z, -f32(_TINY))
+    p = o + t * d
+    within = ((half_x <= 0) | (ti.abs(p.x) <= half_x)) & ((half_y <= 0) | (ti.abs(p.y) <= half_y))
+    return ti.select((d.z < -f32(_TINY)) & (o.z > 0) & (t > start) & within, t, f32(MISS))
+
+
+@ti.func
+def hit_ellipsoid(o, d, begin, radii):
+    os = o / radii
+    ds = d / radii
+    a = ds.dot(ds)
+    middle = -os.dot(ds) / a
+    foot = os + middle * ds
+    h = f32(1.0) - foot.dot(foot)
+    half = ti.sqrt(ti.max(h, f32(0.0)) / a)
+    return first_after(begin, h >= 0, vec2(middle - half, middle + half))
+
+
+@ti.func
+def hit_round(o, d, begin, radius, half_length, capped):
+    """Capsule (`capped`) or cylinder about z."""
+    dist = f32(MISS)
+    # a root of the infinite cylinder counts between the ends
+    a = ti.max(d.x * d.x + d.y * d.y, f32(_TINY))
+    middle = -(o.x * d.x + o.y * d.y) / a
+    x = o.x + middle * d.x
+    y = o.y + middle * d.y
+    h = radius * radius - x * x - y * y
+    half = ti.sqrt(ti.max(h, f32(0.0)) / a)
+    for sign in ti.static((-1, 1)):
+        t = middle + sign * half
+        valid = (h >= 0) & (t > begin) & (ti.abs(o.z + t * d.z) <= half_length)
+        dist = ti.select(valid, ti.min(dist, t), dist)
+    for end in ti.static((-1, 1)):
+        oz = o.z - end * half_length
+        # the disc of a cylinder's end
+        flat = -oz / ti.select(ti.abs(d.z) > f32(_TINY), d.z, f32(_TINY))
+        fx = o.x + flat * d.x
+        fy = o.y + flat * d.y
+        valid = (fx * fx + fy * fy <= radius * radius) & (flat > begin) & (not capped)
+        dist = ti.select(valid, ti.min(dist, flat), dist)
+        # the sphere of a capsule's end: its roots count beyond it
+        turn = -(o.x * d.x + o.y * d.y + oz * d.z)
+        cap_foot = vec3(o.x, o.y, oz) + turn * d
+        cap_h = radius * radius - cap_foot.dot(cap_foot)
+        cap_half = ti.sqrt(ti.max(cap_h, f32(0.0)))
+        for sign in ti.static((-1, 1)):
+            t = turn + sign * cap_half
+            valid = (cap_h >= 0) & (t > begin) & ((oz + t * d.z) * end >= 0) & capped
+            dist = ti.select(valid, ti.min(dist, t), dist)
+    return dist
+
+
+@ti.func
+def hit_mesh(scene: ti.template(), mesh, o, d, begin):
+    """Walks the mesh's tree in heap order, without a stack (see `bvh`)."""
+    hit = Hit(dist=f32(MISS), prim=-1, tri=-1, bary=vec2(0))
+    node_base = scene.mesh[mesh][0]
+    tri_base = scene.mesh[mesh][1]
+    first_leaf = ti.i32(1) << scene.mesh[mesh][2]
+    inv = inverse(d)
+    node = ti.i32(1)
+    while node > 0:
+        span = slab_span(o, inv, scene.bvh_box[node_base + node, 0], scene.bvh_box[node_base + node, 1])
+        inside = (span.x <= span.y) & (span.y > begin) & (span.x < hit.dist)
+        if inside & (node < first_leaf):
+            node = 2 * node
+        else:
+            if inside:
+                leaf = tri_base + (node - first_leaf) * bvh.LEAF_SIZE
+                for k in range(bvh.LEAF_SIZE):
+                    tri = leaf + k
+                    t, u, v = hit_triangle(o, d, scene.tri_vert[tri, 0], scene.tri_vert[tri, 1], scene.tri_vert[tri, 2])
+                    if (t > begin) & (t < hit.dist):
+                        hit = Hit(dist=t, prim=-1, tri=tri, bary=vec2(u, v))
+            # up to the nearest ancestor that is a left child, then to its sibling; past the root that is node 0
+            while (node > 1) & (node % 2 == 1):
+                node = node // 2
+            node = ti.select(node > 1, node + 1, 0)
+    return hit
+
+
+@ti.func
+def hit_triangle(o, d, a, b, c):
+    """Distance and barycentric coordinates of b and c, from either side (Moeller and Trumbore 1997)."""
+    ab = b - a
+    ac = c - a
+    p = d.cross(ac)
+    det = ab.dot(p)
+    crossed = ti.abs(det) > f32(1e-20)
+    inv = f32(1.0) / ti.select(crossed, det, f32(1.0))
+    s = o - a
+    q = s.cross(ab)
+    u = s.dot(p) * inv
+    v = d.dot(q) * inv
+    inside = crossed & (u >= 0) & (v >= 0) & (u + v <= 1)
+    return ti.select(inside, ac.dot(q) * inv, f32(MISS)), u, v
+
+
+@ti.func
+def slab_span(o, inv, lower, upper):
+    """Distances between which a line is inside an axis-aligned box; empty (x > y) if it passes by."""
+    t0 = (lower - o) * inv
+    t1 = (upper - o) * inv
+    return vec2(ti.min(t0, t1).max(), ti.max(t0, t1).min())
+
+
+@ti.func
+def inverse(d):
+    """1 / d with a large finite number for 0: infinities are not kept under fast math."""
+    inv = vec3(0)
+    for i in ti.static(range(3)):
+        inv[i] = f32(1.0) / ti.select(ti.abs(d[i]) > f32(_TINY), d[i], f32(_TINY))
+    return inv
+
+
+@ti.func
+def first_after(begin, valid, roots):
+    """The first of two roots beyond `begin`, MISS if there is none or they are not valid."""
+    t = ti.select(roots.x > begin, roots.x, roots.y)
+    return ti.select(valid & (t > begin), t, f32(MISS))
+
+
+@ti.func
+def surface_normal(scene: ti.template(), hit, point):
+    """Unit outward normal in the world at a hit; `point` is relative to the camera [m]."""
+    prim = hit.prim
+    kind = scene.kind[prim][0]
+    size = scene.size[prim]
+    p = scene.rot[prim].transpose() @ (point - scene.pos[prim])
+    n = vec3(0, 0, 1)
+    if kind == GEOM_SPHERE:
+        n = p
+    elif kind == GEOM_CAPSULE:
+        n = vec3(p.x, p.y, p.z - ti.max(-size.y, ti.min(size.y, p.z)))
+    elif kind == GEOM_ELLIPSOID:
+        n = p / (size.xyz * size.xyz)
+    elif kind == GEOM_CYLINDER:
+        end = size.y - ti.abs(p.z) < size.x - ti.sqrt(p.x * p.x + p.y * p.y)
+        n = ti.select(end, vec3(0, 0, p.z), vec3(p.x, p.y, 0))
+    elif kind == GEOM_BOX:
+        # the face that is nearest
+        q = ti.abs(p) - size.xyz
+        n = p * ti.cast(q >= q.max(), f32)
+    elif kind == GEOM_MESH:
+        a = f32(1.0) - hit.bary.x - hit.bary.y
+        n = (
+            a * scene.tri_normal[hit.tri, 0]
+            + hit.bary.x * scene.tri_normal[hit.tri, 1]
+            + hit.bary.y * scene.tri_normal[hit.tri, 2]
+        )
+    n = scene.rot[prim] @ n
+    return n / ti.sqrt(ti.max(n.dot(n), f32(1e-30)))
+
+
+@ti.func
+def length(v):
+    # Taichi's own norm() and mix() carry literals of the default precision
+    return ti.sqrt(v.dot(v))
+
+
+@ti.func
+def blend(a, b, share):
+    return a + share * (b - a)
