@@ -17,15 +17,10 @@ def bodies(m: ti.template(), d: ti.template(), e):
         mass = m.heavy_mass[row, k]
         com = d.xp[e, link] + spatial.rotate(q, m.heavy_com[row, k])
         diag, off = rotated(q, m.heavy_diag[row, k], m.heavy_off[row, k])
-        for i in ti.static(range(com.get_shape()[1])):
-            # parallel axes: m (|c|^2 - c c')
-            x, y, z = com[0, i], com[1, i], com[2, i]
-            diag[0, i] = diag[0, i] + mass[i] * (y * y + z * z)
-            diag[1, i] = diag[1, i] + mass[i] * (x * x + z * z)
-            diag[2, i] = diag[2, i] + mass[i] * (x * x + y * y)
-            off[0, i] = off[0, i] - (mass[i] * y * z)
-            off[1, i] = off[1, i] - (mass[i] * x * z)
-            off[2, i] = off[2, i] - (mass[i] * x * y)
+        # parallel axes: m (|c|^2 - c c')
+        x, y, z = com[0, :], com[1, :], com[2, :]
+        diag = diag + ti.Matrix.rows([mass * (y * y + z * z), mass * (x * x + z * z), mass * (x * x + y * y)])
+        off = off - ti.Matrix.rows([mass * y * z, mass * x * z, mass * x * y])
         d.ih[e, k] = spatial.scale(com, mass)
         d.id[e, k] = diag
         d.io[e, k] = off
@@ -41,14 +36,14 @@ def rotated(q, diag, off):
     a = spatial.scale(x, diag[0, :]) + spatial.scale(y, off[2, :]) + spatial.scale(z, off[1, :])
     b = spatial.scale(x, off[2, :]) + spatial.scale(y, diag[1, :]) + spatial.scale(z, off[0, :])
     c = spatial.scale(x, off[1, :]) + spatial.scale(y, off[0, :]) + spatial.scale(z, diag[2, :])
-    d2 = diag
-    o2 = off
-    for i in ti.static(range(q.get_shape()[1])):
-        for k in ti.static(range(3)):
-            d2[k, i] = a[k, i] * x[k, i] + b[k, i] * y[k, i] + c[k, i] * z[k, i]
-            r, s = ti.static((1, 0, 0)[k]), ti.static((2, 2, 1)[k])
-            o2[k, i] = a[r, i] * x[s, i] + b[r, i] * y[s, i] + c[r, i] * z[s, i]
-    return d2, o2
+    # and of (R I) R'
+    xx = a[0, :] * x[0, :] + b[0, :] * y[0, :] + c[0, :] * z[0, :]
+    yy = a[1, :] * x[1, :] + b[1, :] * y[1, :] + c[1, :] * z[1, :]
+    zz = a[2, :] * x[2, :] + b[2, :] * y[2, :] + c[2, :] * z[2, :]
+    yz = a[1, :] * x[2, :] + b[1, :] * y[2, :] + c[1, :] * z[2, :]
+    xz = a[0, :] * x[2, :] + b[0, :] * y[2, :] + c[0, :] * z[2, :]
+    xy = a[0, :] * x[1, :] + b[0, :] * y[1, :] + c[0, :] * z[1, :]
+    return ti.Matrix.rows([xx, yy, zz]), ti.Matrix.rows([yz, xz, xy])
 
 
 @ti.func

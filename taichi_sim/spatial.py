@@ -12,71 +12,55 @@ from taichi_sim.runtime import ti
 @ti.func
 def dot(a, b):
     """Inner product of two 3-vectors."""
-    c = a[0, :]
-    for i in ti.static(range(a.get_shape()[1])):
-        c[i] = a[0, i] * b[0, i] + a[1, i] * b[1, i] + a[2, i] * b[2, i]
-    return c
+    return a[0, :] * b[0, :] + a[1, :] * b[1, :] + a[2, :] * b[2, :]
 
 
 @ti.func
 def cross(a, b):
     """Cross product of two 3-vectors."""
-    c = a
-    for i in ti.static(range(a.get_shape()[1])):
-        c[0, i] = a[1, i] * b[2, i] - a[2, i] * b[1, i]
-        c[1, i] = a[2, i] * b[0, i] - a[0, i] * b[2, i]
-        c[2, i] = a[0, i] * b[1, i] - a[1, i] * b[0, i]
-    return c
+    ax, ay, az = a[0, :], a[1, :], a[2, :]
+    bx, by, bz = b[0, :], b[1, :], b[2, :]
+    return ti.Matrix.rows([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
 
 
 @ti.func
 def scale(a, s):
     """A 3-vector times a scalar."""
-    c = a
-    for i in ti.static(range(a.get_shape()[1])):
-        c[0, i] = a[0, i] * s[i]
-        c[1, i] = a[1, i] * s[i]
-        c[2, i] = a[2, i] * s[i]
-    return c
+    return ti.Matrix.rows([a[0, :] * s, a[1, :] * s, a[2, :] * s])
 
 
 @ti.func
 def quat_mul(a, b):
     """Hamilton product."""
-    c = a
-    for i in ti.static(range(a.get_shape()[1])):
-        c[0, i] = a[0, i] * b[0, i] - a[1, i] * b[1, i] - a[2, i] * b[2, i] - a[3, i] * b[3, i]
-        c[1, i] = a[0, i] * b[1, i] + a[1, i] * b[0, i] + a[2, i] * b[3, i] - a[3, i] * b[2, i]
-        c[2, i] = a[0, i] * b[2, i] - a[1, i] * b[3, i] + a[2, i] * b[0, i] + a[3, i] * b[1, i]
-        c[3, i] = a[0, i] * b[3, i] + a[1, i] * b[2, i] - a[2, i] * b[1, i] + a[3, i] * b[0, i]
-    return c
+    aw, ax, ay, az = a[0, :], a[1, :], a[2, :], a[3, :]
+    bw, bx, by, bz = b[0, :], b[1, :], b[2, :], b[3, :]
+    return ti.Matrix.rows(
+        [
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ]
+    )
 
 
 @ti.func
 def quat_conj(a):
     """Inverse of a unit quaternion."""
-    c = -a
-    for i in ti.static(range(a.get_shape()[1])):
-        c[0, i] = a[0, i]
-    return c
+    return ti.Matrix.rows([a[0, :], -a[1, :], -a[2, :], -a[3, :]])
 
 
 @ti.func
 def quat_normalize(a):
     """The unit quaternion along a."""
-    c = a
-    for i in ti.static(range(a.get_shape()[1])):
-        r = 1.0 / ti.sqrt(a[0, i] * a[0, i] + a[1, i] * a[1, i] + a[2, i] * a[2, i] + a[3, i] * a[3, i])
-        for k in ti.static(range(4)):
-            c[k, i] = a[k, i] * r
-    return c
+    r = 1.0 / ti.sqrt(a[0, :] * a[0, :] + a[1, :] * a[1, :] + a[2, :] * a[2, :] + a[3, :] * a[3, :])
+    return ti.Matrix.rows([a[0, :] * r, a[1, :] * r, a[2, :] * r, a[3, :] * r])
 
 
 @ti.func
 def quat_vec(a):
     """Vector part of a quaternion."""
-    c = a[1:4, :]
-    return c
+    return ti.Matrix.rows([a[1, :], a[2, :], a[3, :]])
 
 
 @ti.func
@@ -107,15 +91,14 @@ def basis(like, k: ti.template()):
 @ti.func
 def quat_axis(q, k: ti.template()):
     """The k-th column of the rotation matrix of q: its k-th axis in the outer frame."""
+    w, x, y, z = q[0, :], q[1, :], q[2, :], q[3, :]
     c = quat_vec(q)
-    for i in ti.static(range(q.get_shape()[1])):
-        w, x, y, z = q[0, i], q[1, i], q[2, i], q[3, i]
-        if ti.static(k == 0):
-            c[0, i], c[1, i], c[2, i] = 1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)
-        if ti.static(k == 1):
-            c[0, i], c[1, i], c[2, i] = 2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)
-        if ti.static(k == 2):
-            c[0, i], c[1, i], c[2, i] = 2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)
+    if ti.static(k == 0):
+        c = ti.Matrix.rows([1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)])
+    if ti.static(k == 1):
+        c = ti.Matrix.rows([2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)])
+    if ti.static(k == 2):
+        c = ti.Matrix.rows([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)])
     return c
 
 
@@ -220,12 +203,14 @@ def jac_right_inv_transpose(u, x):
 @ti.func
 def sym_mul(diag, off, x):
     """A symmetric 3x3 matrix, (xx, yy, zz) and (yz, xz, xy), times a 3-vector."""
-    c = x
-    for i in ti.static(range(x.get_shape()[1])):
-        c[0, i] = diag[0, i] * x[0, i] + off[2, i] * x[1, i] + off[1, i] * x[2, i]
-        c[1, i] = off[2, i] * x[0, i] + diag[1, i] * x[1, i] + off[0, i] * x[2, i]
-        c[2, i] = off[1, i] * x[0, i] + off[0, i] * x[1, i] + diag[2, i] * x[2, i]
-    return c
+    yz, xz, xy = off[0, :], off[1, :], off[2, :]
+    return ti.Matrix.rows(
+        [
+            diag[0, :] * x[0, :] + xy * x[1, :] + xz * x[2, :],
+            xy * x[0, :] + diag[1, :] * x[1, :] + yz * x[2, :],
+            xz * x[0, :] + yz * x[1, :] + diag[2, :] * x[2, :],
+        ]
+    )
 
 
 @ti.func
