@@ -19,10 +19,12 @@ def control(m: ti.template(), d: ti.template(), e, u):
 def dofnum(m: ti.template(), j):
     """Number of dofs of a joint."""
     n = 1
-    if m.jnt_type[j] == JNT_BALL:
-        n = 3
-    if m.jnt_type[j] == JNT_FREE:
-        n = 6
+    if ti.static(m.act_ball):
+        if m.jnt_type[j] == JNT_BALL:
+            n = 3
+    if ti.static(m.act_free):
+        if m.jnt_type[j] == JNT_FREE:
+            n = 6
     return n
 
 
@@ -50,14 +52,17 @@ def transmission(m: ti.template(), d: ti.template(), e):
         qadr = m.jnt_qposadr[j]
         dof = m.jnt_dofadr[j]
         length = m.actuator_gear[0][u] * d.qpos[e, qadr]
-        if m.jnt_type[j] == JNT_FREE:
-            length = length * 0.0
-        if m.jnt_type[j] == JNT_BALL:
-            q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr))
-            length = spatial.dot(ball_gear(m, u), spatial.quat_log(q))
+        if ti.static(m.act_free):
+            if m.jnt_type[j] == JNT_FREE:
+                length = length * 0.0
+        if ti.static(m.act_ball):
+            if m.jnt_type[j] == JNT_BALL:
+                q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr))
+                length = spatial.dot(ball_gear(m, u), spatial.quat_log(q))
         speed = m.actuator_gear[0][u] * d.qvel[e, dof]
-        for k in range(1, dofnum(m, j)):
-            speed = speed + gear(m, u, k) * d.qvel[e, dof + k]
+        if ti.static(m.act_ball or m.act_free):
+            for k in range(1, dofnum(m, j)):
+                speed = speed + gear(m, u, k) * d.qvel[e, dof + k]
         d.actuator_length[e, u] = length
         d.actuator_velocity[e, u] = speed
 
@@ -65,7 +70,7 @@ def transmission(m: ti.template(), d: ti.template(), e):
 @ti.func
 def law(m: ti.template(), d: ti.template(), e, u, speed):
     """gain, d force/d length, d force/d velocity and the force before clamping, at the given velocity."""
-    row = e * m.per_world
+    row = e * m.per_block
     c = control(m, d, e, u)
     length = d.actuator_length[e, u]
     gain = m.actuator_gainprm[0][row, u] + m.actuator_gainprm[1][row, u] * length + m.actuator_gainprm[2][row, u] * speed
@@ -132,8 +137,15 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
                 d.grad_qvel[e, dof + k] = d.grad_qvel[e, dof + k] + gear(m, u, k) * pull * kv
             if scalar:
                 d.grad_qpos[e, dof] = d.grad_qpos[e, dof] + m.actuator_gear[0][u] * pull * kp
-            if m.jnt_type[j] == JNT_BALL:
-                q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, m.jnt_qposadr[j]))
-                g = spatial.jac_right_inv_transpose(spatial.quat_log(q), ball_gear(m, u))
-                for k in ti.static(range(3)):
-                    d.grad_qpos[e, dof + k] = d.grad_qpos[e, dof + k] + g[k, :] * pull * kp
+            if ti.static(m.act_ball):
+                if m.jnt_type[j] == JNT_BALL:
+                    q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, m.jnt_qposadr[j]))
+                    g = spatial.jac_right_inv_transpose(spatial.quat_log(q), ball_gear(m, u))
+                    for k in ti.static(range(3)):
+                        d.grad_qpos[e, dof + k] = d.grad_qpos[e, dof + k] + g[k, :] * pull * kp
+            if ti.static(m.fit):
+                c = control(m, d, e, u)
+                length = d.actuator_length[e, u]
+                for k, factor in ti.static(enumerate((1.0, length, speed))):
+                    m.grad_gainprm[k][e, u] = m.grad_gainprm[k][e, u] + pull * c * factor
+                    m.grad_biasprm[k][e, u] = m.grad_biasprm[k][e, u] + pull * factor

@@ -29,8 +29,11 @@ def substep(m: ti.template(), d: ti.template(), e, h):
     dynamics.adjoint_motion(m, d, e)
     dynamics.adjoint_bodies(m, d, e)
     dynamics.adjoint_project(m, d, e)
+    if ti.static(m.fit):
+        dynamics.adjoint_inertia(m, d, e)
+        dynamics.adjoint_armature(m, d, e)
     passive.adjoint_springs(m, d, e)
-    passive.adjoint_dampers(m, d, e)
+    passive.adjoint_dampers(m, d, e, m.theta * h)
     passive.adjoint_limits(m, d, e, m.theta * h)
     actuator.transmission(m, d, e)
     actuator.forces(m, d, e)
@@ -40,13 +43,19 @@ def substep(m: ti.template(), d: ti.template(), e, h):
 class AdjointKernels:
     """The compiled backward pass of one Simulator: the adjoints of `ForwardKernels.step` and of `evaluate`'s poses."""
 
-    def __init__(self, m, d, runtime: Runtime, lanes: int):
+    def __init__(self, m, d, fields, runtime: Runtime, lanes: int):
         array = ti.types.ndarray(dtype=ti.types.vector(lanes, runtime.real), ndim=2)
         real = runtime.real
 
         @ti.kernel
-        def step(tape: array, grad_outputs: array, grad_inputs: array, h: real, substeps: ti.i32):
+        def step(
+            tape: array, fitted: array, grad_outputs: array, grad_inputs: array, grad_fitted: array, h: real, substeps: ti.i32
+        ):
             for e in range(m.num_blocks):
+                if ti.static(m.fit):
+                    for i in range(m.ncell):
+                        fields.fitted.field[e, i] = fitted[e, i]
+                        fields.gradient.field[e, i] = fitted[e, i] * 0.0
                 size = m.nq + 2 * m.nv + m.nnz
                 at = substeps * size
                 for i in range(m.nq):
@@ -75,6 +84,9 @@ class AdjointKernels:
                     grad_inputs[e, m.nq + i] = d.grad_qvel[e, i]
                 for i in range(m.nu):
                     grad_inputs[e, m.nq + m.nv + i] = d.grad_ctrl[e, i]
+                if ti.static(m.fit):
+                    for i in range(m.ncell):
+                        grad_fitted[e, i] = fields.gradient.field[e, i]
 
         @ti.func
         def load3(source: ti.template(), e, at):

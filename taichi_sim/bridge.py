@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from taichi_sim import adjoint, data, forward, runtime
+from taichi_sim.parameters import Parameters
 from taichi_sim.types import Model, State
 
 
@@ -50,12 +51,14 @@ class Simulator:
     Args:
         model: what `taichi_sim.load` returns.
         num_worlds: number of worlds, N.
+        parameters: names of model constants that `step` takes as tensors and gives gradients for: body_mass, body_inertia,
+            body_ipos, dof_armature, dof_damping, jnt_stiffness, actuator_gainprm, actuator_biasprm. None cost nothing.
 
     Raises:
-        ValueError: `num_worlds` is not a positive integer.
+        ValueError: `num_worlds` is not a positive integer, or a parameter is unknown.
     """
 
-    def __init__(self, model: Model, num_worlds: int = 1):
+    def __init__(self, model: Model, num_worlds: int = 1, *, parameters=()):
         if not isinstance(num_worlds, int) or num_worlds < 1:
             raise ValueError(f"num_worlds must be a positive integer, got {num_worlds!r}")
         self._runtime = runtime.get()
@@ -63,14 +66,17 @@ class Simulator:
         self.device, self.dtype = self._runtime.device, self._runtime.dtype
         self._lanes = self._runtime.lanes(num_worlds)
         self._blocks = -(-num_worlds // self._lanes)
-        fields = data.Fields(self._runtime, self._lanes, self._blocks, per_world=False)
-        self._m = data.DeviceModel(model, fields, self._blocks, per_world=False)
+        parameters = Parameters.check(parameters)
+        fit = bool(parameters)
+        fields = data.Fields(self._runtime, self._lanes, self._blocks, fit)
+        self._m = data.DeviceModel(model, fields, self._blocks, fit)
         self._d = data.Data(self._m, fields)
         fields.commit()
-        self._fields = fields
-        self._forward = forward.ForwardKernels(self._m, self._d, self._runtime, self._lanes)
-        self._adjoint = adjoint.AdjointKernels(self._m, self._d, self._runtime, self._lanes)
-        self._no_tape = self._empty(1)
+        self._parameters = Parameters(model, self._m, parameters, self.dtype, self.device) if fit else None
+        self._forward = forward.ForwardKernels(self._m, self._d, fields, self._runtime, self._lanes)
+        self._adjoint = adjoint.AdjointKernels(self._m, self._d, fields, self._runtime, self._lanes)
+        # stands for the tape, or for fitted constants, where there are none
+        self._nothing = self._empty(1)
         # lanes beyond the last world are filled with a state at rest, which every model can simulate
         self._rest = torch.as_tensor(model.qpos0, dtype=self.dtype, device=self.device)
 
@@ -84,30 +90,32 @@ class Simulator:
             torch.zeros(n, self.model.na, **zeros),
         )
 
-    def step(self, state: State, ctrl) -> State:
+    def step(self, state: State, ctrl, parameters: dict | None = None) -> State:
         """Advances all worlds by one control step of `model.opt.substeps` substeps.
 
         Args:
             state: qpos (N, nq), qvel (N, nv), act (N, na); anything with `__dlpack__` is taken.
             ctrl: controls, (N, nu), held over the control step.
+            parameters: values of declared parameters by name, shaped as in the Model or with a leading axis of N; the
+                others keep the model's figures.
 
         Returns:
-            The next state. Gradients flow to qpos, qvel and ctrl.
+            The next state. Gradients flow to qpos, qvel, ctrl and the parameters.
 
         Raises:
             ValueError: a shape, dtype or device does not fit, or a value is not finite.
         """
         qpos, qvel, act, ctrl = self._inputs(state, ctrl)
-        packed = torch.cat([qpos, qvel, ctrl], dim=1)
-        out = _Step.apply(packed, self)
+        out = _Step.apply(torch.cat([qpos, qvel, ctrl], dim=1), self._cells(parameters), self)
         return State(out[:, : self.model.nq], out[:, self.model.nq :], act)
 
-    def forward(self, state: State, ctrl=None) -> ForwardData:
+    def forward(self, state: State, ctrl=None, parameters: dict | None = None) -> ForwardData:
         """Poses, mass matrix, forces and acceleration of a state, without a step.
 
         Args:
             state: as in `step`.
             ctrl: controls, (N, nu); zero if left out.
+            parameters: as in `step`.
 
         Returns:
             `ForwardData`. Gradients flow from xpos, xquat, xipos and site_xpos to qpos; the rest is detached.
@@ -116,10 +124,10 @@ class Simulator:
             ctrl = torch.zeros(self.num_worlds, self.model.nu, dtype=self.dtype, device=self.device)
         qpos, qvel, _, ctrl = self._inputs(state, ctrl)
         m, n = self.model, self.num_worlds
-        poses, mass, forces, actuators = _Evaluate.apply(qpos, qvel, ctrl, self)
+        poses, mass, forces, actuators = _Evaluate.apply(qpos, qvel, ctrl, self._cells(parameters), self)
         nb = m.nbody
         bias, passive, limit, actuation, qacc = forces.split(m.nv, dim=1)
-        length, speed, force = actuators.split(m.nu, dim=1) if m.nu else (actuators,) * 3
+        length, speed, force = actuators.split(m.nu, dim=1) if m.nu else (actuators[:, :0],) * 3
         return ForwardData(
             xpos=poses[:, : 3 * nb].reshape(n, nb, 3),
             xipos=poses[:, 3 * nb : 6 * nb].reshape(n, nb, 3),
@@ -135,6 +143,13 @@ class Simulator:
             actuator_velocity=speed,
             actuator_force=force,
         )
+
+    def _cells(self, parameters: dict | None):
+        if self._parameters is None:
+            if parameters:
+                raise ValueError("declare parameters first: Simulator(model, num_worlds, parameters=('body_mass', ...))")
+            return None
+        return self._parameters.cells(parameters or {}, self.num_worlds)
 
     def _inputs(self, state: State, ctrl):
         m = self.model
@@ -175,38 +190,38 @@ class Simulator:
 
 class _Step(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, packed, sim: Simulator):
+    def forward(ctx, packed, cells, sim: Simulator):
         opt, m = sim.model.opt, sim._m
-        record = ctx.needs_input_grad[0]
-        tape = sim._empty(forward.tape_size(m, opt.substeps)) if record else sim._no_tape
+        record = any(ctx.needs_input_grad[:2])
+        tape = sim._empty(forward.tape_size(m, opt.substeps)) if record else sim._nothing
+        fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         out = sim._empty(m.nq + m.nv)
-        sim._forward.step(
-            sim._to_lanes(packed.detach(), sim._rest), out, tape, opt.timestep, opt.substeps, int(record)
-        )
-        if record:
-            ctx.sim = sim
-            ctx.save_for_backward(tape)
+        inputs = sim._to_lanes(packed.detach(), sim._rest)
+        sim._forward.step(inputs, fitted, out, tape, opt.timestep, opt.substeps, int(record))
+        ctx.sim = sim
+        ctx.save_for_backward(tape, fitted)
         return sim._from_lanes(out)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out):
-        sim, (tape,) = ctx.sim, ctx.saved_tensors
-        m = sim._m
+        sim, (tape, fitted) = ctx.sim, ctx.saved_tensors
+        opt, m = sim.model.opt, sim._m
         grad_in = sim._empty(m.nq + m.nv + m.nu)
-        opt = sim.model.opt
-        sim._adjoint.step(tape, sim._to_lanes(grad_out), grad_in, opt.timestep, opt.substeps)
-        return sim._from_lanes(grad_in), None
+        grad_fitted = sim._empty(m.ncell) if m.fit else sim._nothing
+        sim._adjoint.step(tape, fitted, sim._to_lanes(grad_out), grad_in, grad_fitted, opt.timestep, opt.substeps)
+        return sim._from_lanes(grad_in), sim._from_lanes(grad_fitted) if m.fit else None, None
 
 
 class _Evaluate(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, qpos, qvel, ctrl, sim: Simulator):
+    def forward(ctx, qpos, qvel, ctrl, cells, sim: Simulator):
         m = sim._m
         inputs = sim._to_lanes(torch.cat([qpos, qvel, ctrl], dim=1).detach(), sim._rest)
+        fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         poses, mass = sim._empty(10 * m.nbody + 3 * m.nsite), sim._empty(max(1, m.nv * m.nv))
         forces, actuators = sim._empty(max(1, 5 * m.nv)), sim._empty(max(1, 3 * m.nu))
-        sim._forward.evaluate(inputs, poses, mass, forces, actuators, 1)
+        sim._forward.evaluate(inputs, fitted, poses, mass, forces, actuators)
         ctx.sim = sim
         ctx.save_for_backward(qpos)
         outputs = [sim._from_lanes(x) for x in (poses, mass, forces, actuators)]
@@ -219,4 +234,4 @@ class _Evaluate(torch.autograd.Function):
         sim, (qpos,) = ctx.sim, ctx.saved_tensors
         grad_qpos = sim._empty(sim._m.nq)
         sim._adjoint.poses(sim._to_lanes(qpos.detach(), sim._rest), sim._to_lanes(grad_poses), grad_qpos)
-        return sim._from_lanes(grad_qpos), None, None, None
+        return sim._from_lanes(grad_qpos), None, None, None, None

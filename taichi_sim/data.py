@@ -9,7 +9,7 @@ import numpy as np
 
 from taichi_sim import tree as tree_module
 from taichi_sim.runtime import Runtime, ti
-from taichi_sim.types import Model
+from taichi_sim.types import JNT_BALL, JNT_FREE, Model
 
 
 # Bound of what is not bounded: fast-math code may assume that there are no infinities.
@@ -27,6 +27,14 @@ class Items:
 
     def __init__(self, buffer: Buffer, start: int, width: int):
         self._buffer, self._start, self._width = buffer, start, width
+
+    def twin(self, buffer: Buffer) -> Items:
+        """The same cells of another buffer."""
+        return Items(buffer, self._start, self._width)
+
+    def cells(self, i: int) -> slice:
+        """Where entry i lies in the buffer."""
+        return slice(self._start + i * self._width, self._start + (i + 1) * self._width)
 
     def __getitem__(self, index):
         # runs while Taichi compiles a kernel: indices and results are its expressions
@@ -53,7 +61,7 @@ class Buffer:
     def __init__(self, lanes: int, real, rows: int):
         self.lanes, self.real, self.rows = lanes, real, rows
         self.field = ti.Vector.field(lanes, real)
-        self._values: list[np.ndarray] = []
+        self._values: list[tuple[int, np.ndarray]] = []
         self.cells = 0
 
     def items(self, number: int, width: int) -> Items:
@@ -68,13 +76,17 @@ class Buffer:
         self._values.append((items._start, values.ravel()))
         return items
 
-    def fill(self) -> None:
-        """Writes the constants; the field must be placed."""
+    def values(self) -> np.ndarray:
+        """The constants, cell by cell."""
         cells = np.zeros(self.cells)
         for start, values in self._values:
             cells[start : start + len(values)] = values
+        return cells
+
+    def fill(self) -> None:
+        """Writes the constants; the field must be placed."""
         if self._values:
-            everywhere = np.broadcast_to(cells[None, :, None], (self.rows, self.cells, self.lanes))
+            everywhere = np.broadcast_to(self.values()[None, :, None], (self.rows, self.cells, self.lanes))
             self.field.from_numpy(np.ascontiguousarray(everywhere, np.float64 if self.real == ti.f64 else np.float32))
 
 
@@ -96,13 +108,15 @@ class Fields:
     | state | what differs between worlds and changes | one per block |
     | shared | constants of the model | 1 |
     | fitted | constants that users may fit | 1, or one per block |
+    | gradient | the adjoint of `fitted`, cell by cell | one per block |
     | integers | indices and switches of the model | - |
     """
 
-    def __init__(self, runtime: Runtime, lanes: int, num_blocks: int, per_world: bool):
+    def __init__(self, runtime: Runtime, lanes: int, num_blocks: int, fit: bool):
         self.state = Buffer(lanes, runtime.real, num_blocks)
         self.shared = Buffer(lanes, runtime.real, 1)
-        self.fitted = Buffer(lanes, runtime.real, num_blocks if per_world else 1)
+        self.fitted = Buffer(lanes, runtime.real, num_blocks if fit else 1)
+        self.gradient = Buffer(lanes, runtime.real, num_blocks if fit else 1)
         self.integers = ti.field(ti.i32)
         self._integers: list[np.ndarray] = []
         self._cuda = runtime.device.type == "cuda"
@@ -114,10 +128,15 @@ class Fields:
         self._integers.append(np.atleast_1d(np.asarray(values, np.int32)))
         return Ints(self, start)
 
+    def gradient_of(self, items: Items) -> Items:
+        """Where the adjoint of fitted constants is collected."""
+        return items.twin(self.gradient)
+
     def commit(self) -> None:
         """Allocates everything that was asked for and fills in the constants."""
         builder = ti.FieldsBuilder()
-        for buffer in (self.state, self.shared, self.fitted):
+        self.gradient.cells = self.fitted.cells
+        for buffer in (self.state, self.shared, self.fitted, self.gradient):
             if self._cuda:
                 # neighbouring threads handle neighbouring blocks: keep those side by side
                 builder.dense(ti.j, buffer.cells).dense(ti.i, buffer.rows).place(buffer.field)
@@ -141,20 +160,28 @@ class Fields:
 class DeviceModel:
     """The model's constants on the device; sizes are Python integers, fixed when a kernel is compiled.
 
-    Arrays that users may fit (`body_mass`, `body_com`, ...) have a row for all worlds, or with `per_world` one per block.
+    Constants that users may fit (`heavy_mass`, `dof_damping`, ...) have one row for all worlds, or with `fit` one per block
+    and an adjoint beside it (`grad_heavy_mass`, ...).
     """
 
-    def __init__(self, model: Model, fields: Fields, num_blocks: int, per_world: bool):
+    def __init__(self, model: Model, fields: Fields, num_blocks: int, fit: bool):
         tree = tree_module.Tree(model)
         self.tree = tree
         links = tree.links
         self.nq, self.nv, self.nu = model.nq, model.nv, model.nu
         self.nbody, self.njnt, self.nsite = model.nbody, model.njnt, model.nsite
         self.nlink, self.ntree, self.nnz = len(links), tree.num_trees, len(tree.row_dof)
-        self.num_blocks, self.per_world = num_blocks, int(per_world)
+        self.num_blocks, self.fit, self.per_block = num_blocks, fit, int(fit)
+        # what a model has none of is left out of its kernels
+        types = set(model.jnt_type.tolist())
+        limited = set(model.jnt_type[np.asarray(model.jnt_limited, bool)].tolist())
+        acted = set(model.jnt_type[model.actuator_trnid].tolist())
         self.kinds = frozenset(k.kind for k in links[1:])
+        self.free, self.ball = JNT_FREE in types, bool(types & {JNT_FREE, JNT_BALL})
         opt = model.opt
-        self.spring, self.damper, self.limit = opt.spring, opt.damper, opt.limit
+        self.spring, self.damper = opt.spring and (fit or bool(model.jnt_stiffness.any())), opt.damper
+        self.limit, self.limit_ball = opt.limit and bool(limited), JNT_BALL in limited
+        self.act_free, self.act_ball = JNT_FREE in acted, JNT_BALL in acted
         self.actuation, self.clampctrl = opt.actuation, opt.clampctrl
         self.theta = opt.theta
 
@@ -165,6 +192,11 @@ class DeviceModel:
         self._bodies(model, tree, f)
         self._joints(model, tree, f)
         self._actuators(model, f)
+        for name in ("heavy_mass", "heavy_com", "heavy_diag", "heavy_off", "dof_armature", "dof_damping", "jnt_stiffness"):
+            setattr(self, f"grad_{name}", f.gradient_of(getattr(self, name)))
+        self.grad_gainprm = [f.gradient_of(x) for x in self.actuator_gainprm]
+        self.grad_biasprm = [f.gradient_of(x) for x in self.actuator_biasprm]
+        self.ncell, self.fitted_values = f.fitted.cells, f.fitted.values()
 
     def _links(self, links, tree, f: Fields) -> None:
         self.link_kind = f.ints([k.kind for k in links])
@@ -207,7 +239,7 @@ class DeviceModel:
         self.jnt_limited = f.ints(model.jnt_limited)
         self.jnt_range_lo, self.jnt_range_hi = f.shared.constant(model.jnt_range[:, 0]), f.shared.constant(model.jnt_range[:, 1])
         self.jnt_limit_ke, self.jnt_limit_kd = f.shared.constant(model.jnt_limit_ke), f.shared.constant(model.jnt_limit_kd)
-        self.jnt_sprung = f.ints(model.jnt_stiffness != 0)
+        self.jnt_sprung = f.ints((model.jnt_stiffness != 0) | self.fit)
         self.jnt_stiffness = f.fitted.constant(model.jnt_stiffness)
         limited = np.asarray(model.jnt_actfrclimited, bool)
         self.jnt_actfrc_lo = f.shared.constant(np.where(limited, model.jnt_actfrcrange[:, 0], -_UNBOUNDED))

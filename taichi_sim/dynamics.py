@@ -10,7 +10,7 @@ from taichi_sim.runtime import ti
 @ti.func
 def newton_euler(m: ti.template(), d: ti.template(), e):
     """vw, vl, aw, al -> fn, ff: f = I a + v x* I v of every body, added up per link."""
-    row = e * m.per_world
+    row = e * m.per_block
     for link in range(m.nlink):
         zero = m.gravity[0] * 0.0
         d.fn[e, link] = zero
@@ -66,7 +66,7 @@ def adjoint_motion(m: ti.template(), d: ti.template(), e):
 @ti.func
 def adjoint_bodies(m: ti.template(), d: ti.template(), e):
     """The gradient of nu . f in a and v, as spatial forces on the link: an, af and wn, wf = v_bar + v x* a_bar."""
-    row = e * m.per_world
+    row = e * m.per_block
     for link in range(m.nlink):
         zero = m.gravity[0] * 0.0
         d.an[e, link] = zero
@@ -130,3 +130,49 @@ def adjoint_project(m: ti.template(), d: ti.template(), e):
         d.af[e, p] = d.af[e, p] + af
         d.wn[e, p] = d.wn[e, p] + wn
         d.wf[e, p] = d.wf[e, p] + wf
+
+
+@ti.func
+def adjoint_inertia(m: ti.template(), d: ti.template(), e):
+    """Gradient of -nu . f in every heavy body's mass, centre and inertia, added to their adjoints.
+
+    nu . f = nu . I a - (v x nu) . I v; and for any motions x, y with linear velocities x_c, y_c at the centre of mass,
+    x . I y = m x_c . y_c + x_w' J y_w, with J the inertia about it.
+    """
+    row = e * m.per_block
+    for k in range(m.nheavy):
+        link = m.heavy_link[k]
+        q = d.xq[e, link]
+        mass = m.heavy_mass[row, k]
+        c = d.xp[e, link] + spatial.rotate(q, m.heavy_com[row, k])
+        w = d.vw[e, link]
+        v = d.vl[e, link]
+        nw = d.nw[e, link]
+        nl = d.nl[e, link]
+        xw, xl = spatial.motion_cross(w, v, nw, nl)
+        inertia_gradient(m, e, k, q, c, mass, nw, nl, d.aw[e, link], d.al[e, link])
+        inertia_gradient(m, e, k, q, c, mass, -xw, -xl, w, v)
+
+
+@ti.func
+def inertia_gradient(m: ti.template(), e, k, q, c, mass, xw, xl, yw, yl):
+    """Subtracts the gradient of x . I y from the adjoints of body k's mass, centre and inertia."""
+    xc = xl + spatial.cross(xw, c)
+    yc = yl + spatial.cross(yw, c)
+    m.grad_heavy_mass[e, k] = m.grad_heavy_mass[e, k] - spatial.dot(xc, yc)
+    g = spatial.scale(spatial.cross(yc, xw) + spatial.cross(xc, yw), mass)
+    m.grad_heavy_com[e, k] = m.grad_heavy_com[e, k] - spatial.rotate_inv(q, g)
+    a = spatial.rotate_inv(q, xw)
+    b = spatial.rotate_inv(q, yw)
+    m.grad_heavy_diag[e, k] = m.grad_heavy_diag[e, k] - a * b
+    yz = a[1, :] * b[2, :] + a[2, :] * b[1, :]
+    xz = a[0, :] * b[2, :] + a[2, :] * b[0, :]
+    xy = a[0, :] * b[1, :] + a[1, :] * b[0, :]
+    m.grad_heavy_off[e, k] = m.grad_heavy_off[e, k] - ti.Matrix.rows([yz, xz, xy])
+
+
+@ti.func
+def adjoint_armature(m: ti.template(), d: ti.template(), e):
+    """Gradient of -lam . armature qacc."""
+    for i in range(m.nv):
+        m.grad_dof_armature[e, i] = m.grad_dof_armature[e, i] - d.lam[e, i] * d.qacc[e, i]

@@ -43,23 +43,28 @@ class ForwardKernels:
     | evaluate | state and controls | poses, mass matrix, forces and acceleration of that state |
     """
 
-    def __init__(self, m, d, runtime: Runtime, lanes: int):
+    def __init__(self, m, d, fields, runtime: Runtime, lanes: int):
         real = runtime.real
         array = ti.types.ndarray(dtype=ti.types.vector(lanes, real), ndim=2)
 
         @ti.func
-        def load(e, inputs: ti.template()):
+        def load(e, inputs: ti.template(), fitted: ti.template()):
             for i in range(m.nq):
                 d.qpos[e, i] = inputs[e, i]
             for i in range(m.nv):
                 d.qvel[e, i] = inputs[e, m.nq + i]
             for i in range(m.nu):
                 d.ctrl[e, i] = inputs[e, m.nq + m.nv + i]
+            if ti.static(m.fit):
+                for i in range(m.ncell):
+                    fields.fitted.field[e, i] = fitted[e, i]
 
         @ti.kernel
-        def step(inputs: array, outputs: array, tape: array, h: real, substeps: ti.i32, record: ti.i32):
+        def step(
+            inputs: array, fitted: array, outputs: array, tape: array, h: real, substeps: ti.i32, record: ti.i32
+        ):
             for e in range(m.num_blocks):
-                load(e, inputs)
+                load(e, inputs, fitted)
                 at = 0
                 for _ in range(substeps):
                     if record == 1:
@@ -89,28 +94,24 @@ class ForwardKernels:
 
         @ti.kernel
         def evaluate(
-            inputs: array, poses: array, mass: array, forces: array, actuators: array, dynamic: ti.i32
+            inputs: array, fitted: array, poses: array, mass: array, forces: array, actuators: array
         ):
             for e in range(m.num_blocks):
-                load(e, inputs)
-                if dynamic == 1:
-                    acceleration(m, d, e, 0.0)
-                    store_mass(e, mass)
-                    inertia.factor(m, d, e)
-                    inertia.solve(m, d, e, d.qacc)
-                    for i in range(m.nv):
-                        forces[e, i] = d.qfrc_bias[e, i]
-                        forces[e, m.nv + i] = d.qfrc_passive[e, i]
-                        forces[e, 2 * m.nv + i] = d.qfrc_limit[e, i]
-                        forces[e, 3 * m.nv + i] = d.qfrc_actuator[e, i]
-                        forces[e, 4 * m.nv + i] = d.qacc[e, i]
-                    for u in range(m.nu):
-                        actuators[e, u] = d.actuator_length[e, u]
-                        actuators[e, m.nu + u] = d.actuator_velocity[e, u]
-                        actuators[e, 2 * m.nu + u] = d.actuator_force[e, u]
-                else:
-                    kinematics.world(m, d, e)
-                    kinematics.position(m, d, e)
+                load(e, inputs, fitted)
+                acceleration(m, d, e, 0.0)
+                store_mass(e, mass)
+                inertia.factor(m, d, e)
+                inertia.solve(m, d, e, d.qacc)
+                for i in range(m.nv):
+                    forces[e, i] = d.qfrc_bias[e, i]
+                    forces[e, m.nv + i] = d.qfrc_passive[e, i]
+                    forces[e, 2 * m.nv + i] = d.qfrc_limit[e, i]
+                    forces[e, 3 * m.nv + i] = d.qfrc_actuator[e, i]
+                    forces[e, 4 * m.nv + i] = d.qacc[e, i]
+                for u in range(m.nu):
+                    actuators[e, u] = d.actuator_length[e, u]
+                    actuators[e, m.nu + u] = d.actuator_velocity[e, u]
+                    actuators[e, 2 * m.nu + u] = d.actuator_force[e, u]
                 store_poses(e, poses)
 
         @ti.func

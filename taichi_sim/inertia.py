@@ -10,7 +10,7 @@ from taichi_sim.runtime import ti
 @ti.func
 def bodies(m: ti.template(), d: ti.template(), e):
     """Poses -> ih, id, io: spatial inertias of the heavy bodies about their trees' origins, in world axes."""
-    row = e * m.per_world
+    row = e * m.per_block
     for k in range(m.nheavy):
         link = m.heavy_link[k]
         q = d.xq[e, link]
@@ -49,7 +49,7 @@ def rotated(q, diag, off):
 @ti.func
 def composite(m: ti.template(), d: ti.template(), e):
     """ih, id, io -> cm, ch, cd, co: the inertias of whole subtrees."""
-    row = e * m.per_world
+    row = e * m.per_block
     for link in range(m.nlink):
         zero = m.gravity[0] * 0.0
         d.cm[e, link] = zero[0, :]
@@ -74,7 +74,7 @@ def composite(m: ti.template(), d: ti.template(), e):
 @ti.func
 def mass_matrix(m: ti.template(), d: ti.template(), e, h_theta):
     """qLD = M + diag(armature + h_theta c): row i holds M_ij = S_j . (I_i S_i) for i's ancestors j."""
-    row = e * m.per_world
+    row = e * m.per_block
     for i in range(m.nv):
         link = m.dof_link[i]
         n, f = spatial.inertia_mul(

@@ -5,7 +5,7 @@ Positions have adjoints in tangent space, one number per dof: those of balls are
 
 from taichi_sim import spatial
 from taichi_sim.runtime import ti
-from taichi_sim.types import JNT_BALL, JNT_FREE
+from taichi_sim.types import JNT_BALL, JNT_FREE, JNT_SLIDE
 
 
 @ti.func
@@ -18,16 +18,18 @@ def integrate(m: ti.template(), d: ti.template(), e, h):
         dof = m.jnt_dofadr[j]
         if m.jnt_type[j] > JNT_BALL:
             d.qpos[e, qadr] = d.qpos[e, qadr] + h * d.qvel[e, dof]
-        else:
-            if m.jnt_type[j] == JNT_FREE:
-                for k in ti.static(range(3)):
-                    d.qpos[e, qadr + k] = d.qpos[e, qadr + k] + h * d.qvel[e, dof + k]
-                qadr = qadr + 3
-                dof = dof + 3
-            q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr))
-            q = spatial.quat_mul(q, spatial.quat_exp(h * spatial.load_vec3(d.qvel, e, dof)))
-            for k in ti.static(range(4)):
-                d.qpos[e, qadr + k] = q[k, :]
+        if ti.static(m.ball):
+            if m.jnt_type[j] < JNT_SLIDE:
+                if ti.static(m.free):
+                    if m.jnt_type[j] == JNT_FREE:
+                        for k in ti.static(range(3)):
+                            d.qpos[e, qadr + k] = d.qpos[e, qadr + k] + h * d.qvel[e, dof + k]
+                        qadr = qadr + 3
+                        dof = dof + 3
+                q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr))
+                q = spatial.quat_mul(q, spatial.quat_exp(h * spatial.load_vec3(d.qvel, e, dof)))
+                for k in ti.static(range(4)):
+                    d.qpos[e, qadr + k] = q[k, :]
 
 
 @ti.func
@@ -37,19 +39,21 @@ def adjoint_integrate(m: ti.template(), d: ti.template(), e, h):
         dof = m.jnt_dofadr[j]
         if m.jnt_type[j] > JNT_BALL:
             d.grad_qvel[e, dof] = d.grad_qvel[e, dof] + h * d.grad_qpos[e, dof]
-        else:
-            if m.jnt_type[j] == JNT_FREE:
+        if ti.static(m.ball):
+            if m.jnt_type[j] < JNT_SLIDE:
+                if ti.static(m.free):
+                    if m.jnt_type[j] == JNT_FREE:
+                        for k in ti.static(range(3)):
+                            d.grad_qvel[e, dof + k] = d.grad_qvel[e, dof + k] + h * d.grad_qpos[e, dof + k]
+                        dof = dof + 3
+                u = h * (spatial.load_vec3(d.qvel, e, dof) + h * spatial.load_vec3(d.qacc, e, dof))
+                g = spatial.load_vec3(d.grad_qpos, e, dof)
+                # q+ = q exp(u): dq+ = exp(-u) dq + J_r(u) du, both in the body's frame
+                gv = spatial.jac_right_transpose(u, g)
+                g = spatial.rotate(spatial.quat_exp(u), g)
                 for k in ti.static(range(3)):
-                    d.grad_qvel[e, dof + k] = d.grad_qvel[e, dof + k] + h * d.grad_qpos[e, dof + k]
-                dof = dof + 3
-            u = h * (spatial.load_vec3(d.qvel, e, dof) + h * spatial.load_vec3(d.qacc, e, dof))
-            g = spatial.load_vec3(d.grad_qpos, e, dof)
-            # q+ = q exp(u): dq+ = exp(-u) dq + J_r(u) du, both in the body's frame
-            gv = spatial.jac_right_transpose(u, g)
-            g = spatial.rotate(spatial.quat_exp(u), g)
-            for k in ti.static(range(3)):
-                d.grad_qvel[e, dof + k] = d.grad_qvel[e, dof + k] + h * gv[k, :]
-                d.grad_qpos[e, dof + k] = g[k, :]
+                    d.grad_qvel[e, dof + k] = d.grad_qvel[e, dof + k] + h * gv[k, :]
+                    d.grad_qpos[e, dof + k] = g[k, :]
     for i in range(m.nv):
         d.lam[e, i] = h * d.grad_qvel[e, i]
 
@@ -62,17 +66,19 @@ def tangent(m: ti.template(), d: ti.template(), e, raw: ti.template()):
         dof = m.jnt_dofadr[j]
         if m.jnt_type[j] > JNT_BALL:
             d.grad_qpos[e, dof] = raw[e, qadr]
-        else:
-            if m.jnt_type[j] == JNT_FREE:
+        if ti.static(m.ball):
+            if m.jnt_type[j] < JNT_SLIDE:
+                if ti.static(m.free):
+                    if m.jnt_type[j] == JNT_FREE:
+                        for k in ti.static(range(3)):
+                            d.grad_qpos[e, dof + k] = raw[e, qadr + k]
+                        qadr = qadr + 3
+                        dof = dof + 3
+                q = spatial.quat_conj(spatial.load_quat(d.qpos, e, qadr))
+                # dq = q (0, u)/2, so u_bar = vec(conj(q) q_bar)/2
+                g = spatial.quat_mul(q, spatial.load_quat(raw, e, qadr))
                 for k in ti.static(range(3)):
-                    d.grad_qpos[e, dof + k] = raw[e, qadr + k]
-                qadr = qadr + 3
-                dof = dof + 3
-            q = spatial.quat_conj(spatial.load_quat(d.qpos, e, qadr))
-            # dq = q (0, u)/2, so u_bar = vec(conj(q) q_bar)/2
-            g = spatial.quat_mul(q, spatial.load_quat(raw, e, qadr))
-            for k in ti.static(range(3)):
-                d.grad_qpos[e, dof + k] = 0.5 * g[k + 1, :]
+                    d.grad_qpos[e, dof + k] = 0.5 * g[k + 1, :]
 
 
 @ti.func
@@ -83,16 +89,18 @@ def raw_gradient(m: ti.template(), d: ti.template(), e, raw: ti.template()):
         dof = m.jnt_dofadr[j]
         if m.jnt_type[j] > JNT_BALL:
             raw[e, qadr] = d.grad_qpos[e, dof]
-        else:
-            if m.jnt_type[j] == JNT_FREE:
-                for k in ti.static(range(3)):
-                    raw[e, qadr + k] = d.grad_qpos[e, dof + k]
-                qadr = qadr + 3
-                dof = dof + 3
-            q = spatial.load_quat(d.qpos, e, qadr)
-            u = spatial.load_vec3(d.grad_qpos, e, dof)
-            # the engine uses q/|q|: its gradient is 2 q (0, u_bar)/|q|^2
-            g = spatial.quat_mul(q, spatial.pure_quat(u))
-            norm2 = q[0, :] * q[0, :] + q[1, :] * q[1, :] + q[2, :] * q[2, :] + q[3, :] * q[3, :]
-            for k in ti.static(range(4)):
-                raw[e, qadr + k] = 2.0 * g[k, :] / norm2
+        if ti.static(m.ball):
+            if m.jnt_type[j] < JNT_SLIDE:
+                if ti.static(m.free):
+                    if m.jnt_type[j] == JNT_FREE:
+                        for k in ti.static(range(3)):
+                            raw[e, qadr + k] = d.grad_qpos[e, dof + k]
+                        qadr = qadr + 3
+                        dof = dof + 3
+                q = spatial.load_quat(d.qpos, e, qadr)
+                u = spatial.load_vec3(d.grad_qpos, e, dof)
+                # the engine uses q/|q|: its gradient is 2 q (0, u_bar)/|q|^2
+                g = spatial.quat_mul(q, spatial.pure_quat(u))
+                norm2 = q[0, :] * q[0, :] + q[1, :] * q[1, :] + q[2, :] * q[2, :] + q[3, :] * q[3, :]
+                for k in ti.static(range(4)):
+                    raw[e, qadr + k] = 2.0 * g[k, :] / norm2

@@ -6,7 +6,7 @@ spring `ke` with a damper `kd` that fades in over the first `LIMIT_RAMP` of viol
 
 from taichi_sim import spatial
 from taichi_sim.runtime import ti
-from taichi_sim.types import JNT_BALL, JNT_FREE
+from taichi_sim.types import JNT_BALL, JNT_FREE, JNT_SLIDE
 
 # Violation [m, rad] at which a limit's damper is fully on.
 LIMIT_RAMP = 0.01
@@ -23,7 +23,7 @@ def ball_displacement(m: ti.template(), d: ti.template(), e, qadr):
 @ti.func
 def springs(m: ti.template(), d: ti.template(), e):
     """qfrc_passive = -stiffness * (q - q_spring); zero where there is no spring."""
-    row = e * m.per_world
+    row = e * m.per_block
     for i in range(m.nv):
         d.qfrc_passive[e, i] = m.dof_damping[row, i] * 0.0
     if ti.static(m.spring):
@@ -34,21 +34,23 @@ def springs(m: ti.template(), d: ti.template(), e):
                 dof = m.jnt_dofadr[j]
                 if m.jnt_type[j] > JNT_BALL:
                     d.qfrc_passive[e, dof] = k * (m.qpos_spring[qadr] - d.qpos[e, qadr])
-                else:
-                    if m.jnt_type[j] == JNT_FREE:
+                if ti.static(m.ball):
+                    if m.jnt_type[j] < JNT_SLIDE:
+                        if ti.static(m.free):
+                            if m.jnt_type[j] == JNT_FREE:
+                                for i in ti.static(range(3)):
+                                    d.qfrc_passive[e, dof + i] = k * (m.qpos_spring[qadr + i] - d.qpos[e, qadr + i])
+                                qadr = qadr + 3
+                                dof = dof + 3
+                        u = ball_displacement(m, d, e, qadr)
                         for i in ti.static(range(3)):
-                            d.qfrc_passive[e, dof + i] = k * (m.qpos_spring[qadr + i] - d.qpos[e, qadr + i])
-                        qadr = qadr + 3
-                        dof = dof + 3
-                    u = ball_displacement(m, d, e, qadr)
-                    for i in ti.static(range(3)):
-                        d.qfrc_passive[e, dof + i] = -k * u[i, :]
+                            d.qfrc_passive[e, dof + i] = -k * u[i, :]
 
 
 @ti.func
 def dampers(m: ti.template(), d: ti.template(), e):
     """Damping: its coefficient to dof_implicit, its force at v to qfrc_passive."""
-    row = e * m.per_world
+    row = e * m.per_block
     for i in range(m.nv):
         c = m.dof_damping[row, i] * (1.0 if ti.static(m.damper) else 0.0)
         d.dof_implicit[e, i] = c
@@ -74,49 +76,62 @@ def limits(m: ti.template(), d: ti.template(), e):
                     c = kd * ti.min((low + high) / LIMIT_RAMP, 1.0)
                     d.qfrc_limit[e, dof] = ke * (low - high) - c * d.qvel[e, dof]
                     d.dof_implicit[e, dof] = d.dof_implicit[e, dof] + c
-                if m.jnt_type[j] == JNT_BALL:
-                    # the angle from the identity pulls back along its own axis; damping acts on all axes
-                    u = spatial.quat_log(spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr)))
-                    angle = ti.sqrt(spatial.dot(u, u))
-                    depth = ti.max(angle - m.jnt_range_hi[j], 0.0)
-                    pull = -ke * depth / ti.max(angle, 1e-6)
-                    c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
-                    for i in ti.static(range(3)):
-                        d.qfrc_limit[e, dof + i] = pull * u[i, :] - c * d.qvel[e, dof + i]
-                        d.dof_implicit[e, dof + i] = d.dof_implicit[e, dof + i] + c
+                if ti.static(m.limit_ball):
+                    if m.jnt_type[j] == JNT_BALL:
+                        # the angle from the identity pulls back along its own axis; damping acts on all axes
+                        u = spatial.quat_log(spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr)))
+                        angle = ti.sqrt(spatial.dot(u, u))
+                        depth = ti.max(angle - m.jnt_range_hi[j], 0.0)
+                        pull = -ke * depth / ti.max(angle, 1e-6)
+                        c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
+                        for i in ti.static(range(3)):
+                            d.qfrc_limit[e, dof + i] = pull * u[i, :] - c * d.qvel[e, dof + i]
+                            d.dof_implicit[e, dof + i] = d.dof_implicit[e, dof + i] + c
 
 
 @ti.func
 def adjoint_springs(m: ti.template(), d: ti.template(), e):
     """grad_qpos += lam' dqfrc/dq of the springs."""
-    row = e * m.per_world
+    row = e * m.per_block
     if ti.static(m.spring):
         for j in range(m.njnt):
             if m.jnt_sprung[j] == 1:
                 k = m.jnt_stiffness[row, j]
                 qadr = m.jnt_qposadr[j]
                 dof = m.jnt_dofadr[j]
+                slope = k * 0.0
                 if m.jnt_type[j] > JNT_BALL:
-                    d.grad_qpos[e, dof] = d.grad_qpos[e, dof] - (k * d.lam[e, dof])
-                else:
-                    if m.jnt_type[j] == JNT_FREE:
+                    d.grad_qpos[e, dof] = d.grad_qpos[e, dof] - k * d.lam[e, dof]
+                    slope = (m.qpos_spring[qadr] - d.qpos[e, qadr]) * d.lam[e, dof]
+                if ti.static(m.ball):
+                    if m.jnt_type[j] < JNT_SLIDE:
+                        if ti.static(m.free):
+                            if m.jnt_type[j] == JNT_FREE:
+                                for i in ti.static(range(3)):
+                                    d.grad_qpos[e, dof + i] = d.grad_qpos[e, dof + i] - k * d.lam[e, dof + i]
+                                    stretch = m.qpos_spring[qadr + i] - d.qpos[e, qadr + i]
+                                    slope = slope + stretch * d.lam[e, dof + i]
+                                qadr = qadr + 3
+                                dof = dof + 3
+                        u = ball_displacement(m, d, e, qadr)
+                        g = spatial.jac_right_inv_transpose(u, spatial.load_vec3(d.lam, e, dof))
                         for i in ti.static(range(3)):
-                            d.grad_qpos[e, dof + i] = d.grad_qpos[e, dof + i] - (k * d.lam[e, dof + i])
-                        qadr = qadr + 3
-                        dof = dof + 3
-                    u = ball_displacement(m, d, e, qadr)
-                    g = spatial.jac_right_inv_transpose(u, spatial.load_vec3(d.lam, e, dof))
-                    for i in ti.static(range(3)):
-                        d.grad_qpos[e, dof + i] = d.grad_qpos[e, dof + i] - (k * g[i, :])
+                            d.grad_qpos[e, dof + i] = d.grad_qpos[e, dof + i] - k * g[i, :]
+                            slope = slope - u[i, :] * d.lam[e, dof + i]
+                if ti.static(m.fit):
+                    m.grad_jnt_stiffness[e, j] = m.grad_jnt_stiffness[e, j] + slope
 
 
 @ti.func
-def adjoint_dampers(m: ti.template(), d: ti.template(), e):
+def adjoint_dampers(m: ti.template(), d: ti.template(), e, h_theta):
     """grad_qvel += lam' dqfrc/dv of the dampers."""
-    row = e * m.per_world
+    row = e * m.per_block
     if ti.static(m.damper):
         for i in range(m.nv):
-            d.grad_qvel[e, i] = d.grad_qvel[e, i] - (m.dof_damping[row, i] * d.lam[e, i])
+            d.grad_qvel[e, i] = d.grad_qvel[e, i] - m.dof_damping[row, i] * d.lam[e, i]
+            if ti.static(m.fit):
+                v = d.qvel[e, i] + h_theta * d.qacc[e, i]
+                m.grad_dof_damping[e, i] = m.grad_dof_damping[e, i] - d.lam[e, i] * v
 
 
 @ti.func
@@ -141,21 +156,22 @@ def adjoint_limits(m: ti.template(), d: ti.template(), e, h_theta):
                     dc = ti.select(depth < LIMIT_RAMP, side * kd / LIMIT_RAMP, q * 0.0)
                     d.grad_qpos[e, dof] = d.grad_qpos[e, dof] - (lam * (ke * side * side + dc * v))
                     d.grad_qvel[e, dof] = d.grad_qvel[e, dof] - (lam * c)
-                if m.jnt_type[j] == JNT_BALL:
-                    u = spatial.quat_log(spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr)))
-                    angle = ti.max(ti.sqrt(spatial.dot(u, u)), 1e-6)
-                    depth = ti.max(angle - m.jnt_range_hi[j], 0.0)
-                    on = ti.select(depth > 0.0, angle * 0.0 + 1.0, angle * 0.0)
-                    n = spatial.scale(u, 1.0 / angle)
-                    lam = spatial.load_vec3(d.lam, e, dof)
-                    v = spatial.load_vec3(d.qvel, e, dof) + h_theta * spatial.load_vec3(d.qacc, e, dof)
-                    c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
-                    dc = ti.select(depth < LIMIT_RAMP, on * kd / LIMIT_RAMP, on * 0.0)
-                    # f = -ke depth n - c v; d depth = n . du, dn = (1 - n n') du / angle
-                    along = spatial.dot(n, lam)
-                    across = spatial.scale(lam - spatial.scale(n, along), ke * depth / angle)
-                    g = across + spatial.scale(n, on * ke * along + dc * spatial.dot(v, lam))
-                    g = spatial.jac_right_inv_transpose(u, g)
-                    for i in ti.static(range(3)):
-                        d.grad_qpos[e, dof + i] = d.grad_qpos[e, dof + i] - g[i, :]
-                        d.grad_qvel[e, dof + i] = d.grad_qvel[e, dof + i] - (c * lam[i, :])
+                if ti.static(m.limit_ball):
+                    if m.jnt_type[j] == JNT_BALL:
+                        u = spatial.quat_log(spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr)))
+                        angle = ti.max(ti.sqrt(spatial.dot(u, u)), 1e-6)
+                        depth = ti.max(angle - m.jnt_range_hi[j], 0.0)
+                        on = ti.select(depth > 0.0, angle * 0.0 + 1.0, angle * 0.0)
+                        n = spatial.scale(u, 1.0 / angle)
+                        lam = spatial.load_vec3(d.lam, e, dof)
+                        v = spatial.load_vec3(d.qvel, e, dof) + h_theta * spatial.load_vec3(d.qacc, e, dof)
+                        c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
+                        dc = ti.select(depth < LIMIT_RAMP, on * kd / LIMIT_RAMP, on * 0.0)
+                        # f = -ke depth n - c v; d depth = n . du, dn = (1 - n n') du / angle
+                        along = spatial.dot(n, lam)
+                        across = spatial.scale(lam - spatial.scale(n, along), ke * depth / angle)
+                        g = across + spatial.scale(n, on * ke * along + dc * spatial.dot(v, lam))
+                        g = spatial.jac_right_inv_transpose(u, g)
+                        for i in ti.static(range(3)):
+                            d.grad_qpos[e, dof + i] = d.grad_qpos[e, dof + i] - g[i, :]
+                            d.grad_qvel[e, dof + i] = d.grad_qvel[e, dof + i] - (c * lam[i, :])
