@@ -1,7 +1,7 @@
 """Actuators on joints: force = gain * ctrl + bias with affine gain and bias; and their adjoint.
 
-On hinges and slides the velocity-dependent part of a force that damps is taken at v + theta h a, its coefficient frozen,
-and drops out where the force is clamped. On balls and free joints it is explicit.
+On hinges and slides the velocity-dependent part of a force is taken at v + theta h a, its coefficient frozen, and drops out
+where the force is clamped. On balls and free joints it is explicit.
 """
 
 from taichi_sim import spatial
@@ -68,11 +68,22 @@ def transmission(m: ti.template(), d: ti.template(), e):
 
 
 @ti.func
+def servo_length(m: ti.template(), d: ti.template(), e, u, c):
+    """The length that the law sees: a position servo on a ball takes the short way round to its target, as in MuJoCo 4."""
+    length = d.actuator_length[e, u]
+    if ti.static(m.act_ball):
+        period = m.actuator_period[u]
+        turns = ti.floor((c - length) / ti.max(period, 1e-6) + 0.5)
+        length = length + period * turns
+    return length
+
+
+@ti.func
 def law(m: ti.template(), d: ti.template(), e, u, speed):
     """gain, d force/d length, d force/d velocity and the force before clamping, at the given velocity."""
     row = e * m.per_block
     c = control(m, d, e, u)
-    length = d.actuator_length[e, u]
+    length = servo_length(m, d, e, u, c)
     gain = m.actuator_gainprm[0][row, u] + m.actuator_gainprm[1][row, u] * length + m.actuator_gainprm[2][row, u] * speed
     kp = m.actuator_gainprm[1][row, u] * c + m.actuator_biasprm[1][row, u]
     kv = m.actuator_gainprm[2][row, u] * c + m.actuator_biasprm[2][row, u]
@@ -98,7 +109,7 @@ def forces(m: ti.template(), d: ti.template(), e):
                 d.qfrc_actuator[e, dof + k] = d.qfrc_actuator[e, dof + k] + gear(m, u, k) * clamped
             if m.jnt_type[j] > JNT_BALL:
                 g = m.actuator_gear[0][u]
-                d.dof_actuator[e, dof] = d.dof_actuator[e, dof] + ti.select(clamped == force, ti.max(-kv, 0.0) * g * g, g * 0.0)
+                d.dof_actuator[e, dof] = d.dof_actuator[e, dof] + ti.select(clamped == force, -kv * g * g, g * 0.0)
         for i in range(m.nv):
             j = m.dof_jntid[i]
             total = d.qfrc_actuator[e, i]
@@ -129,7 +140,7 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
             speed = d.actuator_velocity[e, u]
             if scalar:
                 ahead = h_theta * m.actuator_gear[0][u] * d.qacc[e, dof] * d.dof_unclamped[e, dof]
-                speed = speed + ti.select(kv < 0.0, ahead, ahead * 0.0)
+                speed = speed + ahead
             gain, kp, _, _ = law(m, d, e, u, speed)
             inside = (d.ctrl[e, u] >= m.ctrl_lo[u]) & (d.ctrl[e, u] <= m.ctrl_hi[u])
             d.grad_ctrl[e, u] = d.grad_ctrl[e, u] + ti.select(inside, pull * gain, pull * 0.0)
@@ -145,7 +156,7 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
                         d.grad_qpos[e, dof + k] = d.grad_qpos[e, dof + k] + g[k, :] * pull * kp
             if ti.static(m.fit):
                 c = control(m, d, e, u)
-                length = d.actuator_length[e, u]
+                length = servo_length(m, d, e, u, c)
                 for k, factor in ti.static(enumerate((1.0, length, speed))):
                     m.grad_gainprm[k][e, u] = m.grad_gainprm[k][e, u] + pull * c * factor
                     m.grad_biasprm[k][e, u] = m.grad_biasprm[k][e, u] + pull * factor

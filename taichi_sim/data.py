@@ -252,6 +252,11 @@ class DeviceModel:
         self.actuator_gear = [f.shared.constant(model.actuator_gear[:, k]) for k in range(6)]
         self.actuator_gainprm = [f.fitted.constant(model.actuator_gainprm[:, k]) for k in range(3)]
         self.actuator_biasprm = [f.fitted.constant(model.actuator_biasprm[:, k]) for k in range(3)]
+        gain, bias = model.actuator_gainprm, model.actuator_biasprm
+        servo = (gain[:, 0] != 0) & (gain[:, 0] == -bias[:, 1]) & ~gain[:, 1:].any(axis=1)
+        servo &= model.jnt_type[model.actuator_trnid] == JNT_BALL
+        turn = 2 * np.pi * np.linalg.norm(model.actuator_gear[:, :3], axis=1)
+        self.actuator_period = f.shared.constant(np.where(servo, turn, 0.0))
         limited = np.asarray(model.actuator_ctrllimited, bool) & self.clampctrl
         self.ctrl_lo = f.shared.constant(np.where(limited, model.actuator_ctrlrange[:, 0], -_UNBOUNDED))
         self.ctrl_hi = f.shared.constant(np.where(limited, model.actuator_ctrlrange[:, 1], _UNBOUNDED))

@@ -56,6 +56,7 @@ def random_tree(
     rng: np.random.Generator,
     *,
     num_bodies: int | None = None,
+    num_actuators: int | None = None,
     limits: bool = True,
     passive: bool = True,
     gravity: bool = True,
@@ -65,6 +66,7 @@ def random_tree(
     Args:
         rng: source of all choices.
         num_bodies: how many, one to seven by default.
+        num_actuators: how many, none to three by default.
         limits: give some joints limits, which random states may violate.
         passive: give joints springs and dampers.
         gravity: leave gravity on, in a random direction.
@@ -73,7 +75,7 @@ def random_tree(
     def choose(options):
         return options[rng.integers(len(options))]
 
-    structure = _structure(num_bodies or int(rng.integers(1, 8)), choose)
+    structure = _structure(num_bodies or int(rng.integers(1, 8)), choose, num_actuators)
     return _mjcf(structure, rng, limits=limits, passive=passive, gravity=gravity)
 
 
@@ -88,14 +90,15 @@ def random_state(model, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarra
     return qpos, rng.normal(size=model.nv)
 
 
-def _structure(num_bodies: int, choose) -> Structure:
+def _structure(num_bodies: int, choose, num_actuators: int | None = None) -> Structure:
     parents = [choose(range(body + 1)) for body in range(num_bodies)]
     # only a child of the world may float, and something has to move
     joints = [choose([kinds for kinds in JOINTS if parent == 0 or "free" not in kinds]) for parent in parents]
     if not any(joints):
         joints[0] = JOINTS[0]
     num_joints = sum(map(len, joints))
-    actuators = [(choose(ACTUATORS), choose(range(num_joints))) for _ in range(choose(range(4)))]
+    count = choose(range(4)) if num_actuators is None else num_actuators
+    actuators = [(choose(ACTUATORS), choose(range(num_joints))) for _ in range(count)]
     return Structure(parents, joints, actuators)
 
 

@@ -1,0 +1,27 @@
+"""Batches of random states for the engine's tests, and the same state in MuJoCo."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+import torch
+
+import taichi_sim as ts
+import trees
+
+
+def random_batch(model: ts.Model, num_worlds: int, seed: int) -> tuple[ts.State, torch.Tensor]:
+    """Random states and controls, float64."""
+    rng = np.random.default_rng(seed)
+    pairs = [trees.random_state(model, rng) for _ in range(num_worlds)]
+    qpos, qvel = (torch.tensor(np.array(x)) for x in zip(*pairs, strict=True))
+    ctrl = torch.tensor(rng.normal(size=(num_worlds, model.nu)))
+    return ts.State(qpos, qvel, torch.zeros(num_worlds, model.na, dtype=torch.float64)), ctrl
+
+
+def mujoco_data(mj_model: mujoco.MjModel, state: ts.State, ctrl: torch.Tensor, world: int) -> mujoco.MjData:
+    """MuJoCo's results for one world of a batch."""
+    data = mujoco.MjData(mj_model)
+    data.qpos[:], data.qvel[:], data.ctrl[:] = (x[world].numpy() for x in (state.qpos, state.qvel, ctrl))
+    mujoco.mj_forward(mj_model, data)
+    return data
