@@ -84,7 +84,9 @@ def law(m: ti.template(), d: ti.template(), e, u, speed):
     row = e * m.per_block
     c = control(m, d, e, u)
     length = servo_length(m, d, e, u, c)
-    gain = m.actuator_gainprm[0][row, u] + m.actuator_gainprm[1][row, u] * length + m.actuator_gainprm[2][row, u] * speed
+    gain = (
+        m.actuator_gainprm[0][row, u] + m.actuator_gainprm[1][row, u] * length + m.actuator_gainprm[2][row, u] * speed
+    )
     kp = m.actuator_gainprm[1][row, u] * c + m.actuator_biasprm[1][row, u]
     kv = m.actuator_gainprm[2][row, u] * c + m.actuator_biasprm[2][row, u]
     force = gain * c + m.actuator_biasprm[0][row, u]

@@ -49,7 +49,13 @@ class AdjointKernels:
 
         @ti.kernel
         def step(
-            tape: array, fitted: array, grad_outputs: array, grad_inputs: array, grad_fitted: array, h: real, substeps: ti.i32
+            tape: array,
+            fitted: array,
+            grad_outputs: array,
+            grad_inputs: array,
+            grad_fitted: array,
+            h: real,
+            substeps: ti.i32,
         ):
             for e in range(m.num_blocks):
                 if ti.static(m.fit):

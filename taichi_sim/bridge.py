@@ -147,13 +147,20 @@ class Simulator:
     def _cells(self, parameters: dict | None):
         if self._parameters is None:
             if parameters:
-                raise ValueError("declare parameters first: Simulator(model, num_worlds, parameters=('body_mass', ...))")
+                raise ValueError(
+                    "declare parameters first: Simulator(model, num_worlds, parameters=('body_mass', ...))"
+                )
             return None
         return self._parameters.cells(parameters or {}, self.num_worlds)
 
     def _inputs(self, state: State, ctrl):
         m = self.model
-        fields = ((state.qpos, "qpos", m.nq), (state.qvel, "qvel", m.nv), (state.act, "act", m.na), (ctrl, "ctrl", m.nu))
+        fields = (
+            (state.qpos, "qpos", m.nq),
+            (state.qvel, "qvel", m.nv),
+            (state.act, "act", m.na),
+            (ctrl, "ctrl", m.nu),
+        )
         return [self._check(x, name, size) for x, name, size in fields]
 
     def _check(self, x, name: str, size: int) -> torch.Tensor:

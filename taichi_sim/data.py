@@ -11,7 +11,6 @@ from taichi_sim import tree as tree_module
 from taichi_sim.runtime import Runtime, ti
 from taichi_sim.types import JNT_BALL, JNT_FREE, Model
 
-
 # Bound of what is not bounded: fast-math code may assume that there are no infinities.
 _UNBOUNDED = 1e30
 
@@ -192,7 +191,15 @@ class DeviceModel:
         self._bodies(model, tree, f)
         self._joints(model, tree, f)
         self._actuators(model, f)
-        for name in ("heavy_mass", "heavy_com", "heavy_diag", "heavy_off", "dof_armature", "dof_damping", "jnt_stiffness"):
+        for name in (
+            "heavy_mass",
+            "heavy_com",
+            "heavy_diag",
+            "heavy_off",
+            "dof_armature",
+            "dof_damping",
+            "jnt_stiffness",
+        ):
             setattr(self, f"grad_{name}", f.gradient_of(getattr(self, name)))
         self.grad_gainprm = [f.gradient_of(x) for x in self.actuator_gainprm]
         self.grad_biasprm = [f.gradient_of(x) for x in self.actuator_biasprm]
@@ -237,15 +244,24 @@ class DeviceModel:
         self.jnt_type = f.ints(model.jnt_type)
         self.jnt_qposadr, self.jnt_dofadr = f.ints(model.jnt_qposadr), f.ints(model.jnt_dofadr)
         self.jnt_limited = f.ints(model.jnt_limited)
-        self.jnt_range_lo, self.jnt_range_hi = f.shared.constant(model.jnt_range[:, 0]), f.shared.constant(model.jnt_range[:, 1])
-        self.jnt_limit_ke, self.jnt_limit_kd = f.shared.constant(model.jnt_limit_ke), f.shared.constant(model.jnt_limit_kd)
+        self.jnt_range_lo, self.jnt_range_hi = (
+            f.shared.constant(model.jnt_range[:, 0]),
+            f.shared.constant(model.jnt_range[:, 1]),
+        )
+        self.jnt_limit_ke, self.jnt_limit_kd = (
+            f.shared.constant(model.jnt_limit_ke),
+            f.shared.constant(model.jnt_limit_kd),
+        )
         self.jnt_sprung = f.ints((model.jnt_stiffness != 0) | self.fit)
         self.jnt_stiffness = f.fitted.constant(model.jnt_stiffness)
         limited = np.asarray(model.jnt_actfrclimited, bool)
         self.jnt_actfrc_lo = f.shared.constant(np.where(limited, model.jnt_actfrcrange[:, 0], -_UNBOUNDED))
         self.jnt_actfrc_hi = f.shared.constant(np.where(limited, model.jnt_actfrcrange[:, 1], _UNBOUNDED))
         self.dof_jntid = f.ints(model.dof_jntid)
-        self.dof_armature, self.dof_damping = f.fitted.constant(model.dof_armature), f.fitted.constant(model.dof_damping)
+        self.dof_armature, self.dof_damping = (
+            f.fitted.constant(model.dof_armature),
+            f.fitted.constant(model.dof_damping),
+        )
 
     def _actuators(self, model: Model, f: Fields) -> None:
         self.actuator_trnid = f.ints(model.actuator_trnid)

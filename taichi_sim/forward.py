@@ -60,9 +60,7 @@ class ForwardKernels:
                     fields.fitted.field[e, i] = fitted[e, i]
 
         @ti.kernel
-        def step(
-            inputs: array, fitted: array, outputs: array, tape: array, h: real, substeps: ti.i32, record: ti.i32
-        ):
+        def step(inputs: array, fitted: array, outputs: array, tape: array, h: real, substeps: ti.i32, record: ti.i32):
             for e in range(m.num_blocks):
                 load(e, inputs, fitted)
                 at = 0
@@ -93,9 +91,7 @@ class ForwardKernels:
                         tape[e, at + m.nq + i] = d.ctrl[e, i]
 
         @ti.kernel
-        def evaluate(
-            inputs: array, fitted: array, poses: array, mass: array, forces: array, actuators: array
-        ):
+        def evaluate(inputs: array, fitted: array, poses: array, mass: array, forces: array, actuators: array):
             for e in range(m.num_blocks):
                 load(e, inputs, fitted)
                 acceleration(m, d, e, 0.0)

@@ -77,9 +77,7 @@ def mass_matrix(m: ti.template(), d: ti.template(), e, h_theta):
     row = e * m.per_block
     for i in range(m.nv):
         link = m.dof_link[i]
-        n, f = spatial.inertia_mul(
-            d.cm[e, link], d.ch[e, link], d.cd[e, link], d.co[e, link], d.sw[e, i], d.sl[e, i]
-        )
+        n, f = spatial.inertia_mul(d.cm[e, link], d.ch[e, link], d.cd[e, link], d.co[e, link], d.sw[e, i], d.sl[e, i])
         start = m.row_adr[i]
         for k in range(start, m.row_adr[i + 1]):
             j = m.row_dof[k]

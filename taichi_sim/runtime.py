@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 
-
 import taichi as ti
 import torch
 from taichi.lang.ast import ast_transformer_utils
+
 
 def _remember_positions() -> None:
     """Lets Taichi format the source position of a line once instead of for every node of every inlined copy of it.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 import torch
+import trees
 
 import taichi_sim as ts
-import trees
 
 
 def random_batch(model: ts.Model, num_worlds: int, seed: int) -> tuple[ts.State, torch.Tensor]:

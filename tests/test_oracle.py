@@ -6,17 +6,26 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-
-import taichi_sim as ts
 import trees
 import zoo
 from batch import mujoco_data, random_batch
+from hypothesis import HealthCheck, given, settings
+
+import taichi_sim as ts
 
 TOLERANCE = 1e-9
-NAMES = (
-    "xpos xipos site_xpos qfrc_bias qfrc_passive qfrc_actuator qacc actuator_length actuator_velocity actuator_force"
-).split()
+NAMES = [
+    "xpos",
+    "xipos",
+    "site_xpos",
+    "qfrc_bias",
+    "qfrc_passive",
+    "qfrc_actuator",
+    "qacc",
+    "actuator_length",
+    "actuator_velocity",
+    "actuator_force",
+]
 
 
 def assert_same(name, ours, theirs):
