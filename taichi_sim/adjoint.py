@@ -1,14 +1,14 @@
 """The gradient of a control step: the implicit-function adjoint of the residual, exact for the discrete step.
 
-A substep solves R(a; q, v, u) = M a + c - tau = 0 for the acceleration a, then steps v and q. Given the adjoints of the new
-state, the adjoint of a gives lam = M^-1 a_bar with the forward step's own factor, and (q, v, u)_bar -= lam' dR/d(q, v, u)
-at the stored a. R's rigid-body part is inverse dynamics: its adjoint is two more passes over the tree (`dynamics`), O(n).
-Derivation: docs/adjoint.md.
+A substep solves R(a; q, v, u) = M a + c - tau = 0 for the acceleration a, then steps v and q. Given the adjoints of
+the new state, the adjoint of a gives lam = M^-1 a_bar with the forward step's own factor, and (q, v, u)_bar -= lam'
+dR/d(q, v, u) at the stored a. R's rigid-body part is inverse dynamics: its adjoint is two more passes over the tree
+(`dynamics`), O(n). Derivation: docs/adjoint.md.
 
 The adjoint is written out by hand instead of taken from Taichi's autodiff. Autodiff turns every read of a parent's
-quantity into an atomic addition, one lane at a time. Measured on a 27-link kinematics pass (per world and link): forward
-5.7 ns; Taichi's gradient 122 ns on two threads with atomics, 33 ns serial without. Each function here is checked against
-central differences and against Taichi's own gradient.
+quantity into an atomic addition, one lane at a time. Measured on a 27-link kinematics pass (per world and link):
+forward 5.7 ns; Taichi's gradient 122 ns on two threads with atomics, 33 ns serial without. Each function here is
+checked against central differences and against Taichi's own gradient.
 """
 
 from taichi_sim import actuator, dynamics, inertia, integrate, kinematics, passive, spatial

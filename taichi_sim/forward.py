@@ -1,7 +1,7 @@
 """The forward step, stage by stage, and the kernels that run it.
 
-One kernel carries a block of worlds through all substeps of a control step: no launches in between, and a block's working
-set stays in the cache. Nothing here is differentiated by Taichi; `adjoint` holds the gradient.
+One kernel carries a block of worlds through all substeps of a control step: no launches in between, and a block's
+working set stays in the cache. Nothing here is differentiated by Taichi; `adjoint` holds the gradient.
 """
 
 from taichi_sim import actuator, dynamics, inertia, integrate, kinematics, passive, spatial
