@@ -226,7 +226,8 @@ class _Step(torch.autograd.Function):
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         out = sim._empty(m.nq + m.nv)
         inputs = sim._to_lanes(packed.detach(), sim._rest)
-        sim._forward.step(inputs, fitted, out, tape, opt.timestep, opt.substeps, int(record))
+        h, mode = opt.timestep, forward.RECORD if record else forward.ADVANCE
+        sim._forward.step(inputs, fitted, out, tape, h, opt.theta * h, opt.substeps, mode)
         ctx.sim = sim
         ctx.save_for_backward(tape, fitted)
         return sim._from_lanes(out)
@@ -239,7 +240,9 @@ class _Step(torch.autograd.Function):
         sim._require_finite(grad_out, "the gradient that reached a step's ", {"qpos": m.nq, "qvel": m.nv})
         grad_in = sim._empty(m.nq + m.nv + m.nu)
         grad_fitted = sim._empty(m.ncell) if m.fit else sim._nothing
-        sim._adjoint.step(tape, fitted, sim._to_lanes(grad_out), grad_in, grad_fitted, opt.timestep, opt.substeps)
+        h = opt.timestep
+        grads = sim._to_lanes(grad_out), grad_in, grad_fitted
+        sim._adjoint.step(tape, fitted, *grads, h, opt.theta * h, opt.substeps)
         grad_in = sim._from_lanes(grad_in)
         sim._require_finite(grad_in, "the gradient of a step in ", {"qpos": m.nq, "qvel": m.nv, "ctrl": m.nu})
         return grad_in, sim._from_lanes(grad_fitted) if m.fit else None, None
@@ -253,7 +256,8 @@ class _Evaluate(torch.autograd.Function):
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         poses, mass = sim._empty(10 * m.nbody + 3 * m.nsite), sim._empty(max(1, m.nv * m.nv))
         forces, actuators = sim._empty(max(1, 5 * m.nv)), sim._empty(max(1, 3 * m.nu))
-        sim._forward.evaluate(inputs, fitted, poses, mass, forces, actuators)
+        sim._forward.step(inputs, fitted, sim._empty(m.nq + m.nv), mass, 0.0, 0.0, 1, forward.EVALUATE)
+        sim._forward.results(poses, forces, actuators)
         ctx.sim = sim
         ctx.save_for_backward(qpos)
         outputs = [sim._from_lanes(x) for x in (poses, mass, forces, actuators)]

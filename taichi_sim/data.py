@@ -182,7 +182,6 @@ class DeviceModel:
         self.limit, self.limit_ball = opt.limit and bool(limited), JNT_BALL in limited
         self.act_free, self.act_ball = JNT_FREE in acted, JNT_BALL in acted
         self.actuation, self.clampctrl = opt.actuation, opt.clampctrl
-        self.theta = opt.theta
 
         f = fields
         self.gravity = f.shared.constant(np.asarray(opt.gravity)[None])
