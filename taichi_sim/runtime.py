@@ -5,17 +5,11 @@ Everything else imports `ti` from here, so that a switch to a fork of Taichi sta
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-import os
 
-# Taichi greets on stdout, where `shac-eval --json` and users' own programs write what others read.
-os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "0")
-
-import taichi as ti  # noqa: E402
-import torch  # noqa: E402
-from taichi.lang.ast import ast_transformer_utils  # noqa: E402
+import taichi as ti
+import torch
+from taichi.lang.ast import ast_transformer_utils
 
 
 def _remember_positions() -> None:
@@ -104,19 +98,17 @@ def init(device: str | None = None, precision: str | None = None, *, num_threads
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     precision = precision or "f32"
     threads = {} if num_threads is None else {"cpu_max_num_threads": num_threads}
-    # it has no setting for the line that it prints here
-    with contextlib.redirect_stdout(io.StringIO()):
-        ti.init(
-            arch=ti.cuda if device == "cuda" else ti.cpu,
-            default_fp=ti.f64 if precision == "f64" else ti.f32,
-            # f64 is the precision of tests and of system identification: no reordering of sums there.
-            fast_math=precision == "f32",
-            # LLVM optimises what Taichi's own passes would, and compiles the engine's kernels in a sixth of the time.
-            advanced_optimization=False,
-            offline_cache=True,
-            log_level=ti.WARN,
-            **threads,
-        )
+    ti.init(
+        arch=ti.cuda if device == "cuda" else ti.cpu,
+        default_fp=ti.f64 if precision == "f64" else ti.f32,
+        # f64 is the precision of tests and of system identification: no reordering of sums there.
+        fast_math=precision == "f32",
+        # LLVM optimises what Taichi's own passes would, and compiles the engine's kernels in a sixth of the time.
+        advanced_optimization=False,
+        offline_cache=True,
+        log_level=ti.WARN,
+        **threads,
+    )
     _runtime = Runtime(torch.device(device), precision)
     return _runtime
 
