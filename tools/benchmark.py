@@ -56,7 +56,7 @@ def mj_model(name: str):
     off = mujoco.mjtDisableBit
     spec = mujoco.MjSpec.from_file(str(_path(name)))
     spec.option.disableflags |= int(off.mjDSBL_CONTACT) | int(off.mjDSBL_LIMIT)
-    # the Euler step with implicit damping is MuJoCo's nearest to the engine's, and its cheapest
+    # Euler's step, with damping implicit, is MuJoCo's nearest to the engine's
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
     return spec.compile()
 
