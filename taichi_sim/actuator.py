@@ -1,7 +1,7 @@
 """Actuators on joints: force = gain * ctrl + bias with affine gain and bias; and their adjoint.
 
-On hinges and slides the velocity-dependent part of a force is taken at v + theta h a, its coefficient frozen, and drops out
-where the force is clamped. On balls and free joints it is explicit.
+On hinges and slides the velocity-dependent part of a force is taken at v + theta h a, its coefficient frozen, and
+drops out where the force is clamped. On balls and free joints it is explicit.
 """
 
 from taichi_sim import spatial
@@ -69,7 +69,7 @@ def transmission(m: ti.template(), d: ti.template(), e):
 
 @ti.func
 def servo_length(m: ti.template(), d: ti.template(), e, u, c):
-    """The length that the law sees: a position servo on a ball takes the short way round to its target, as in MuJoCo 4."""
+    """The length that the law sees: a position servo on a ball goes the short way to its target, as in MuJoCo 4."""
     length = d.actuator_length[e, u]
     if ti.static(m.act_ball):
         period = m.actuator_period[u]

@@ -1,14 +1,14 @@
 """The gradient of a control step: the implicit-function adjoint of the residual, exact for the discrete step.
 
-A substep solves R(a; q, v, u) = M a + c - tau = 0 for the acceleration a, then steps v and q. Given the adjoints of the new
-state, the adjoint of a gives lam = M^-1 a_bar with the forward step's own factor, and (q, v, u)_bar -= lam' dR/d(q, v, u)
-at the stored a. R's rigid-body part is inverse dynamics: its adjoint is two more passes over the tree (`dynamics`), O(n).
-Derivation: docs/adjoint.md.
+A substep solves R(a; q, v, u) = M a + c - tau = 0 for the acceleration a, then steps v and q. Given the adjoints of
+the new state, the adjoint of a gives lam = M^-1 a_bar with the forward step's own factor, and (q, v, u)_bar -= lam'
+dR/d(q, v, u) at the stored a. R's rigid-body part is inverse dynamics: its adjoint is two more passes over the tree
+(`dynamics`), O(n). Derivation: docs/adjoint.md.
 
 The adjoint is written out by hand instead of taken from Taichi's autodiff. Autodiff turns every read of a parent's
-quantity into an atomic addition, one lane at a time. Measured on a 27-link kinematics pass (per world and link): forward
-5.7 ns; Taichi's gradient 122 ns on two threads with atomics, 33 ns serial without. Each function here is checked against
-central differences and against Taichi's own gradient.
+quantity into an atomic addition, one lane at a time. Measured on a 27-link kinematics pass (per world and link):
+forward 5.7 ns; Taichi's gradient 122 ns on two threads with atomics, 33 ns serial without. Each function here is
+checked against central differences and against Taichi's own gradient.
 """
 
 from taichi_sim import actuator, dynamics, inertia, integrate, kinematics, passive, spatial
@@ -16,7 +16,7 @@ from taichi_sim.runtime import Runtime, ti
 
 
 @ti.func
-def substep(m: ti.template(), d: ti.template(), e, h):
+def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     """Adjoints of the state after a substep -> before it. Expects qpos, qvel, qacc and qLD of that substep."""
     integrate.adjoint_integrate(m, d, e, h)
     inertia.solve(m, d, e, d.lam)
@@ -33,15 +33,15 @@ def substep(m: ti.template(), d: ti.template(), e, h):
         dynamics.adjoint_inertia(m, d, e)
         dynamics.adjoint_armature(m, d, e)
     passive.adjoint_springs(m, d, e)
-    passive.adjoint_dampers(m, d, e, m.theta * h)
-    passive.adjoint_limits(m, d, e, m.theta * h)
+    passive.adjoint_dampers(m, d, e, h_theta)
+    passive.adjoint_limits(m, d, e, h_theta)
     actuator.transmission(m, d, e)
     actuator.forces(m, d, e)
-    actuator.adjoint_forces(m, d, e, m.theta * h)
+    actuator.adjoint_forces(m, d, e, h_theta)
 
 
 class AdjointKernels:
-    """The compiled backward pass of one Simulator: the adjoints of `ForwardKernels.step` and of `evaluate`'s poses."""
+    """The compiled backward pass of one Simulator: the adjoints of `ForwardKernels.step` and of poses."""
 
     def __init__(self, m, d, fields, runtime: Runtime, lanes: int):
         array = ti.types.ndarray(dtype=ti.types.vector(lanes, runtime.real), ndim=2)
@@ -55,6 +55,7 @@ class AdjointKernels:
             grad_inputs: array,
             grad_fitted: array,
             h: real,
+            h_theta: real,
             substeps: ti.i32,
         ):
             for e in range(m.num_blocks):
@@ -82,7 +83,7 @@ class AdjointKernels:
                         d.qacc[e, i] = tape[e, at + m.nq + m.nv + i]
                     for i in range(m.nnz):
                         d.qLD[e, i] = tape[e, at + m.nq + 2 * m.nv + i]
-                    substep(m, d, e, h)
+                    substep(m, d, e, h, h_theta)
                 integrate.raw_gradient(m, d, e, d.grad_raw)
                 for i in range(m.nq):
                     grad_inputs[e, i] = d.grad_raw[e, i]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 
 import torch
 
@@ -51,18 +52,21 @@ class Simulator:
     Args:
         model: what `taichi_sim.load` returns.
         num_worlds: number of worlds, N.
-        parameters: names of model constants that `step` takes as tensors and gives gradients for: body_mass, body_inertia,
-            body_ipos, dof_armature, dof_damping, jnt_stiffness, actuator_gainprm, actuator_biasprm. None cost nothing.
+        parameters: names of model constants that `step` takes as tensors and gives gradients for: body_mass,
+            body_inertia, body_ipos, dof_armature, dof_damping, jnt_stiffness, actuator_gainprm, actuator_biasprm. None
+            cost nothing.
+        check_finite: look for non-finite numbers in what enters a step and in its gradient. Each check waits for the
+            device; without it they spread.
 
     Raises:
         ValueError: `num_worlds` is not a positive integer, or a parameter is unknown.
     """
 
-    def __init__(self, model: Model, num_worlds: int = 1, *, parameters=()):
+    def __init__(self, model: Model, num_worlds: int = 1, *, parameters=(), check_finite: bool = True):
         if not isinstance(num_worlds, int) or num_worlds < 1:
             raise ValueError(f"num_worlds must be a positive integer, got {num_worlds!r}")
         self._runtime = runtime.get()
-        self.model, self.num_worlds = model, num_worlds
+        self.model, self.num_worlds, self.check_finite = model, num_worlds, check_finite
         self.device, self.dtype = self._runtime.device, self._runtime.dtype
         self._lanes = self._runtime.lanes(num_worlds)
         self._blocks = -(-num_worlds // self._lanes)
@@ -72,6 +76,8 @@ class Simulator:
         self._m = data.DeviceModel(model, fields, self._blocks, fit)
         self._d = data.Data(self._m, fields)
         fields.commit()
+        # the kernels outlive the Simulator in Taichi's registry, the memory need not
+        weakref.finalize(self, fields.destroy).atexit = False
         self._parameters = Parameters(model, self._m, parameters, self.dtype, self.device) if fit else None
         self._forward = forward.ForwardKernels(self._m, self._d, fields, self._runtime, self._lanes)
         self._adjoint = adjoint.AdjointKernels(self._m, self._d, fields, self._runtime, self._lanes)
@@ -103,7 +109,9 @@ class Simulator:
             The next state. Gradients flow to qpos, qvel, ctrl and the parameters.
 
         Raises:
-            ValueError: a shape, dtype or device does not fit, or a value is not finite.
+            ValueError: a shape, dtype or device does not fit.
+            FloatingPointError: a number is not finite, here or in the backward pass; the message names the world and
+                the quantity.
         """
         qpos, qvel, act, ctrl = self._inputs(state, ctrl)
         out = _Step.apply(torch.cat([qpos, qvel, ctrl], dim=1), self._cells(parameters), self)
@@ -177,6 +185,19 @@ class Simulator:
             raise ValueError(f"{name} must be on {self.device} (the device of ts.init), got {x.device}")
         return x
 
+    def _require_finite(self, x: torch.Tensor, what: str, sizes: dict[str, int]) -> None:
+        """Raises a FloatingPointError if a number in x (N, n), the named parts side by side, is not finite."""
+        if not self.check_finite or torch.isfinite(x).all():
+            return
+        world, column = (~torch.isfinite(x)).nonzero()[0].tolist()
+        worlds = int((~torch.isfinite(x)).any(1).sum())
+        for name, size in sizes.items():
+            if column < size:
+                raise FloatingPointError(
+                    f"{what}{name}[{column}] of world {world} is not finite ({worlds} of {self.num_worlds} worlds)"
+                )
+            column -= size
+
     def _empty(self, size: int) -> torch.Tensor:
         return torch.empty(self._blocks, size, self._lanes, dtype=self.dtype, device=self.device)
 
@@ -199,12 +220,14 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx, packed, cells, sim: Simulator):
         opt, m = sim.model.opt, sim._m
+        sim._require_finite(packed, "", {"qpos": m.nq, "qvel": m.nv, "ctrl": m.nu})
         record = any(ctx.needs_input_grad[:2])
         tape = sim._empty(forward.tape_size(m, opt.substeps)) if record else sim._nothing
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         out = sim._empty(m.nq + m.nv)
         inputs = sim._to_lanes(packed.detach(), sim._rest)
-        sim._forward.step(inputs, fitted, out, tape, opt.timestep, opt.substeps, int(record))
+        h, mode = opt.timestep, forward.RECORD if record else forward.ADVANCE
+        sim._forward.step(inputs, fitted, out, tape, h, opt.theta * h, opt.substeps, mode)
         ctx.sim = sim
         ctx.save_for_backward(tape, fitted)
         return sim._from_lanes(out)
@@ -214,10 +237,15 @@ class _Step(torch.autograd.Function):
     def backward(ctx, grad_out):
         sim, (tape, fitted) = ctx.sim, ctx.saved_tensors
         opt, m = sim.model.opt, sim._m
+        sim._require_finite(grad_out, "the gradient that reached a step's ", {"qpos": m.nq, "qvel": m.nv})
         grad_in = sim._empty(m.nq + m.nv + m.nu)
         grad_fitted = sim._empty(m.ncell) if m.fit else sim._nothing
-        sim._adjoint.step(tape, fitted, sim._to_lanes(grad_out), grad_in, grad_fitted, opt.timestep, opt.substeps)
-        return sim._from_lanes(grad_in), sim._from_lanes(grad_fitted) if m.fit else None, None
+        h = opt.timestep
+        grads = sim._to_lanes(grad_out), grad_in, grad_fitted
+        sim._adjoint.step(tape, fitted, *grads, h, opt.theta * h, opt.substeps)
+        grad_in = sim._from_lanes(grad_in)
+        sim._require_finite(grad_in, "the gradient of a step in ", {"qpos": m.nq, "qvel": m.nv, "ctrl": m.nu})
+        return grad_in, sim._from_lanes(grad_fitted) if m.fit else None, None
 
 
 class _Evaluate(torch.autograd.Function):
@@ -228,7 +256,8 @@ class _Evaluate(torch.autograd.Function):
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         poses, mass = sim._empty(10 * m.nbody + 3 * m.nsite), sim._empty(max(1, m.nv * m.nv))
         forces, actuators = sim._empty(max(1, 5 * m.nv)), sim._empty(max(1, 3 * m.nu))
-        sim._forward.evaluate(inputs, fitted, poses, mass, forces, actuators)
+        sim._forward.step(inputs, fitted, sim._empty(m.nq + m.nv), mass, 0.0, 0.0, 1, forward.EVALUATE)
+        sim._forward.results(poses, forces, actuators)
         ctx.sim = sim
         ctx.save_for_backward(qpos)
         outputs = [sim._from_lanes(x) for x in (poses, mass, forces, actuators)]

@@ -16,12 +16,12 @@ _UNBOUNDED = 1e30
 
 
 class Items:
-    """A row of consecutive cells in a buffer, indexed in kernels like a field: `items[block, i]`, or `items[i]` in a shared
-    buffer.
+    """A row of consecutive cells in a buffer, indexed in kernels like a field: `items[block, i]`, or `items[i]` in a
+    shared buffer.
 
     An entry is `width` cells of L lanes: a scalar (width 1) reads as a vector of L, a 3-vector or a quaternion as a
-    (width, L) matrix. Taichi would make a separate data structure of every component of every lane of a matrix field, and
-    then take longer over their layout than over the kernels.
+    (width, L) matrix. Taichi would make a separate data structure of every component of every lane of a matrix field,
+    and then take longer over their layout than over the kernels.
     """
 
     def __init__(self, buffer: Buffer, start: int, width: int):
@@ -159,8 +159,8 @@ class Fields:
 class DeviceModel:
     """The model's constants on the device; sizes are Python integers, fixed when a kernel is compiled.
 
-    Constants that users may fit (`heavy_mass`, `dof_damping`, ...) have one row for all worlds, or with `fit` one per block
-    and an adjoint beside it (`grad_heavy_mass`, ...).
+    Constants that users may fit (`heavy_mass`, `dof_damping`, ...) have one row for all worlds, or with `fit` one per
+    block and an adjoint beside it (`grad_heavy_mass`, ...).
     """
 
     def __init__(self, model: Model, fields: Fields, num_blocks: int, fit: bool):
@@ -182,7 +182,6 @@ class DeviceModel:
         self.limit, self.limit_ball = opt.limit and bool(limited), JNT_BALL in limited
         self.act_free, self.act_ball = JNT_FREE in acted, JNT_BALL in acted
         self.actuation, self.clampctrl = opt.actuation, opt.clampctrl
-        self.theta = opt.theta
 
         f = fields
         self.gravity = f.shared.constant(np.asarray(opt.gravity)[None])
@@ -310,16 +309,16 @@ class Data:
     | vw, vl | spatial velocity of a link | nlink |
     | aw, al | spatial acceleration of a link, gravity included as an upward acceleration of the world | nlink |
     | fn, ff | spatial force that a link's subtree needs (moment, force) | nlink |
-    | ih, id, io | spatial inertia of a heavy body: mass times centre, diagonal, off-diagonal about the origin | nheavy |
-    | cm, ch, cd, co | composite inertia: mass, mass times centre, diagonal and off-diagonal about the origin | nlink |
+    | ih, id, io | spatial inertia of a heavy body: mass times centre, diagonal, off-diagonal | nheavy |
+    | cm, ch, cd, co | inertia of a link's subtree: mass and as above | nlink |
     | qLD | the mass matrix and later its L'DL factor, row by row as in `Tree.row_dof` | nnz |
     | qfrc_bias, qfrc_passive, qfrc_limit, qfrc_actuator | generalised forces [N, N m] | nv |
     | dof_implicit | coefficient c of the velocity-dependent force -c v that is taken at v + theta h a | nv |
-    | dof_actuator, dof_unclamped | actuators' part of it; 1 where the joint's total actuator force is not clamped | nv |
+    | dof_actuator, dof_unclamped | its part by actuators; 1 where the total actuator force is not clamped | nv |
     | actuator_length, actuator_velocity, actuator_force | | nu |
     | lam, nw, nl | adjoint of R, and the motions it gives the links (`adjoint`) | nv, nlink |
     | an, af, wn, wf | adjoints of acceleration and velocity as spatial forces, summed over subtrees | nlink |
-    | grad_qpos, grad_qvel, grad_ctrl | adjoints of the state (positions: tangent space) and of the controls | nv, nv, nu |
+    | grad_qpos, grad_qvel, grad_ctrl | adjoints of state (positions: tangent space) and controls | nv, nv, nu |
     | grad_raw | adjoint of qpos' own entries | nq |
     """
 

@@ -1,7 +1,7 @@
 """The forward step, stage by stage, and the kernels that run it.
 
-One kernel carries a block of worlds through all substeps of a control step: no launches in between, and a block's working
-set stays in the cache. Nothing here is differentiated by Taichi; `adjoint` holds the gradient.
+One kernel carries a block of worlds through all substeps of a control step: no launches in between, and a block's
+working set stays in the cache. Nothing here is differentiated by Taichi; `adjoint` holds the gradient.
 """
 
 from taichi_sim import actuator, dynamics, inertia, integrate, kinematics, passive, spatial
@@ -34,13 +34,20 @@ def tape_size(m, substeps: int) -> int:
     return substeps * (m.nq + 2 * m.nv + m.nnz) + m.nq + m.nu
 
 
+# Modes of ForwardKernels.step.
+ADVANCE, RECORD, EVALUATE = range(3)
+
+
 class ForwardKernels:
     """The compiled forward pass of one Simulator.
 
     | kernel | from | to |
     |---|---|---|
-    | step | state and controls | the state after all substeps; on request a tape for `adjoint` |
-    | evaluate | state and controls | poses, mass matrix, forces and acceleration of that state |
+    | step | state and controls | the state after all substeps; and by its mode a tape for `adjoint` |
+    | results | what `step` left behind in mode EVALUATE | poses, forces and acceleration |
+
+    In mode EVALUATE, with one substep and h_theta = 0, `step` stops short of the integration and leaves the mass matrix
+    in place of the tape: it is a large kernel, and one compilation serves both.
     """
 
     def __init__(self, m, d, fields, runtime: Runtime, lanes: int):
@@ -60,44 +67,52 @@ class ForwardKernels:
                     fields.fitted.field[e, i] = fitted[e, i]
 
         @ti.kernel
-        def step(inputs: array, fitted: array, outputs: array, tape: array, h: real, substeps: ti.i32, record: ti.i32):
+        def step(
+            inputs: array,
+            fitted: array,
+            outputs: array,
+            tape: array,
+            h: real,
+            h_theta: real,
+            substeps: ti.i32,
+            mode: ti.i32,
+        ):
             for e in range(m.num_blocks):
                 load(e, inputs, fitted)
                 at = 0
                 for _ in range(substeps):
-                    if record == 1:
+                    if mode == RECORD:
                         for i in range(m.nq):
                             tape[e, at + i] = d.qpos[e, i]
                         for i in range(m.nv):
                             tape[e, at + m.nq + i] = d.qvel[e, i]
-                    acceleration(m, d, e, m.theta * h)
+                    acceleration(m, d, e, h_theta)
+                    if mode == EVALUATE:
+                        store_mass(e, tape)
                     inertia.factor(m, d, e)
                     inertia.solve(m, d, e, d.qacc)
-                    if record == 1:
+                    if mode == RECORD:
                         for i in range(m.nv):
                             tape[e, at + m.nq + m.nv + i] = d.qacc[e, i]
                         for i in range(m.nnz):
                             tape[e, at + m.nq + 2 * m.nv + i] = d.qLD[e, i]
                     at = at + m.nq + 2 * m.nv + m.nnz
-                    integrate.integrate(m, d, e, h)
+                    if mode != EVALUATE:
+                        integrate.integrate(m, d, e, h)
                 for i in range(m.nq):
                     outputs[e, i] = d.qpos[e, i]
                 for i in range(m.nv):
                     outputs[e, m.nq + i] = d.qvel[e, i]
-                if record == 1:
+                if mode == RECORD:
                     for i in range(m.nq):
                         tape[e, at + i] = d.qpos[e, i]
                     for i in range(m.nu):
                         tape[e, at + m.nq + i] = d.ctrl[e, i]
 
         @ti.kernel
-        def evaluate(inputs: array, fitted: array, poses: array, mass: array, forces: array, actuators: array):
+        def results(poses: array, forces: array, actuators: array):
             for e in range(m.num_blocks):
-                load(e, inputs, fitted)
-                acceleration(m, d, e, 0.0)
-                store_mass(e, mass)
-                inertia.factor(m, d, e)
-                inertia.solve(m, d, e, d.qacc)
+                store_poses(e, poses)
                 for i in range(m.nv):
                     forces[e, i] = d.qfrc_bias[e, i]
                     forces[e, m.nv + i] = d.qfrc_passive[e, i]
@@ -108,7 +123,6 @@ class ForwardKernels:
                     actuators[e, u] = d.actuator_length[e, u]
                     actuators[e, m.nu + u] = d.actuator_velocity[e, u]
                     actuators[e, 2 * m.nu + u] = d.actuator_force[e, u]
-                store_poses(e, poses)
 
         @ti.func
         def store_mass(e, mass: ti.template()):
@@ -144,4 +158,4 @@ class ForwardKernels:
                 for k in ti.static(range(3)):
                     poses[e, 10 * m.nbody + 3 * s + k] = x[k, :]
 
-        self.step, self.evaluate = step, evaluate
+        self.step, self.results = step, results

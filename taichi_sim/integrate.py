@@ -34,7 +34,7 @@ def integrate(m: ti.template(), d: ti.template(), e, h):
 
 @ti.func
 def adjoint_integrate(m: ti.template(), d: ti.template(), e, h):
-    """Adjoints of (q+, v+) -> of (q, v), and lam = h v_bar, the adjoint of qacc. Expects qvel and qacc of the substep."""
+    """Adjoints of (q+, v+) -> of (q, v), and lam = h v_bar, that of qacc. Expects qvel and qacc of the substep."""
     for j in range(m.njnt):
         dof = m.jnt_dofadr[j]
         if m.jnt_type[j] > JNT_BALL:

@@ -25,8 +25,8 @@ NAMES = (
 class Parameters:
     """Maps parameter tensors to the fitted cells, differentiably.
 
-    Every cell is an affine function of one parameter: masses and coefficients are copied, centres of mass and inertias are
-    turned from the body's frame to its link's.
+    Every cell is an affine function of one parameter: masses and coefficients are copied, centres of mass and
+    inertias are turned from the body's frame to its link's.
 
     Args:
         model, device_model: the model on both sides.
@@ -70,7 +70,8 @@ class Parameters:
             shape, value = self.shapes[name], torch.as_tensor(value, dtype=self._dtype, device=self._device)
             if tuple(value.shape) not in (shape, (num_worlds, *shape)):
                 raise ValueError(
-                    f"{name} must have shape {shape} (all worlds alike) or {(num_worlds, *shape)}, got {tuple(value.shape)}"
+                    f"{name} must have shape {shape} (all worlds alike) or {(num_worlds, *shape)}, "
+                    f"got {tuple(value.shape)}"
                 )
             shared = tuple(value.shape) == shape
             index, matrix, offset = self._maps[name]

@@ -1,7 +1,8 @@
 """Passive joint forces: springs, damping, position limits; and their adjoint.
 
-Damping acts at v + theta h a with its coefficient frozen (`Data.dof_implicit`), springs explicitly. A limit is a penalty
-spring `ke` with a damper `kd` that fades in over the first `LIMIT_RAMP` of violation, so that force is continuous.
+Damping acts at v + theta h a with its coefficient frozen (`Data.dof_implicit`), springs explicitly. A limit is a
+penalty spring `ke` with a damper `kd` that fades in over the first `LIMIT_RAMP` of violation, so that force is
+continuous.
 """
 
 from taichi_sim import spatial

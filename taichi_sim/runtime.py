@@ -15,8 +15,8 @@ from taichi.lang.ast import ast_transformer_utils
 def _remember_positions() -> None:
     """Lets Taichi format the source position of a line once instead of for every node of every inlined copy of it.
 
-    It does so whether there is an error to report or not, which was half of the Python side of compiling a kernel (2.4 of
-    5.0 s for a humanoid's step), with or without a kernel cache.
+    It does so whether there is an error to report or not, which was half of the Python side of compiling a kernel
+    (2.4 of 5.0 s for a humanoid's step), with or without a kernel cache.
     """
     context = ast_transformer_utils.ASTTransformerContext
     original, memory = context.get_pos_info, {}
@@ -33,9 +33,9 @@ def _remember_positions() -> None:
 
 _remember_positions()
 
-# Worlds that one Taichi "thread" carries side by side. Every quantity of the engine is a vector over the lanes of a block
-# of worlds; written out by Taichi as straight-line code, LLVM packs the lanes into SIMD registers. Measured (27-link
-# kinematics, one core): 22.0 ns per world and link with 1 lane, 11.4 with 4, 5.7 with 8, 5.9 with 16.
+# Worlds that one Taichi "thread" carries side by side. Every quantity of the engine is a vector over the lanes of a
+# block of worlds; written out by Taichi as straight-line code, LLVM packs the lanes into SIMD registers. Measured
+# (27-link kinematics, one core): 22.0 ns per world and link with 1 lane, 11.4 with 4, 5.7 with 8, 5.9 with 16.
 _CPU_LANES = {"f32": 8, "f64": 4}
 
 

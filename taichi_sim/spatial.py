@@ -6,7 +6,13 @@ matrix, a quaternion (w, x, y, z) a (4, L) matrix. A spatial motion is a pair (a
 stay packed in SIMD registers.
 """
 
+import math
+
 from taichi_sim.runtime import ti
+
+# Taylor coefficients beyond the first, highest first: sin x = x + x^3 p(x^2), cos x = 1 + x^2 q(x^2).
+_SINE = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(8, 0, -1))
+_COSINE = tuple((-1) ** k / math.factorial(2 * k) for k in range(9, 0, -1))
 
 
 @ti.func
@@ -106,20 +112,20 @@ def quat_axis(q, k: ti.template()):
 def sin_cos(x):
     """Sine and cosine by argument reduction and Taylor series.
 
-    The C library's functions take one lane at a time; this one is straight-line code that LLVM packs. Its error is below
-    the rounding of the argument in both precisions (remainder below 1e-19 on [-pi/4, pi/4]).
+    The C library's functions take one lane at a time; this one is straight-line code that LLVM packs. Its error is
+    below the rounding of the argument in both precisions (remainder below 1e-19 on [-pi/4, pi/4]).
     """
     n = ti.floor(x * 0.6366197723675814 + 0.5)
     r = (x - n * 1.5707963267948966192) - n * 6.123233995736766e-17
     z = r * r
-    s = r + r * z * (
-        -1.0 / 6
-        + z * (1.0 / 120 + z * (-1.0 / 5040 + z * (1.0 / 362880 + z * (-1.0 / 39916800 + z * (1.0 / 6227020800 + z * (-1.0 / 1307674368000 + z * (1.0 / 355687428096000)))))))
-    )  # fmt: skip
-    c = 1.0 + z * (
-        -0.5
-        + z * (1.0 / 24 + z * (-1.0 / 720 + z * (1.0 / 40320 + z * (-1.0 / 3628800 + z * (1.0 / 479001600 + z * (-1.0 / 87178291200 + z * (1.0 / 20922789888000 + z * (-1.0 / 6402373705728000))))))))
-    )  # fmt: skip
+    s = z * 0.0
+    for coefficient in ti.static(_SINE):
+        s = s * z + coefficient
+    s = r + r * z * s
+    c = z * 0.0
+    for coefficient in ti.static(_COSINE):
+        c = c * z + coefficient
+    c = 1.0 + z * c
     m = n - 4.0 * ti.floor(n * 0.25)
     odd = ti.select((m == 1.0) | (m == 3.0), x * 0.0 + 1.0, x * 0.0)
     sine = odd * c + (1.0 - odd) * s

@@ -25,7 +25,7 @@ def differences(function, x: torch.Tensor, step: float) -> torch.Tensor:
 
 
 def assert_gradient(function, arguments: dict[str, torch.Tensor], steps: dict[str, float] | None = None):
-    """Compares autograd's gradients of `function(**arguments)` (N,) with differences, relative to the largest of a world."""
+    """Compares gradients of `function(**arguments)` (N,) with differences, relative to the largest of a world."""
     leaves = {name: x.clone().requires_grad_() for name, x in arguments.items()}
     gradients = torch.autograd.grad(function(**leaves).sum(), list(leaves.values()))
     for (name, x), gradient in zip(arguments.items(), gradients, strict=True):
