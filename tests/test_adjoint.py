@@ -1,4 +1,4 @@
-"""Every stage's adjoint alone, against central differences; inverse dynamics' also against Taichi's own autodiff."""
+"""Every stage's adjoint alone, against central differences in double precision."""
 
 import mujoco
 import numpy as np
