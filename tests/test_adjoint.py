@@ -203,6 +203,16 @@ def world():
     assert {0, 1, 2, 3} == set(model.jnt_type.tolist())
     sim = ts.Simulator(model, 4)
     state, ctrl = random_batch(model, 4, 0)
+    for j in np.flatnonzero(model.jnt_limited):
+        # worlds 2 and 3: half-way up the ramp of the limits' dampers, which random states miss
+        (low, high), adr = model.jnt_range[j], model.jnt_qposadr[j]
+        if model.jnt_type[j] == ts.types.JNT_BALL:
+            half = (high + passive.LIMIT_RAMP / 2) / 2
+            axis = state.qpos[2:, adr + 1 : adr + 4]
+            axis *= np.sin(half) / axis.norm(dim=1, keepdim=True)
+            state.qpos[2:, adr] = np.cos(half)
+        else:
+            state.qpos[2, adr], state.qpos[3, adr] = low - passive.LIMIT_RAMP / 2, high + passive.LIMIT_RAMP / 2
     rng = np.random.default_rng(1)
     qacc, lam = (torch.tensor(rng.normal(size=(4, model.nv))) for _ in range(2))
     return mj_model, sim, state.qpos, torch.cat([state.qvel, qacc, lam, ctrl], dim=1)
