@@ -7,8 +7,8 @@ dR/d(q, v, u) at the stored a. R's rigid-body part is inverse dynamics: its adjo
 
 The adjoint is written out by hand instead of taken from Taichi's autodiff. Autodiff turns every read of a parent's
 quantity into an atomic addition, one lane at a time. Measured on a 27-link kinematics pass (per world and link):
-forward 5.7 ns; Taichi's gradient 122 ns on two threads with atomics, 33 ns serial without. Each function here is
-checked against central differences and against Taichi's own gradient.
+forward 5.7 ns; Taichi's gradient 122 ns on two threads with atomics, 33 ns serial without. Every
+stage's adjoint is tested alone against central differences (tests/test_adjoint.py).
 """
 
 from taichi_sim import actuator, dynamics, inertia, integrate, kinematics, passive, spatial
