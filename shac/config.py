@@ -40,6 +40,9 @@ class Config:
     """Discount."""
     stochastic_init: bool = True
     """Draw initial states at random."""
+    stagger: bool = False
+    """Let the worlds' first episodes end at random times, so that a window holds all phases of a task that never fails
+    instead of one after the other. Those shorter episodes do not count."""
 
     actor: Literal["stochastic", "deterministic"] = "stochastic"
     """Whether actions are sampled during training."""

@@ -173,6 +173,12 @@ class Env:
             self._restart(ended)
         return self.obs, reward, terminated, truncated, info
 
+    def stagger(self) -> None:
+        """Puts the episodes under way at random times of their length, as if they had begun earlier."""
+        length = self.task.episode_length
+        shape, device = (self.num_envs,), self.device
+        self.progress = torch.randint(length, shape, generator=self.generator, device=device)
+
     def cut(self) -> torch.Tensor:
         """Cuts the gradient here, at the beginning of a window: what follows does not flow back beyond it.
 

@@ -15,12 +15,18 @@ class Episodes:
     """Undiscounted returns of the episodes under way, and of the last 100 that have finished.
 
     Finished episodes count in the order of their last steps, then of their worlds, however windows divide them.
+
+    Args:
+      num_envs: number of worlds.
+      device: where rewards come from.
+      skip_first: leave out the first episode of every world, which is not a whole one.
     """
 
-    def __init__(self, num_envs: int, device: torch.device | str = "cpu"):
+    def __init__(self, num_envs: int, device: torch.device | str = "cpu", *, skip_first: bool = False):
         # float64: a sum of a thousand rewards in float32 would make the logged return depend on the order.
         self.running = torch.zeros(num_envs, dtype=torch.float64, device=device)
         self.lengths = torch.zeros(num_envs, dtype=torch.int64, device=device)
+        self.whole = torch.full((num_envs,), not skip_first, device=device)
         self.recent_returns: deque[float] = deque(maxlen=RECENT)
         self.recent_lengths: deque[int] = deque(maxlen=RECENT)
         self.finished = 0
@@ -33,9 +39,11 @@ class Episodes:
             self._extend(rewards[begin : step + 1])
             begin = step + 1
             done = ended[step]
-            self.recent_returns.extend(self.running[done].tolist())
-            self.recent_lengths.extend(self.lengths[done].tolist())
-            self.finished += int(done.sum())
+            counted = done & self.whole
+            self.recent_returns.extend(self.running[counted].tolist())
+            self.recent_lengths.extend(self.lengths[counted].tolist())
+            self.finished += int(counted.sum())
+            self.whole = self.whole | done
             self.running = self.running.masked_fill(done, 0.0)
             self.lengths = self.lengths.masked_fill(done, 0)
         self._extend(rewards[begin:])
@@ -55,6 +63,7 @@ class Episodes:
         return {
             "running": self.running,
             "lengths": self.lengths,
+            "whole": self.whole,
             "recent_returns": list(self.recent_returns),
             "recent_lengths": list(self.recent_lengths),
             "finished": self.finished,
@@ -63,6 +72,7 @@ class Episodes:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         self.running = saved["running"].to(self.running.device)
         self.lengths = saved["lengths"].to(self.lengths.device)
+        self.whole = saved["whole"].to(self.whole.device)
         self.recent_returns = deque(saved["recent_returns"], maxlen=RECENT)
         self.recent_lengths = deque(saved["recent_lengths"], maxlen=RECENT)
         self.finished = saved["finished"]

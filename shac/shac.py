@@ -99,7 +99,9 @@ class SHAC:
         if self.critic is not None:
             self.target_critic.requires_grad_(False)
             self.critic_optimizer = self._optimizer(self.critic, config.critic_lr)
-        self.episodes = Episodes(config.num_envs, device)
+        if config.stagger:
+            self.env.stagger()
+        self.episodes = Episodes(config.num_envs, device, skip_first=config.stagger)
         self.epoch = 0
 
     def train_epoch(self) -> Epoch:

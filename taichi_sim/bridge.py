@@ -226,8 +226,10 @@ class _Step(torch.autograd.Function):
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         out = sim._empty(m.nq + m.nv)
         inputs = sim._to_lanes(packed.detach(), sim._rest)
-        h, mode = opt.timestep, forward.RECORD if record else forward.ADVANCE
-        sim._forward.step(inputs, fitted, out, tape, h, opt.theta * h, opt.substeps, mode)
+        mode = forward.RECORD if record else forward.ADVANCE
+        # options may have changed by the time of the backward pass
+        ctx.plan = opt.timestep, opt.theta * opt.timestep, opt.substeps
+        sim._forward.step(inputs, fitted, out, tape, *ctx.plan, mode)
         ctx.sim = sim
         ctx.save_for_backward(tape, fitted)
         return sim._from_lanes(out)
@@ -236,13 +238,11 @@ class _Step(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out):
         sim, (tape, fitted) = ctx.sim, ctx.saved_tensors
-        opt, m = sim.model.opt, sim._m
+        m = sim._m
         sim._require_finite(grad_out, "the gradient that reached a step's ", {"qpos": m.nq, "qvel": m.nv})
         grad_in = sim._empty(m.nq + m.nv + m.nu)
         grad_fitted = sim._empty(m.ncell) if m.fit else sim._nothing
-        h = opt.timestep
-        grads = sim._to_lanes(grad_out), grad_in, grad_fitted
-        sim._adjoint.step(tape, fitted, *grads, h, opt.theta * h, opt.substeps)
+        sim._adjoint.step(tape, fitted, sim._to_lanes(grad_out), grad_in, grad_fitted, *ctx.plan)
         grad_in = sim._from_lanes(grad_in)
         sim._require_finite(grad_in, "the gradient of a step in ", {"qpos": m.nq, "qvel": m.nv, "ctrl": m.nu})
         return grad_in, sim._from_lanes(grad_fitted) if m.fit else None, None

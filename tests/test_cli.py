@@ -24,6 +24,7 @@ COMMAND = [
     DOUBLE,
     *QUICK,
     "--set=normalize_obs=true",
+    "--set=stagger=false",
     "--set=save_interval=4",
     "--seed=5",
     "--max-epochs=50",

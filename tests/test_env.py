@@ -11,6 +11,8 @@ from toy import Line
 
 import shac
 from shac import models
+from shac.env import Env
+from shac.episodes import Episodes
 from shac.errors import UserError
 from shac.gym_env import GymEnv
 from shac.models.cartpole import CartPole
@@ -218,3 +220,30 @@ def test_gymnasiums_own_statistics_wrapper_takes_the_view():
     *_, info = env.step(half)
     # World 1: x = 1.5, then 2.
     assert info["episode"]["r"][1] == 3.5 and info["episode"]["l"][1] == 2
+
+
+def test_staggered_worlds_end_their_first_episodes_at_different_times_and_whole_ones_after():
+    env = Env(CartPoleOnDouble(), 64, seed=0)
+    env.stagger()
+    length = env.task.episode_length
+    assert env.progress.min() >= 0 and env.progress.max() < length and len(env.progress.unique()) > 32
+    left = length - env.progress
+    ends = torch.zeros(64, dtype=torch.int64)
+    action = torch.zeros(64, 1, dtype=env.dtype)
+    for step in range(1, length + 1):
+        truncated = env.step(action)[3]
+        ends[truncated] = step
+    assert torch.equal(ends, left)
+
+
+def test_partial_first_episodes_do_not_count():
+    rewards = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    ended = torch.tensor([[True, False], [False, True], [True, False]])
+    episodes = Episodes(2, skip_first=True)
+    assert episodes.add(rewards, ended) == 1
+    # world 0's second episode alone: the first of either world is left out
+    assert list(episodes.recent_returns) == [8.0] and list(episodes.recent_lengths) == [2]
+    again = Episodes(2, skip_first=True)
+    again.load_state_dict(episodes.state_dict())
+    assert again.add(rewards[:1], torch.tensor([[False, True]])) == 1
+    assert list(again.recent_returns) == [8.0, 8.0]

@@ -168,3 +168,13 @@ def test_gradients_are_not_consumed(world):
     assert torch.equal(torch.autograd.grad(first, qpos, retain_graph=True)[0], alone)
     both = torch.autograd.grad(first + second, qpos)[0]
     assert torch.allclose(both, alone + other, rtol=1e-12, atol=1e-12)
+
+
+def test_options_may_change_before_the_backward_pass(world):
+    sim, state, ctrl = world
+    sim.model.opt.substeps = 2
+    qpos = state.qpos.clone().requires_grad_()
+    expected = torch.autograd.grad(weighted(rollout(sim, qpos, state.qvel, ctrl, 1), 9).sum(), qpos)[0]
+    loss = weighted(rollout(sim, qpos, state.qvel, ctrl, 1), 9).sum()
+    sim.model.opt.substeps = 5
+    assert torch.equal(torch.autograd.grad(loss, qpos)[0], expected)
