@@ -8,7 +8,8 @@ dR/d(q, v, u) at the stored a. R's rigid-body part is inverse dynamics: its adjo
 The adjoint is written out by hand instead of taken from Taichi's autodiff. Autodiff turns every read of a parent's
 quantity into an atomic addition, one lane at a time. Measured on a 27-link kinematics pass (per world and link):
 forward 5.7 ns; Taichi's gradient 122 ns on two threads with atomics, 33 ns serial without. Every
-stage's adjoint is tested alone against central differences (tests/test_adjoint.py).
+stage's adjoint is tested alone against central differences (tests/test_adjoint.py), that of inverse dynamics against
+Taichi's autodiff, too (tests/test_autodiff.py).
 """
 
 from taichi_sim import actuator, dynamics, inertia, integrate, kinematics, passive, spatial
@@ -99,12 +100,6 @@ class AdjointKernels:
         def load3(source: ti.template(), e, at):
             return ti.Matrix.rows([source[e, at], source[e, at + 1], source[e, at + 2]])
 
-        @ti.func
-        def push(e, link, x, g):
-            # a force g at the point x, relative to the tree's origin
-            d.fn[e, link] = d.fn[e, link] + spatial.cross(x, g)
-            d.ff[e, link] = d.ff[e, link] + g
-
         @ti.kernel
         def poses(qpos: array, grad_poses: array, grad_qpos: array):
             for e in range(m.num_blocks):
@@ -119,20 +114,14 @@ class AdjointKernels:
                     link = m.body_link[b]
                     q = d.xq[e, link]
                     x = d.xp[e, link] + spatial.rotate(q, m.body_pos[b])
-                    push(e, link, x, load3(grad_poses, e, 3 * b))
+                    g = load3(grad_poses, e, 3 * b)
                     q = spatial.quat_mul(q, m.body_quat[b])
-                    push(e, link, x + spatial.rotate(q, m.body_ipos[b]), load3(grad_poses, e, 3 * (m.nbody + b)))
-                    at = 6 * m.nbody + 4 * b
-                    g = ti.Matrix.rows([grad_poses[e, at + k] for k in ti.static(range(4))])
-                    # dq = (0, u) q / 2 for a rotation u in world axes
-                    d.fn[e, link] = d.fn[e, link] + 0.5 * spatial.quat_vec(spatial.quat_mul(g, spatial.quat_conj(q)))
-                for s in range(m.nsite):
-                    b = m.site_bodyid[s]
-                    link = m.body_link[b]
-                    q = d.xq[e, link]
-                    x = d.xp[e, link] + spatial.rotate(q, m.body_pos[b])
-                    x = x + spatial.rotate(spatial.quat_mul(q, m.body_quat[b]), m.site_pos[s])
-                    push(e, link, x, load3(grad_poses, e, 10 * m.nbody + 3 * s))
+                    at = 3 * m.nbody + 4 * b
+                    turn = ti.Matrix.rows([grad_poses[e, at + k] for k in ti.static(range(4))])
+                    # a force g at x, relative to the tree's origin; dq = (0, u) q / 2 for a rotation u in world axes
+                    turn = spatial.quat_mul(turn, spatial.quat_conj(q))
+                    d.fn[e, link] = d.fn[e, link] + spatial.cross(x, g) + 0.5 * spatial.quat_vec(turn)
+                    d.ff[e, link] = d.ff[e, link] + g
                 dynamics.subtree_forces(m, d, e)
                 dynamics.project(m, d, e, d.grad_qpos)
                 integrate.raw_gradient(m, d, e, d.grad_raw)

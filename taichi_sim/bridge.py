@@ -83,8 +83,10 @@ class Simulator:
         self._adjoint = adjoint.AdjointKernels(self._m, self._d, fields, self._runtime, self._lanes)
         # stands for the tape, or for fitted constants, where there are none
         self._nothing = self._empty(1)
+        self._body_ipos, self._site_pos = self._tensor(model.body_ipos), self._tensor(model.site_pos.reshape(-1, 3))
+        self._site_bodyid = torch.as_tensor(model.site_bodyid, dtype=torch.long, device=self.device)
         # lanes beyond the last world are filled with a state at rest, which every model can simulate
-        self._rest = torch.as_tensor(model.qpos0, dtype=self.dtype, device=self.device)
+        self._rest = self._tensor(model.qpos0)
 
     def initial_state(self) -> State:
         """All worlds at qpos0, at rest."""
@@ -127,20 +129,25 @@ class Simulator:
 
         Returns:
             `ForwardData`. Gradients flow from xpos, xquat, xipos and site_xpos to qpos; the rest is detached.
+
+        Raises:
+            ValueError, FloatingPointError: as in `step`.
         """
         if ctrl is None:
             ctrl = torch.zeros(self.num_worlds, self.model.nu, dtype=self.dtype, device=self.device)
         qpos, qvel, _, ctrl = self._inputs(state, ctrl)
         m, n = self.model, self.num_worlds
         poses, mass, forces, actuators = _Evaluate.apply(qpos, qvel, ctrl, self._cells(parameters), self)
-        nb = m.nbody
+        xpos = poses[:, : 3 * m.nbody].reshape(n, m.nbody, 3)
+        xquat = poses[:, 3 * m.nbody :].reshape(n, m.nbody, 4)
+        ipos = (parameters or {}).get("body_ipos", self._body_ipos)
         bias, passive, limit, actuation, qacc = forces.split(m.nv, dim=1)
         length, speed, force = actuators.split(m.nu, dim=1) if m.nu else (actuators[:, :0],) * 3
         return ForwardData(
-            xpos=poses[:, : 3 * nb].reshape(n, nb, 3),
-            xipos=poses[:, 3 * nb : 6 * nb].reshape(n, nb, 3),
-            xquat=poses[:, 6 * nb : 10 * nb].reshape(n, nb, 4),
-            site_xpos=poses[:, 10 * nb :].reshape(n, m.nsite, 3),
+            xpos=xpos,
+            xquat=xquat,
+            xipos=xpos + _rotate(xquat, ipos),
+            site_xpos=xpos[:, self._site_bodyid] + _rotate(xquat[:, self._site_bodyid], self._site_pos),
             qM=mass.reshape(n, m.nv, m.nv),
             qfrc_bias=bias,
             qfrc_passive=passive,
@@ -198,6 +205,9 @@ class Simulator:
                 )
             column -= size
 
+    def _tensor(self, values) -> torch.Tensor:
+        return torch.as_tensor(values, dtype=self.dtype, device=self.device)
+
     def _empty(self, size: int) -> torch.Tensor:
         return torch.empty(self._blocks, size, self._lanes, dtype=self.dtype, device=self.device)
 
@@ -252,10 +262,12 @@ class _Evaluate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, qpos, qvel, ctrl, cells, sim: Simulator):
         m = sim._m
-        inputs = sim._to_lanes(torch.cat([qpos, qvel, ctrl], dim=1).detach(), sim._rest)
+        packed = torch.cat([qpos, qvel, ctrl], dim=1).detach()
+        sim._require_finite(packed, "", {"qpos": m.nq, "qvel": m.nv, "ctrl": m.nu})
+        inputs = sim._to_lanes(packed, sim._rest)
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
-        poses, mass = sim._empty(10 * m.nbody + 3 * m.nsite), sim._empty(max(1, m.nv * m.nv))
-        forces, actuators = sim._empty(max(1, 5 * m.nv)), sim._empty(max(1, 3 * m.nu))
+        poses, mass = sim._empty(7 * m.nbody), sim._empty(m.nv * m.nv)
+        forces, actuators = sim._empty(5 * m.nv), sim._empty(max(1, 3 * m.nu))
         sim._forward.step(inputs, fitted, sim._empty(m.nq + m.nv), mass, 0.0, 0.0, 1, forward.EVALUATE)
         sim._forward.results(poses, forces, actuators)
         ctx.sim = sim
@@ -271,3 +283,11 @@ class _Evaluate(torch.autograd.Function):
         grad_qpos = sim._empty(sim._m.nq)
         sim._adjoint.poses(sim._to_lanes(qpos.detach(), sim._rest), sim._to_lanes(grad_poses), grad_qpos)
         return sim._from_lanes(grad_qpos), None, None, None, None
+
+
+def _rotate(quat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Rotates vectors (..., 3) by unit quaternions (w, x, y, z) (..., 4)."""
+    u = quat[..., 1:]
+    x = x.expand_as(u)
+    t = 2 * torch.linalg.cross(u, x)
+    return x + quat[..., :1] * t + torch.linalg.cross(u, t)

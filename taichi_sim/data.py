@@ -168,7 +168,7 @@ class DeviceModel:
         self.tree = tree
         links = tree.links
         self.nq, self.nv, self.nu = model.nq, model.nv, model.nu
-        self.nbody, self.njnt, self.nsite = model.nbody, model.njnt, model.nsite
+        self.nbody, self.njnt = model.nbody, model.njnt
         self.nlink, self.ntree, self.nnz = len(links), tree.num_trees, len(tree.row_dof)
         self.num_blocks, self.fit, self.per_block = num_blocks, fit, int(fit)
         # what a model has none of is left out of its kernels
@@ -227,8 +227,6 @@ class DeviceModel:
     def _bodies(self, model: Model, tree, f: Fields) -> None:
         self.body_link = f.ints(tree.body_link)
         self.body_pos, self.body_quat = f.shared.constant(tree.body_pos), f.shared.constant(tree.body_quat)
-        self.body_ipos = f.shared.constant(model.body_ipos)
-        self.site_bodyid, self.site_pos = f.ints(model.site_bodyid), f.shared.constant(model.site_pos.reshape(-1, 3))
         # inertias in link frames; bodies that cannot move, or weigh nothing, have none
         self.heavy = [b for b in range(1, model.nbody) if tree.body_link[b] > 0 and model.body_mass[b] > 0]
         self.nheavy = len(self.heavy)

@@ -143,19 +143,9 @@ class ForwardKernels:
                 q = d.xq[e, link]
                 x = d.origin[e, m.link_tree[link]] + d.xp[e, link] + spatial.rotate(q, m.body_pos[b])
                 q = spatial.quat_mul(q, m.body_quat[b])
-                c = x + spatial.rotate(q, m.body_ipos[b])
                 for k in ti.static(range(3)):
                     poses[e, 3 * b + k] = x[k, :]
-                    poses[e, 3 * (m.nbody + b) + k] = c[k, :]
                 for k in ti.static(range(4)):
-                    poses[e, 6 * m.nbody + 4 * b + k] = q[k, :]
-            for s in range(m.nsite):
-                b = m.site_bodyid[s]
-                link = m.body_link[b]
-                q = d.xq[e, link]
-                x = d.origin[e, m.link_tree[link]] + d.xp[e, link] + spatial.rotate(q, m.body_pos[b])
-                x = x + spatial.rotate(spatial.quat_mul(q, m.body_quat[b]), m.site_pos[s])
-                for k in ti.static(range(3)):
-                    poses[e, 10 * m.nbody + 3 * s + k] = x[k, :]
+                    poses[e, 3 * m.nbody + 4 * b + k] = q[k, :]
 
         self.step, self.results = step, results

@@ -129,6 +129,17 @@ def test_poses(world):
     assert_gradient(function, {"qpos": state.qpos})
 
 
+def test_poses_follow_fitted_centres_of_mass(world):
+    sim, state, _ = world
+    ipos = torch.as_tensor(sim.model.body_ipos).clone()
+    weights = torch.randn(4, *ipos.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+
+    def function(ipos):
+        return (weights * sim.forward(state, parameters={"body_ipos": ipos}).xipos).flatten(1).sum(1)
+
+    assert_gradient(function, {"ipos": ipos.repeat(4, 1, 1)})
+
+
 def test_rollouts_of_50_steps():
     """Errors that cancel within a step, or grow over many, show here."""
     model = forest(3, 7)
