@@ -33,7 +33,8 @@ class CartPole(Task):
     num_actions = 1
     presets = {
         "shac": {
-            "num_envs": 64,
+            # Twice the paper's 64, with which the worst seeds end below 0.95 balanced episodes (docs/results.md).
+            "num_envs": 128,
             "horizon": 32,
             "max_epochs": 500,
             "actor_units": (64, 64),
