@@ -250,13 +250,6 @@ def load_vec3(field: ti.template(), e, adr):
 
 
 @ti.func
-def store_vec3(field: ti.template(), e, adr, x):
-    """A 3-vector as three consecutive scalars."""
-    for k in ti.static(range(3)):
-        field[e, adr + k] = x[k, :]
-
-
-@ti.func
 def load_quat_constant(field: ti.template(), adr):
     """Four consecutive constants as a quaternion."""
     return ti.Matrix.rows([field[adr], field[adr + 1], field[adr + 2], field[adr + 3]])
