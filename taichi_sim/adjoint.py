@@ -12,7 +12,7 @@ stage's adjoint is tested alone against central differences (tests/test_adjoint.
 Taichi's autodiff, too (tests/test_autodiff.py).
 """
 
-from taichi_sim import actuator, dynamics, inertia, integrate, kinematics, passive, spatial
+from taichi_sim import actuator, contact, dynamics, inertia, integrate, kinematics, passive, spatial
 from taichi_sim.runtime import Runtime, ti
 
 
@@ -26,9 +26,13 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     kinematics.velocity(m, d, e, True)
     inertia.bodies(m, d, e)
     dynamics.newton_euler(m, d, e)
-    dynamics.subtree_forces(m, d, e)
     dynamics.adjoint_motion(m, d, e)
     dynamics.adjoint_bodies(m, d, e)
+    if ti.static(m.contact):
+        kinematics.origins(m, d, e)
+        contact.ahead(m, d, e, h_theta)
+        contact.adjoint_forces(m, d, e)
+        contact.adjoint_project(m, d, e)
     dynamics.adjoint_project(m, d, e)
     if ti.static(m.fit):
         dynamics.adjoint_inertia(m, d, e)
@@ -122,8 +126,7 @@ class AdjointKernels:
                     turn = spatial.quat_mul(turn, spatial.quat_conj(q))
                     d.fn[e, link] = d.fn[e, link] + spatial.cross(x, g) + 0.5 * spatial.quat_vec(turn)
                     d.ff[e, link] = d.ff[e, link] + g
-                dynamics.subtree_forces(m, d, e)
-                dynamics.project(m, d, e, d.grad_qpos)
+                dynamics.generalised(m, d, e, d.fn, d.ff, d.grad_qpos)
                 integrate.raw_gradient(m, d, e, d.grad_raw)
                 for i in range(m.nq):
                     grad_qpos[e, i] = d.grad_raw[e, i]

@@ -25,6 +25,7 @@ class ForwardData:
     | qfrc_bias | Coriolis, centrifugal and gravity forces [N, N m] | (N, nv) |
     | qfrc_passive | springs and dampers [N, N m] | (N, nv) |
     | qfrc_limit | penalty forces of joint limits [N, N m] | (N, nv) |
+    | qfrc_contact | contact forces [N, N m] | (N, nv) |
     | qfrc_actuator | actuators' forces on the joints [N, N m] | (N, nv) |
     | qacc | acceleration [m/s^2, rad/s^2] | (N, nv) |
     | actuator_length, actuator_velocity | transmission's length and its rate | (N, nu) |
@@ -40,6 +41,7 @@ class ForwardData:
     qfrc_passive: torch.Tensor
     qfrc_limit: torch.Tensor
     qfrc_actuator: torch.Tensor
+    qfrc_contact: torch.Tensor
     qacc: torch.Tensor
     actuator_length: torch.Tensor
     actuator_velocity: torch.Tensor
@@ -141,7 +143,7 @@ class Simulator:
         xpos = poses[:, : 3 * m.nbody].reshape(n, m.nbody, 3)
         xquat = poses[:, 3 * m.nbody :].reshape(n, m.nbody, 4)
         ipos = (parameters or {}).get("body_ipos", self._body_ipos)
-        bias, passive, limit, actuation, qacc = forces.split(m.nv, dim=1)
+        bias, passive, limit, actuation, qacc, contact = forces.split(m.nv, dim=1)
         length, speed, force = actuators.split(m.nu, dim=1) if m.nu else (actuators[:, :0],) * 3
         return ForwardData(
             xpos=xpos,
@@ -153,6 +155,7 @@ class Simulator:
             qfrc_passive=passive,
             qfrc_limit=limit,
             qfrc_actuator=actuation,
+            qfrc_contact=contact,
             qacc=qacc,
             actuator_length=length,
             actuator_velocity=speed,
@@ -267,7 +270,7 @@ class _Evaluate(torch.autograd.Function):
         inputs = sim._to_lanes(packed, sim._rest)
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         poses, mass = sim._empty(7 * m.nbody), sim._empty(m.nv * m.nv)
-        forces, actuators = sim._empty(5 * m.nv), sim._empty(max(1, 3 * m.nu))
+        forces, actuators = sim._empty(6 * m.nv), sim._empty(max(1, 3 * m.nu))
         sim._forward.step(inputs, fitted, sim._empty(m.nq + m.nv), mass, 0.0, 0.0, 1, forward.EVALUATE)
         sim._forward.results(poses, forces, actuators)
         ctx.sim = sim

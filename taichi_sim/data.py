@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from taichi_sim import contact_points
 from taichi_sim import tree as tree_module
 from taichi_sim.runtime import Runtime, ti
 from taichi_sim.types import JNT_BALL, JNT_FREE, Model
@@ -190,6 +191,7 @@ class DeviceModel:
         self._bodies(model, tree, f)
         self._joints(model, tree, f)
         self._actuators(model, f)
+        self._contacts(model, tree, f)
         for name in (
             "heavy_mass",
             "heavy_com",
@@ -277,6 +279,16 @@ class DeviceModel:
         self.force_lo = f.shared.constant(np.where(limited, model.actuator_forcerange[:, 0], -_UNBOUNDED))
         self.force_hi = f.shared.constant(np.where(limited, model.actuator_forcerange[:, 1], _UNBOUNDED))
 
+    def _contacts(self, model: Model, tree, f: Fields) -> None:
+        points = contact_points.find(model, tree)
+        self.ncontact, self.nnormal = len(points.link), len(points.normals)
+        self.contact = self.ncontact > 0
+        self.contact_frame = f.shared.constant(points.normals)
+        self.contact_link, self.contact_normal = f.ints(points.link), f.ints(points.normal)
+        self.contact_pos = f.shared.constant(points.pos)
+        for name in ("radius", "height", "ke", "kd", "kf", "mu"):
+            setattr(self, f"contact_{name}", f.shared.constant(getattr(points, name)))
+
 
 def link_inertia(model: Model, tree):
     """Mass [kg], centre of mass [m] and inertia about it [kg m^2] of every body in the frame of its link.
@@ -315,6 +327,11 @@ class Data:
     | dof_actuator, dof_unclamped | its part by actuators; 1 where the total actuator force is not clamped | nv |
     | actuator_length, actuator_velocity, actuator_force | | nu |
     | lam, nw, nl | adjoint of R, and the motions it gives the links (`adjoint`) | nv, nlink |
+    | qfrc_contact | generalised contact forces [N, N m] | nv |
+    | kn, kf | contact forces on a link's subtree (moment, force) | nlink |
+    | bm, bh, bd, bo | its contact damping along each normal: mass, arm, diagonal, off-diagonal | nlink * nnormal |
+    | tw, tl | spatial velocity of a link at qvel + theta h qacc (`contact.ahead`) | nlink |
+    | xn, xf, gn, gf | adjoints of tw, tl and of the pose through contacts, summed over subtrees | nlink |
     | an, af, wn, wf | adjoints of acceleration and velocity as spatial forces, summed over subtrees | nlink |
     | grad_qpos, grad_qvel, grad_ctrl | adjoints of state (positions: tangent space) and controls | nv, nv, nu |
     | grad_raw | adjoint of qpos' own entries | nq |
@@ -330,6 +347,11 @@ class Data:
         scalars("qpos grad_raw", m.nq)
         scalars("qvel qacc lam grad_qpos grad_qvel", m.nv)
         scalars("qfrc_bias qfrc_passive qfrc_limit qfrc_actuator dof_implicit dof_actuator dof_unclamped", m.nv)
+        if m.contact:
+            scalars("qfrc_contact", m.nv)
+            vectors("kn kf tw tl xn xf gn gf", m.nlink)
+            scalars("bm", m.nlink * m.nnormal)
+            vectors("bh bd bo", m.nlink * m.nnormal)
         scalars("ctrl grad_ctrl actuator_length actuator_velocity actuator_force", m.nu)
         scalars("qLD", m.nnz)
         vectors("origin", m.ntree)

@@ -31,21 +31,16 @@ def newton_euler(m: ti.template(), d: ti.template(), e):
 
 
 @ti.func
-def subtree_forces(m: ti.template(), d: ti.template(), e):
-    """fn, ff of single links -> of whole subtrees."""
+def generalised(m: ti.template(), d: ti.template(), e, n: ti.template(), f: ti.template(), out: ti.template()):
+    """Spatial forces (n, f) of single links -> of whole subtrees, in place, and out_i = S_i . (n, f)."""
     for step in range(1, m.nlink):
         link = m.nlink - step
         p = m.link_parent[link]
-        d.fn[e, p] = d.fn[e, p] + d.fn[e, link]
-        d.ff[e, p] = d.ff[e, p] + d.ff[e, link]
-
-
-@ti.func
-def project(m: ti.template(), d: ti.template(), e, out: ti.template()):
-    """out_i = S_i . f: the generalised force of the subtree's spatial force."""
+        n[e, p] = n[e, p] + n[e, link]
+        f[e, p] = f[e, p] + f[e, link]
     for i in range(m.nv):
         link = m.dof_link[i]
-        out[e, i] = spatial.dot(d.sw[e, i], d.fn[e, link]) + spatial.dot(d.sl[e, i], d.ff[e, link])
+        out[e, i] = spatial.dot(d.sw[e, i], n[e, link]) + spatial.dot(d.sl[e, i], f[e, link])
 
 
 @ti.func
@@ -126,6 +121,8 @@ def adjoint_project(m: ti.template(), d: ti.template(), e):
         for i in range(dof, dof + m.link_dofnum[link]):
             d.grad_qpos[e, i] = d.grad_qpos[e, i] + spatial.dot(d.sw[e, i], qn) + spatial.dot(d.sl[e, i], qf)
             d.grad_qvel[e, i] = d.grad_qvel[e, i] + spatial.dot(d.sw[e, i], yn) + spatial.dot(d.sl[e, i], yf)
+        d.fn[e, p] = d.fn[e, p] + d.fn[e, link]
+        d.ff[e, p] = d.ff[e, p] + d.ff[e, link]
         d.an[e, p] = d.an[e, p] + an
         d.af[e, p] = d.af[e, p] + af
         d.wn[e, p] = d.wn[e, p] + wn

@@ -4,7 +4,7 @@ One kernel carries a block of worlds through all substeps of a control step: no 
 working set stays in the cache. Nothing here is differentiated by Taichi; `adjoint` holds the gradient.
 """
 
-from taichi_sim import actuator, dynamics, inertia, integrate, kinematics, passive, spatial
+from taichi_sim import actuator, contact, dynamics, inertia, integrate, kinematics, passive, spatial
 from taichi_sim.runtime import Runtime, ti
 
 
@@ -15,10 +15,14 @@ def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
     kinematics.position(m, d, e)
     kinematics.velocity(m, d, e, False)
     inertia.bodies(m, d, e)
-    inertia.composite(m, d, e)
+    inertia.links(m, d, e)
     dynamics.newton_euler(m, d, e)
-    dynamics.subtree_forces(m, d, e)
-    dynamics.project(m, d, e, d.qfrc_bias)
+    dynamics.generalised(m, d, e, d.fn, d.ff, d.qfrc_bias)
+    if ti.static(m.contact):
+        kinematics.origins(m, d, e)
+        contact.forces(m, d, e, h_theta)
+        dynamics.generalised(m, d, e, d.kn, d.kf, d.qfrc_contact)
+    inertia.composite(m, d, e)
     passive.springs(m, d, e)
     passive.dampers(m, d, e)
     passive.limits(m, d, e)
@@ -26,6 +30,8 @@ def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
     actuator.forces(m, d, e)
     for i in range(m.nv):
         d.qacc[e, i] = d.qfrc_passive[e, i] + d.qfrc_limit[e, i] + d.qfrc_actuator[e, i] - d.qfrc_bias[e, i]
+        if ti.static(m.contact):
+            d.qacc[e, i] = d.qacc[e, i] + d.qfrc_contact[e, i]
     inertia.mass_matrix(m, d, e, h_theta)
 
 
@@ -119,6 +125,10 @@ class ForwardKernels:
                     forces[e, 2 * m.nv + i] = d.qfrc_limit[e, i]
                     forces[e, 3 * m.nv + i] = d.qfrc_actuator[e, i]
                     forces[e, 4 * m.nv + i] = d.qacc[e, i]
+                    contact_force = d.qacc[e, i] * 0.0
+                    if ti.static(m.contact):
+                        contact_force = d.qfrc_contact[e, i]
+                    forces[e, 5 * m.nv + i] = contact_force
                 for u in range(m.nu):
                     actuators[e, u] = d.actuator_length[e, u]
                     actuators[e, m.nu + u] = d.actuator_velocity[e, u]

@@ -47,8 +47,8 @@ def rotated(q, diag, off):
 
 
 @ti.func
-def composite(m: ti.template(), d: ti.template(), e):
-    """ih, id, io -> cm, ch, cd, co: the inertias of whole subtrees."""
+def links(m: ti.template(), d: ti.template(), e):
+    """ih, id, io -> cm, ch, cd, co: the inertias of single links."""
     row = e * m.per_block
     for link in range(m.nlink):
         zero = m.gravity[0] * 0.0
@@ -62,6 +62,11 @@ def composite(m: ti.template(), d: ti.template(), e):
         d.ch[e, link] = d.ch[e, link] + d.ih[e, k]
         d.cd[e, link] = d.cd[e, link] + d.id[e, k]
         d.co[e, link] = d.co[e, link] + d.io[e, k]
+
+
+@ti.func
+def composite(m: ti.template(), d: ti.template(), e):
+    """cm, ch, cd, co of single links -> of whole subtrees."""
     for step in range(1, m.nlink):
         link = m.nlink - step
         p = m.link_parent[link]
@@ -69,15 +74,41 @@ def composite(m: ti.template(), d: ti.template(), e):
         d.ch[e, p] = d.ch[e, p] + d.ch[e, link]
         d.cd[e, p] = d.cd[e, p] + d.cd[e, link]
         d.co[e, p] = d.co[e, p] + d.co[e, link]
+        if ti.static(m.contact):
+            for i in range(m.nnormal):
+                k = link * m.nnormal + i
+                q = p * m.nnormal + i
+                d.bm[e, q] = d.bm[e, q] + d.bm[e, k]
+                d.bh[e, q] = d.bh[e, q] + d.bh[e, k]
+                d.bd[e, q] = d.bd[e, q] + d.bd[e, k]
+                d.bo[e, q] = d.bo[e, q] + d.bo[e, k]
+
+
+@ti.func
+def damping_mul(m: ti.template(), d: ti.template(), e, link, w, v):
+    """The subtree's contact damping along the planes' normals (`contact.blocks`) times the motion (w, v)."""
+    moment = w * 0.0
+    force = v * 0.0
+    for i in range(m.nnormal):
+        k = link * m.nnormal + i
+        n = m.contact_frame[i]
+        vn = spatial.dot(n, v)
+        moment = moment + spatial.sym_mul(d.bd[e, k], d.bo[e, k], w) + spatial.scale(d.bh[e, k], vn)
+        force = force + spatial.scale(n, d.bm[e, k] * vn + spatial.dot(d.bh[e, k], w))
+    return moment, force
 
 
 @ti.func
 def mass_matrix(m: ti.template(), d: ti.template(), e, h_theta):
-    """qLD = M + diag(armature + h_theta c): row i holds M_ij = S_j . (I_i S_i) for i's ancestors j."""
+    """qLD = M + h_theta C, C that of dampers and contacts: row i holds S_j . (I_i S_i) for i's ancestors j."""
     row = e * m.per_block
     for i in range(m.nv):
         link = m.dof_link[i]
         n, f = spatial.inertia_mul(d.cm[e, link], d.ch[e, link], d.cd[e, link], d.co[e, link], d.sw[e, i], d.sl[e, i])
+        if ti.static(m.contact):
+            bn, bf = damping_mul(m, d, e, link, d.sw[e, i], d.sl[e, i])
+            n = n + bn
+            f = f + bf
         start = m.row_adr[i]
         for k in range(start, m.row_adr[i + 1]):
             j = m.row_dof[k]

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from taichi_sim import npz
+from taichi_sim.pairs import Pairs, gains, reference_gains
 from taichi_sim.types import BIAS_NONE, GAIN_FIXED, GEOM_MESH, JNT_BALL, Model, Option
 from taichi_sim.unsupported import (
     ModelError,
@@ -42,7 +43,9 @@ def load(source) -> Model:
 
     Penalty joint limits take their stiffness and damping from `<custom><numeric name="limit_ke">` and `"limit_kd"`, for
     one joint `"limit_ke:JOINT"` and `"limit_kd:JOINT"`, else from MuJoCo's `solreflimit` and `solimplimit`. A limit's
-    `margin` narrows its range, as it does there. The numerics `substeps` and `theta` set the options of those names.
+    `margin` narrows its range, as it does there. Contacts take the four numbers of `taichi_sim.contact` from the numerics
+    `contact_ke`, `contact_kd`, `contact_kf` and `contact_mu`, else from MuJoCo's `solref`, `solimp` and `friction`. The
+    numerics `substeps` and `theta` set the options of those names.
 
     Raises:
         FileNotFoundError: no such file, or no body of that name.
@@ -144,6 +147,7 @@ def _convert(mj_model, source: str, lines: dict[tuple[str, int], str]) -> Model:
     option = _option(mj_model, numerics)
     ke, kd = _limit_gains(mj_model, numerics)
     limit_range = _limit_range(mj_model, report)
+    contacts = _contacts(mj_model, numerics)
     report.raise_if_any(source)
     return Model(
         nq=mj_model.nq,
@@ -156,6 +160,7 @@ def _convert(mj_model, source: str, lines: dict[tuple[str, int], str]) -> Model:
         jnt_limit_ke=ke,
         jnt_limit_kd=kd,
         **_geoms_and_sites(mj_model),
+        **contacts,
         **_actuators(mj_model),
         opt=option,
         names={
@@ -281,45 +286,68 @@ def _option(m, numerics: _Numerics) -> Option:
 
 def _limit_gains(m, numerics: _Numerics) -> tuple[np.ndarray, np.ndarray]:
     """Stiffness [N/m, N m/rad] and damping [N s/m, N m s/rad] of joint limits, each (njnt,); 0 without a limit."""
-    gains = _solref_gains(m)
+    limit_gains = _solref_gains(m)
     names = [element_name(m, "joint", i) for i in range(m.njnt)]
     for column, key in enumerate(("limit_ke", "limit_kd")):
         numerics.refuse_strangers(f"{key}:", set(names) - {""})
         everywhere = numerics.get(key, None, lambda x: x >= 0, "one number from 0 up")
         for joint in np.flatnonzero(m.jnt_limited):
-            gain = gains[joint, column] if everywhere is None else everywhere
+            gain = limit_gains[joint, column] if everywhere is None else everywhere
             if names[joint]:
                 gain = numerics.get(f"{key}:{names[joint]}", gain, lambda x: x >= 0, "one number from 0 up")
-            gains[joint, column] = gain
-    return gains[:, 0], gains[:, 1]
+            limit_gains[joint, column] = gain
+    return limit_gains[:, 0], limit_gains[:, 1]
+
+
+def _refsafe(m) -> bool:
+    import mujoco
+
+    return not m.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_REFSAFE)
 
 
 def _solref_gains(m) -> np.ndarray:
     """Penalty stiffness and damping of limited joints from `solreflimit` and `solimplimit`, (njnt, 2).
 
-    MuJoCo's reference acceleration is -k r - b v ("Solver parameters: Reference" in its documentation) with
-    k = 1 / (dmax timeconst dampratio)^2 and b = 2 / (dmax timeconst), or k = stiffness / dmax^2 and b = damping / dmax,
-    but for the impedance at the violation r, which we take as 1. Times the mass that the joint moves at qpos0,
-    1 / dof_invweight0, they are a spring and a damper.
+    What `reference_gains` says per mass, times the mass that the joint moves at qpos0, 1 / dof_invweight0.
     """
-    import mujoco
-
-    refsafe = not m.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_REFSAFE)
     gains = np.zeros((m.njnt, 2))
-    for joint in np.flatnonzero(m.jnt_limited):
-        first, second = m.jnt_solref[joint]
-        # MuJoCo clamps impedances, and replaces a mixed format by its default, in the same way
-        dmax = np.clip(m.jnt_solimp[joint, 1], 0.0001, 0.9999)
-        if (first > 0) != (second > 0):
-            first, second = 0.02, 1.0
-        if first > 0:
-            timeconst = max(first, 2 * m.opt.timestep) if refsafe else first
-            per_mass = 1 / (dmax * timeconst * second) ** 2, 2 / (dmax * timeconst)
-        else:
-            per_mass = -first / dmax**2, -second / dmax
-        # MuJoCo gives each of a ball's three dofs their mean
-        gains[joint] = np.array(per_mass) / m.dof_invweight0[m.jnt_dofadr[joint]]
+    limited = np.flatnonzero(m.jnt_limited)
+    per_mass = reference_gains(m.jnt_solref[limited], m.jnt_solimp[limited, 1], m.opt.timestep, _refsafe(m))
+    # MuJoCo gives each of a ball's three dofs their mean
+    gains[limited] = per_mass / m.dof_invweight0[m.jnt_dofadr[limited], None]
     return gains
+
+
+def _contacts(m, numerics: _Numerics) -> dict[str, np.ndarray]:
+    """Pairs of geoms that can touch and their penalty parameters; none where the model disables contact."""
+    empty = np.zeros(0, np.int32)
+    fields = {"geom1": empty, "geom2": empty, **dict.fromkeys(("ke", "kd", "kf", "mu", "margin"), np.zeros(0))}
+    if stages(m).contact:
+        pairs = Pairs(m)
+        fields = {"geom1": pairs.geom1, "geom2": pairs.geom2, "margin": pairs.margin}
+        for key, values in gains(m, pairs, _refsafe(m)).items():
+            number = numerics.get(f"contact_{key}", None, lambda x: x >= 0, "one number from 0 up")
+            fields[key] = values if number is None else np.full(len(pairs), number)
+    fields = {f"pair_{key}": value.astype(np.int32 if key[:4] == "geom" else float) for key, value in fields.items()}
+    return {**fields, **_hulls(m)}
+
+
+def _hulls(m) -> dict[str, np.ndarray]:
+    """Vertices of the meshes' convex hulls: all of a mesh's where MuJoCo has not built one."""
+    number, vertices = np.zeros(m.nmesh, np.int32), []
+    for mesh in range(m.nmesh):
+        adr = m.mesh_graphadr[mesh]
+        if adr < 0:
+            hull = np.arange(m.mesh_vertnum[mesh])
+        else:
+            # mesh_graph: numbers of vertices and faces, an edge address per vertex, the vertices' indices, ...
+            count = m.mesh_graph[adr]
+            hull = m.mesh_graph[adr + 2 + count : adr + 2 + 2 * count]
+        number[mesh] = len(hull)
+        vertices.append(hull)
+    adr = np.concatenate([[0], np.cumsum(number)[:-1]]) if m.nmesh else np.zeros(0)
+    hull = np.concatenate(vertices) if vertices else np.zeros(0)
+    return {"mesh_hulladr": adr.astype(np.int32), "mesh_hullnum": number, "mesh_hull": hull.astype(np.int32)}
 
 
 def _limit_range(m, report: Report) -> np.ndarray:

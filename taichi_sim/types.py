@@ -98,7 +98,14 @@ class Model:
     | geom_group | group for drawing; groups above 2 (collision shapes and the like) are hidden | (ngeom,) |
     | geom_dataid | mesh of a GEOM_MESH, else -1 | (ngeom,) |
     | mesh_vertadr, mesh_vertnum, mesh_vert | vertices in the geom's frame [m] | (nmesh,), (nmesh,), (nmeshvert, 3) |
+    | mesh_hulladr, mesh_hullnum, mesh_hull | vertices of the convex hull, indices in the mesh | (nmesh,), (nmesh,), (nmeshhull,) |
     | mesh_faceadr, mesh_facenum, mesh_face | triangles, indices in the mesh | (nmesh,), (nmesh,), (nmeshface, 3) |
+    | pair_geom1, pair_geom2 | geoms that can touch; a plane is the first | (npair,), (npair,) |
+    | pair_ke | stiffness of a contact point [N/m] | (npair,) |
+    | pair_kd | its damping while approaching, per depth [N s/m^2] | (npair,) |
+    | pair_kf | largest friction coefficient, of sticking [N s/m] | (npair,) |
+    | pair_mu | coefficient of sliding friction | (npair,) |
+    | pair_margin | distance from which on contact forces act [m] | (npair,) |
     | site_bodyid, site_pos, site_quat | its body, pose in the body's frame [m] | (nsite,), (nsite, 3), (nsite, 4) |
     | actuator_trnid | the joint it acts on | (nu,) |
     | actuator_gear | transmission ratio; scalar joints use the first entry | (nu, 6) |
@@ -156,6 +163,16 @@ class Model:
     mesh_faceadr: np.ndarray
     mesh_facenum: np.ndarray
     mesh_face: np.ndarray
+    mesh_hulladr: np.ndarray
+    mesh_hullnum: np.ndarray
+    mesh_hull: np.ndarray
+    pair_geom1: np.ndarray
+    pair_geom2: np.ndarray
+    pair_ke: np.ndarray
+    pair_kd: np.ndarray
+    pair_kf: np.ndarray
+    pair_mu: np.ndarray
+    pair_margin: np.ndarray
     site_bodyid: np.ndarray
     site_pos: np.ndarray
     site_quat: np.ndarray
@@ -183,6 +200,10 @@ class Model:
     @property
     def ngeom(self) -> int:
         return len(self.geom_type)
+
+    @property
+    def npair(self) -> int:
+        return len(self.pair_geom1)
 
     @property
     def nsite(self) -> int:

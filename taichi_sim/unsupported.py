@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from taichi_sim.pairs import Pairs
+from taichi_sim.types import GEOM_BOX, GEOM_CAPSULE, GEOM_MESH, GEOM_PLANE, GEOM_SPHERE
+
 
 class ModelError(ValueError):
     """A model could not be read: the message names the file and what is wrong with it."""
@@ -194,41 +197,32 @@ def _check_joints(m, on: Stages, report: Report) -> None:
         report.add("joint", np.unique(joints), what, "give damping one number, its linear term")
 
 
+def _geom_kind(kind: int) -> str:
+    import mujoco
+
+    return mujoco.mjtGeom(kind).name.removeprefix("mjGEOM_").lower()
+
+
+# Kinds of geoms that can touch, by MuJoCo's order of types (the smaller first).
+SUPPORTED_PAIRS = frozenset({(GEOM_PLANE, kind) for kind in (GEOM_SPHERE, GEOM_CAPSULE, GEOM_BOX, GEOM_MESH)})
+
+
 def _check_contacts(m, on: Stages, report: Report) -> None:
     if not on.contact:
         return
-    cure = 'disable contact with <option><flag contact="disable"/></option>, or set contype and conaffinity to 0'
-    report.add_where("geom", np.any(collision_pairs(m), axis=1), "can collide, and contact is not simulated yet", cure)
-    cure = 'remove the pair, or disable contact with <option><flag contact="disable"/></option>'
-    report.add("contact pair", range(m.npair), "contact is not simulated yet", cure)
-
-
-def collision_pairs(mj_model) -> np.ndarray:
-    """Which geoms MuJoCo's filters let collide, bool, shape (ngeom, ngeom), symmetric; explicit pairs not included.
-
-    The rules are those of MuJoCo's documentation, "Collision detection: selection": not within one body or bodies
-    welded to each other, not with the parent (unless that filter is off, or the parent is the world), not for excluded
-    bodies, not between two planes or height fields, and only where contype meets conaffinity.
-    """
-    import mujoco
-
-    m = mj_model
-    affine = (m.geom_contype[:, None] & m.geom_conaffinity[None, :]) != 0
-    pairs = affine | affine.T
-
-    weld = m.body_weldid[m.geom_bodyid]
-    pairs &= weld[:, None] != weld[None, :]
-    if not m.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_FILTERPARENT):
-        parent = m.body_weldid[m.body_parentid[weld]]
-        child_of = (weld[:, None] == parent[None, :]) & (weld[:, None] != 0) & (weld[None, :] != 0)
-        pairs &= ~(child_of | child_of.T)
-
-    body = m.geom_bodyid
-    low, high = np.minimum(body[:, None], body[None, :]), np.maximum(body[:, None], body[None, :])
-    pairs &= ~np.isin((low << 16) + high, m.exclude_signature)
-
-    flat = np.isin(m.geom_type, [mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD])
-    return pairs & ~(flat[:, None] & flat[None, :])
+    pairs = Pairs(m)
+    kinds = list(zip(m.geom_type[pairs.geom1].tolist(), m.geom_type[pairs.geom2].tolist(), strict=True))
+    for one, two in sorted(set(kinds) - SUPPORTED_PAIRS):
+        those = [k for k, kind in enumerate(kinds) if kind == (one, two)]
+        cure = "set contype and conaffinity so that they do not meet, or exclude the bodies"
+        what = f"can collide as {_geom_kind(one)} with {_geom_kind(two)}, which is not simulated yet"
+        report.add("geom", np.unique([(pairs.geom1[k], pairs.geom2[k]) for k in those]), what, cure)
+    turning = pairs.condim > 3
+    what, cure = "torsional and rolling friction (condim 4 and 6) are not simulated", 'set condim="3"'
+    report.add("geom", np.unique([pairs.geom1[turning], pairs.geom2[turning]]), what, cure)
+    uneven = m.pair_friction[:, 0] != m.pair_friction[:, 1]
+    what, cure = "friction that differs between two directions is not simulated", "give both directions one coefficient"
+    report.add_where("contact pair", uneven & (m.pair_dim > 1), what, cure)
 
 
 def _check_constraints(m, on: Stages, report: Report) -> None:

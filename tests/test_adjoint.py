@@ -65,8 +65,7 @@ def inverse_dynamics(m: ti.template(), d: ti.template(), e):
     kinematics.velocity(m, d, e, True)
     inertia.bodies(m, d, e)
     dynamics.newton_euler(m, d, e)
-    dynamics.subtree_forces(m, d, e)
-    dynamics.project(m, d, e, d.qfrc_bias)
+    dynamics.generalised(m, d, e, d.fn, d.ff, d.qfrc_bias)
     for i in range(m.nv):
         d.qfrc_bias[e, i] = -d.qfrc_bias[e, i]
 

@@ -5,13 +5,10 @@ import re
 import mujoco
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from snippets import NO_CONTACT, load_text, mjcf_text
 
 from taichi_sim import mjcf
 from taichi_sim.types import BIAS_NONE, GAIN_FIXED
-from taichi_sim.unsupported import collision_pairs
 
 BALL = '<body name="ball"><freejoint/><geom name="ball" size="0.1"/></body>'
 TENDON = '<tendon><fixed name="cord" {}><joint joint="elbow" coef="1"/></fixed></tendon>'
@@ -184,37 +181,6 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
         assert all(f"{e})" in message for e in ("'arm' (line 8", "'elbow' (line 9", "'fist' (line 10"))
     assert "actuator #0 (unnamed)" in message and "numeric 'substeps'" in message
     assert message.startswith(str(path))
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.integers(0, 2**32 - 1), st.booleans())
-def test_colliding_pairs_are_those_that_mujoco_collides(seed, filter_parent):
-    rng = np.random.default_rng(seed)
-    n = 7
-    parents = [int(rng.integers(i + 1)) for i in range(n)]
-
-    def bodies(parent):
-        out = ""
-        for i in [i for i in range(n) if parents[i] == parent]:
-            joint = rng.choice(["", '<joint axis="1 0 0"/>'])
-            geoms = ""
-            for _ in range(2):
-                bits = f'contype="{rng.integers(4)}" conaffinity="{rng.integers(4)}"'
-                geoms += f'<geom size="1" pos="{rng.uniform(0, 0.1):.5f} 0 0" {bits}/>'
-            out += f'<body name="b{i + 1}">{joint}{geoms}{bodies(i + 1)}</body>'
-        return out
-
-    low, high = rng.choice(n, 2, replace=False) + 1
-    mj_model = mujoco.MjModel.from_xml_string(
-        f"""<mujoco><option><flag filterparent="{"enable" if filter_parent else "disable"}"/></option>
-        <worldbody><geom size="1"/>{bodies(0)}</worldbody>
-        <contact><exclude body1="b{low}" body2="b{high}"/></contact></mujoco>"""
-    )
-    data = mujoco.MjData(mj_model)
-    mujoco.mj_forward(mj_model, data)
-    # the spheres overlap, so that every pair that the filters leave is in contact
-    expected = {tuple(sorted(pair)) for pair in data.contact.geom.tolist()}
-    assert set(zip(*np.nonzero(np.triu(collision_pairs(mj_model))), strict=True)) == expected
 
 
 def test_edited_model_without_mass_is_refused():

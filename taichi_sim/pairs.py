@@ -1,0 +1,149 @@
+"""Which geoms can touch, and how stiff their contact is: from a compiled MuJoCo model to `Model.pair_*`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Gravity [m/s^2] that tells how deep a body rests in the ground where the model has none.
+_WEIGHT = 9.81
+# Friction coefficients kf of foreign models times the timestep and over the mass: below the bound of explicit
+# integration (2) between moving bodies; on planes, where friction is implicit, stiff enough to creep at 1 mm/s.
+_KF_PAIR, _KF_PLANE = 0.25, 10.0
+
+
+def candidates(mj_model) -> np.ndarray:
+    """Which geoms MuJoCo's filters let collide, bool, shape (ngeom, ngeom), symmetric; explicit pairs not included.
+
+    The rules are those of MuJoCo's documentation, "Collision detection: selection": not within one body or bodies
+    welded to each other, not with the parent (unless that filter is off, or the parent is the world), not for excluded
+    bodies, not between two planes or height fields, and only where contype meets conaffinity.
+    """
+    import mujoco
+
+    m = mj_model
+    affine = (m.geom_contype[:, None] & m.geom_conaffinity[None, :]) != 0
+    pairs = affine | affine.T
+
+    weld = m.body_weldid[m.geom_bodyid]
+    pairs &= weld[:, None] != weld[None, :]
+    if not m.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_FILTERPARENT):
+        parent = m.body_weldid[m.body_parentid[weld]]
+        child_of = (weld[:, None] == parent[None, :]) & (weld[:, None] != 0) & (weld[None, :] != 0)
+        pairs &= ~(child_of | child_of.T)
+
+    body = m.geom_bodyid
+    low, high = np.minimum(body[:, None], body[None, :]), np.maximum(body[:, None], body[None, :])
+    pairs &= ~np.isin((low << 16) + high, m.exclude_signature)
+
+    flat = np.isin(m.geom_type, [mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD])
+    return pairs & ~(flat[:, None] & flat[None, :])
+
+
+class Pairs:
+    """The pairs of geoms that can touch, in MuJoCo's order of types: a plane before all others.
+
+    Args:
+        mj_model: a `mujoco.MjModel` whose contacts are on.
+
+    | field | meaning | shape |
+    |---|---|---|
+    | geom1, geom2 | the geoms | (n,) |
+    | explicit | index of the `<contact><pair>` they come from, or -1 | (n,) |
+    | condim | 1: without friction, 3: sliding, 4 and 6: torsional, rolling | (n,) |
+    | mu | coefficient of sliding friction | (n,) |
+    | solref, dmax | reference and largest impedance of MuJoCo's solver | (n, 2), (n,) |
+    | margin | distance from which on contact forces act [m] | (n,) |
+    """
+
+    def __init__(self, mj_model):
+        m = mj_model
+        one, two = np.nonzero(np.triu(candidates(m), 1))
+        # an explicit pair replaces what the filters find for its geoms
+        explicit = {tuple(sorted(pair)) for pair in zip(m.pair_geom1.tolist(), m.pair_geom2.tolist())}
+        kept = [k for k, pair in enumerate(zip(one.tolist(), two.tolist())) if pair not in explicit]
+        one, two = one[kept], two[kept]
+        geom1, geom2 = np.concatenate([one, m.pair_geom1]), np.concatenate([two, m.pair_geom2])
+        swap = m.geom_type[geom1] > m.geom_type[geom2]
+        self.geom1, self.geom2 = np.where(swap, geom2, geom1), np.where(swap, geom1, geom2)
+        self.explicit = np.concatenate([np.full(len(one), -1), np.arange(m.npair)]).astype(int)
+        self.mu = np.concatenate([self._mixed(m, one, two, m.geom_friction[:, 0], np.maximum), m.pair_friction[:, 0]])
+        self.condim = np.concatenate([self._mixed(m, one, two, m.geom_condim, np.maximum), m.pair_dim])
+        self.margin = np.concatenate(
+            [
+                np.maximum(m.geom_margin[one], m.geom_margin[two]),
+                m.pair_margin,
+            ]
+        )
+        weigh = self._weighed(m, one, two)
+        self.solref = np.concatenate([weigh(m.geom_solref), m.pair_solref])
+        self.dmax = np.concatenate([weigh(m.geom_solimp)[:, 1], m.pair_solimp[:, 1]])
+
+    @staticmethod
+    def _mixed(m, one, two, values, mix):
+        """MuJoCo's rule: the geom of higher priority decides, equal ones are mixed."""
+        higher, lower = m.geom_priority[one] > m.geom_priority[two], m.geom_priority[one] < m.geom_priority[two]
+        return np.where(higher, values[one], np.where(lower, values[two], mix(values[one], values[two])))
+
+    @staticmethod
+    def _weighed(m, one, two):
+        """Likewise for the solver's parameters: means weighted by `solmix`, the smaller of direct (negative) solrefs."""
+        total = m.geom_solmix[one] + m.geom_solmix[two]
+        share = np.where(total > 0, m.geom_solmix[one] / np.where(total > 0, total, 1), 0.5)[:, None]
+
+        def weigh(values):
+            mean = share * values[one] + (1 - share) * values[two]
+            if values is m.geom_solref:
+                standard = (values[one][:, :1] > 0) & (values[two][:, :1] > 0)
+                mean = np.where(standard, mean, np.minimum(values[one], values[two]))
+            higher = (m.geom_priority[one] > m.geom_priority[two])[:, None]
+            lower = (m.geom_priority[one] < m.geom_priority[two])[:, None]
+            return np.where(higher, values[one], np.where(lower, values[two], mean))
+
+        return weigh
+
+    def __len__(self) -> int:
+        return len(self.geom1)
+
+
+def reference_gains(solref: np.ndarray, dmax: np.ndarray, timestep: float, refsafe: bool) -> np.ndarray:
+    """Stiffness [1/s^2] and damping [1/s], per unit of mass, of MuJoCo's reference acceleration, (n, 2).
+
+    That is -k r - b v ("Solver parameters: Reference" in its documentation) with k = 1 / (dmax timeconst dampratio)^2
+    and b = 2 / (dmax timeconst), or k = stiffness / dmax^2 and b = damping / dmax, but for the impedance at the
+    violation r, which we take as 1.
+    """
+    solref = np.array(solref, float).reshape(-1, 2)
+    # MuJoCo clamps impedances, and replaces a mixed format by its default, in the same way
+    dmax = np.clip(dmax, 0.0001, 0.9999)
+    solref[(solref[:, 0] > 0) != (solref[:, 1] > 0)] = 0.02, 1.0
+    first, second = solref.T
+    standard = first > 0
+    timeconst = np.where(standard, np.maximum(first, 2 * timestep) if refsafe else first, 1.0)
+    damping_ratio = np.where(standard, second, 1.0)
+    stiffness = np.where(standard, 1 / (dmax * timeconst * damping_ratio) ** 2, -first / dmax**2)
+    damping = np.where(standard, 2 / (dmax * timeconst), -second / dmax)
+    return np.stack([stiffness, damping], axis=1)
+
+
+def gains(mj_model, pairs: Pairs, refsafe: bool) -> dict[str, np.ndarray]:
+    """Penalty parameters that do what the pairs' solver parameters ask for: "ke", "kd", "kf" and "mu", each (n,).
+
+    With m the mass that the contact sees at qpos0, by MuJoCo's `body_invweight0`: ke = m k, and kd such that damping is
+    m b at the depth at which m rests under gravity. kf follows from the timestep.
+    """
+    import mujoco
+
+    m = mj_model
+    weight = m.body_invweight0[m.geom_bodyid, 0]
+    inverse = weight[pairs.geom1] + weight[pairs.geom2]
+    mass = 1 / np.maximum(inverse, 1e-10)
+    stiffness, damping = reference_gains(pairs.solref, pairs.dmax, m.opt.timestep, refsafe).T
+    on_plane = m.geom_type[pairs.geom1] == mujoco.mjtGeom.mjGEOM_PLANE
+    kf = mass / m.opt.timestep * np.where(on_plane, _KF_PLANE, _KF_PAIR)
+    rough = pairs.condim > 1
+    return {
+        "ke": mass * stiffness,
+        "kd": mass * damping * stiffness / _WEIGHT,
+        "kf": np.where(rough, kf, 0.0),
+        "mu": np.where(rough, pairs.mu, 0.0),
+    }
