@@ -1,4 +1,4 @@
-"""The models that `--model` takes: each module holds one `Task`, with everything that belongs to it.
+"""The models that `--model` takes: each module holds one `Task`, with everything that belongs to it alone.
 
 Installed as `shac.models`.
 """
@@ -19,8 +19,8 @@ from shac.errors import UserError, nearest
 
 
 def names() -> list[str]:
-    """Names of the built-in models."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """Names of the built-in models: the modules here, but for those, with a leading underscore, that they share."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def load_task(name: str) -> Task:

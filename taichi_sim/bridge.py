@@ -7,7 +7,7 @@ import weakref
 
 import torch
 
-from taichi_sim import adjoint, data, forward, runtime
+from taichi_sim import adjoint, data, forward, quaternion, runtime
 from taichi_sim.parameters import Parameters
 from taichi_sim.types import Model, State
 
@@ -148,8 +148,8 @@ class Simulator:
         return ForwardData(
             xpos=xpos,
             xquat=xquat,
-            xipos=xpos + _rotate(xquat, ipos),
-            site_xpos=xpos[:, self._site_bodyid] + _rotate(xquat[:, self._site_bodyid], self._site_pos),
+            xipos=xpos + quaternion.rotate(xquat, ipos),
+            site_xpos=xpos[:, self._site_bodyid] + quaternion.rotate(xquat[:, self._site_bodyid], self._site_pos),
             qM=mass.reshape(n, m.nv, m.nv),
             qfrc_bias=bias,
             qfrc_passive=passive,
@@ -286,11 +286,3 @@ class _Evaluate(torch.autograd.Function):
         grad_qpos = sim._empty(sim._m.nq)
         sim._adjoint.poses(sim._to_lanes(qpos.detach(), sim._rest), sim._to_lanes(grad_poses), grad_qpos)
         return sim._from_lanes(grad_qpos), None, None, None, None
-
-
-def _rotate(quat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Rotates vectors (..., 3) by unit quaternions (w, x, y, z) (..., 4)."""
-    u = quat[..., 1:]
-    x = x.expand_as(u)
-    t = 2 * torch.linalg.cross(u, x)
-    return x + quat[..., :1] * t + torch.linalg.cross(u, t)

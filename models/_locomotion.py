@@ -1,0 +1,148 @@
+"""What the running problems of Xu et al. 2022 share; the leading underscore keeps it from being offered as a model."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import ClassVar
+
+import torch
+from torch.nn.functional import normalize
+
+import taichi_sim as ts
+from shac.env import Task
+from taichi_sim import quaternion
+from taichi_sim.types import State
+
+# Weight of the joints' velocities in the observation of a body with a free torso, and of `up` in its reward.
+JOINT_VELOCITY_SCALE = 0.1
+UP_WEIGHT = 0.1
+# Spread to each side of its initial position [m], joint positions [rad], velocities [m/s, rad/s] and tilt [rad].
+POSITION_SPREAD = 0.1
+JOINT_SPREAD = 0.2
+VELOCITY_SPREAD = 0.25
+TILT_SPREAD = math.pi / 24
+
+
+class FreeRunner(Task):
+    """A body with a free torso that is to run along x.
+
+    The asset's first joint is the torso's free joint, at rest in the upright pose with x forward and z up; all other
+    joints are of the legs, arms and trunk.
+
+    | observation | meaning |
+    |---|---|
+    | 0 | height of the torso's frame [m] |
+    | 1:5 | orientation relative to the upright pose, quaternion (w, x, y, z) |
+    | 5:8, 8:11 | linear [m/s] and angular [rad/s] velocity of the torso, both in world axes |
+    | nq - 7 from 11 on | joint positions [rad] |
+    | nv - 6 from nq + 4 on | joint velocities, times 0.1 [rad/s] |
+    | nq + nv - 2 | up: vertical component of the torso's z axis |
+    | nq + nv - 1 | heading: component of the torso's x axis towards the target |
+    | the rest | the last action |
+
+    It is the layout of the paper's benchmark, but for the axes, which have z up here, and the quaternion's order.
+
+    | attribute | meaning |
+    |---|---|
+    | start_joints | joint positions in the nominal initial state [rad], nq - 7 of them, or one number for all |
+    | min_height | the episode fails with the torso's frame below it [m] |
+    | target_distance | the target lies on the x axis, this far from the origin [m] |
+    | action_cost | weight of the action's square in the reward |
+    """
+
+    start_joints: ClassVar[tuple[float, ...] | float] = 0.0
+    min_height: ClassVar[float]
+    target_distance: ClassVar[float]
+    action_cost: ClassVar[float] = 0.0
+
+    def height_reward(self, height: torch.Tensor) -> torch.Tensor:
+        """What the torso's height [m] (num_envs,) earns."""
+        raise NotImplementedError(f"{type(self).__name__} must define height_reward")
+
+    def observe(self, state: State, action: torch.Tensor) -> torch.Tensor:
+        return torch.cat((self.posture(state), action), dim=1)
+
+    def posture(self, state: State) -> torch.Tensor:
+        """The observation without the action, (num_envs, nq + nv)."""
+        position, quat, joints = state.qpos[:, :3], state.qpos[:, 3:7], state.qpos[:, 7:]
+        linear, angular, joint_velocities = state.qvel[:, :3], state.qvel[:, 3:6], state.qvel[:, 6:]
+        # MuJoCo has a free joint's angular velocity in the torso's axes.
+        forward, upward = angular.new_tensor(((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)))
+        in_torso = torch.stack((angular, forward.expand_as(angular), upward.expand_as(angular)), dim=1)
+        angular, forward, upward = quaternion.rotate(quat[:, None], in_torso).unbind(1)
+        to_target = normalize(torch.stack((self.target_distance - position[:, 0], -position[:, 1]), dim=1), dim=1)
+        heading = (forward[:, :2] * to_target).sum(1)
+        return torch.cat(
+            (
+                position[:, 2:],
+                quat,
+                linear,
+                angular,
+                joints,
+                JOINT_VELOCITY_SCALE * joint_velocities,
+                upward[:, 2:],
+                heading[:, None],
+            ),
+            dim=1,
+        )
+
+    def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        up, heading = self._up_and_heading(state, obs)
+        height, forward_velocity = obs[:, 0], obs[:, 5]
+        earned = forward_velocity + UP_WEIGHT * up + heading + self.height_reward(height)
+        return earned - self.action_cost * action.square().sum(1)
+
+    def terminated(self, state: State, obs: torch.Tensor) -> torch.Tensor:
+        return obs[:, 0] < self.min_height
+
+    def reset(self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True) -> State:
+        state = self.nominal(num, sim)
+        qpos, qvel = state.qpos.clone(), torch.zeros_like(state.qvel)
+        qpos[:, 7:] = qpos.new_tensor(self.start_joints)
+        if stochastic:
+            draw = functools.partial(uniform, generator, sim, num)
+            qpos[:, :3] += draw(3, POSITION_SPREAD)
+            # The axis is one through a point of a cube: only its direction matters.
+            qpos[:, 3:7] = quaternion.from_axis_angle(axis=draw(3, 1.0), angle=draw(1, TILT_SPREAD)[:, 0])
+            qpos[:, 7:] += draw(qpos.shape[1] - 7, JOINT_SPREAD)
+            qvel += draw(qvel.shape[1], VELOCITY_SPREAD)
+        return state._replace(qpos=qpos, qvel=qvel)
+
+    def measures(self, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
+        quat = states.qpos[..., 3:7]
+        upward = quaternion.rotate(quat, quat.new_tensor((0.0, 0.0, 1.0)))
+        return {
+            "forward_speed": mean_over_episode(states.qvel[..., 0], alive),
+            "upright_fraction": mean_over_episode((upward[..., 2] > 0).to(quat.dtype), alive),
+            "finished": finished(alive),
+        }
+
+    @staticmethod
+    def _up_and_heading(state: State, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        up = state.qpos.shape[1] + state.qvel.shape[1] - 2
+        return obs[:, up], obs[:, up + 1]
+
+
+def uniform(generator: torch.Generator, sim: ts.Simulator, num: int, count: int, spread: float) -> torch.Tensor:
+    """Uniform numbers from -spread to spread, (num, count)."""
+    return spread * (2 * torch.rand(num, count, generator=generator, dtype=sim.dtype, device=sim.device) - 1)
+
+
+def clearance_reward(clearance: torch.Tensor, limit: float, slope: float) -> torch.Tensor:
+    """What a height [m] above a tolerated one earns: `slope` times it, up to `limit`; -200 times its square below 0.
+
+    Xu et al. 2022, appendix: the height term of Hopper and Humanoid. The clearance counts from -1 m up.
+    """
+    clearance = clearance.clamp(-1.0, limit)
+    return torch.where(clearance < 0, -200 * clearance.square(), slope * clearance)
+
+
+def mean_over_episode(values: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
+    """Means (num_envs,) of values (episode_length, num_envs) over each episode's own steps."""
+    return (values * alive).sum(0) / alive.sum(0)
+
+
+def finished(alive: torch.Tensor) -> torch.Tensor:
+    """1.0 for an episode that did not end before its time, else 0.0, (num_envs,)."""
+    return alive[-1].float()
