@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import math
 from typing import ClassVar
@@ -41,7 +42,8 @@ class FreeRunner(Task):
     | nq + nv - 1 | heading: component of the torso's x axis towards the target |
     | the rest | the last action |
 
-    It is the layout of the paper's benchmark, but for the axes, which have z up here, and the quaternion's order.
+    It is the layout of the paper's benchmark, but for the axes, which have z up here, and the quaternion's order. The
+    initial linear velocity is drawn for the torso's frame, which there is at the world's origin.
 
     | attribute | meaning |
     |---|---|
@@ -56,9 +58,9 @@ class FreeRunner(Task):
     target_distance: ClassVar[float]
     action_cost: ClassVar[float] = 0.0
 
+    @abc.abstractmethod
     def height_reward(self, height: torch.Tensor) -> torch.Tensor:
         """What the torso's height [m] (num_envs,) earns."""
-        raise NotImplementedError(f"{type(self).__name__} must define height_reward")
 
     def observe(self, state: State, action: torch.Tensor) -> torch.Tensor:
         return torch.cat((self.posture(state), action), dim=1)
@@ -88,8 +90,8 @@ class FreeRunner(Task):
         )
 
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        up, heading = self._up_and_heading(state, obs)
-        height, forward_velocity = obs[:, 0], obs[:, 5]
+        first = state.qpos.shape[1] + state.qvel.shape[1] - 2
+        height, forward_velocity, up, heading = obs[:, 0], obs[:, 5], obs[:, first], obs[:, first + 1]
         earned = forward_velocity + UP_WEIGHT * up + heading + self.height_reward(height)
         return earned - self.action_cost * action.square().sum(1)
 
@@ -103,7 +105,6 @@ class FreeRunner(Task):
         if stochastic:
             draw = functools.partial(uniform, generator, sim, num)
             qpos[:, :3] += draw(3, POSITION_SPREAD)
-            # The axis is one through a point of a cube: only its direction matters.
             qpos[:, 3:7] = quaternion.from_axis_angle(axis=draw(3, 1.0), angle=draw(1, TILT_SPREAD)[:, 0])
             qpos[:, 7:] += draw(qpos.shape[1] - 7, JOINT_SPREAD)
             qvel += draw(qvel.shape[1], VELOCITY_SPREAD)
@@ -112,16 +113,61 @@ class FreeRunner(Task):
     def measures(self, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
         quat = states.qpos[..., 3:7]
         upward = quaternion.rotate(quat, quat.new_tensor((0.0, 0.0, 1.0)))
-        return {
-            "forward_speed": mean_over_episode(states.qvel[..., 0], alive),
-            "upright_fraction": mean_over_episode((upward[..., 2] > 0).to(quat.dtype), alive),
-            "finished": finished(alive),
-        }
+        return running_measures(states.qvel[..., 0], upward[..., 2], alive)
 
-    @staticmethod
-    def _up_and_heading(state: State, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        up = state.qpos.shape[1] + state.qvel.shape[1] - 2
-        return obs[:, up], obs[:, up + 1]
+
+class PlanarRunner(Task):
+    """A body in the plane x, z that is to run along x.
+
+    The asset's first joints are two slides along x and z and the torso's hinge about y. The observation is (qpos
+    without x, qvel), nq + nv - 1 numbers.
+
+    | attribute | meaning |
+    |---|---|
+    | start_height | coordinate z in the nominal initial state [m]; all others are 0 |
+    | position_spread | spread to each side of the initial positions [m, rad] |
+    | velocity_spread | spread to each side of the initial velocities [m/s, rad/s] |
+    """
+
+    start_height: ClassVar[float] = 0.0
+    position_spread: ClassVar[float]
+    velocity_spread: ClassVar[float]
+
+    def observe(self, state: State, action: torch.Tensor) -> torch.Tensor:
+        return torch.cat((state.qpos[:, 1:], state.qvel), dim=1)
+
+    def reset(self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True) -> State:
+        state = self.nominal(num, sim)
+        qpos, qvel = torch.zeros_like(state.qpos), torch.zeros_like(state.qvel)
+        qpos[:, 1] = self.start_height
+        if stochastic:
+            qpos += uniform(generator, sim, num, qpos.shape[1], self.position_spread)
+            qvel += uniform(generator, sim, num, qvel.shape[1], self.velocity_spread)
+        return state._replace(qpos=qpos, qvel=qvel)
+
+    def measures(self, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
+        return running_measures(states.qvel[..., 0], states.qpos[..., 2].cos(), alive)
+
+
+def running_measures(velocity: torch.Tensor, up: torch.Tensor, alive: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Measures of whole episodes, one number per episode each.
+
+    Args:
+      velocity: forward velocity [m/s], (episode_length, num_envs).
+      up: vertical component of the torso's z axis, (episode_length, num_envs).
+      alive: the step belongs to the episode, bool (episode_length, num_envs).
+
+    Returns:
+      forward_speed: mean forward velocity [m/s].
+      upright_fraction: fraction of the steps in which the torso's z axis points upwards.
+      finished: 1 if the episode did not end before its time, else 0.
+    """
+    steps = alive.sum(0).to(velocity.dtype)
+    return {
+        "forward_speed": (velocity * alive).sum(0) / steps,
+        "upright_fraction": ((up > 0) & alive).sum(0).to(velocity.dtype) / steps,
+        "finished": alive[-1].to(velocity.dtype),
+    }
 
 
 def uniform(generator: torch.Generator, sim: ts.Simulator, num: int, count: int, spread: float) -> torch.Tensor:
@@ -136,13 +182,3 @@ def clearance_reward(clearance: torch.Tensor, limit: float, slope: float) -> tor
     """
     clearance = clearance.clamp(-1.0, limit)
     return torch.where(clearance < 0, -200 * clearance.square(), slope * clearance)
-
-
-def mean_over_episode(values: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
-    """Means (num_envs,) of values (episode_length, num_envs) over each episode's own steps."""
-    return (values * alive).sum(0) / alive.sum(0)
-
-
-def finished(alive: torch.Tensor) -> torch.Tensor:
-    """1.0 for an episode that did not end before its time, else 0.0, (num_envs,)."""
-    return alive[-1].float()
