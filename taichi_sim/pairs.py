@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 # Gravity [m/s^2] that tells how deep a body rests in the ground where the model has none.
@@ -68,12 +70,9 @@ class Pairs:
         self.explicit = np.concatenate([np.full(len(one), -1), np.arange(m.npair)]).astype(int)
         self.mu = np.concatenate([self._mixed(m, one, two, m.geom_friction[:, 0], np.maximum), m.pair_friction[:, 0]])
         self.condim = np.concatenate([self._mixed(m, one, two, m.geom_condim, np.maximum), m.pair_dim])
-        self.margin = np.concatenate(
-            [
-                np.maximum(m.geom_margin[one], m.geom_margin[two]),
-                m.pair_margin,
-            ]
-        )
+        total = m.geom_margin[one] + m.geom_margin[two]
+        larger = np.maximum(m.geom_margin[one], m.geom_margin[two])
+        self.margin = np.concatenate([total if _margins_add() else larger, m.pair_margin])
         weigh = self._weighed(m, one, two)
         self.solref = np.concatenate([weigh(m.geom_solref), m.pair_solref])
         self.dmax = np.concatenate([weigh(m.geom_solimp)[:, 1], m.pair_solimp[:, 1]])
@@ -103,6 +102,18 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.geom1)
+
+
+@functools.cache
+def _margins_add() -> bool:
+    """Whether this MuJoCo adds the margins of two geoms (4.0 does) or takes the larger one (3.3 did): asks it."""
+    import mujoco
+
+    spheres = "".join(f'<body pos="{x} 0 0"><freejoint/><geom size="1" margin="0.1"/></body>' for x in (0, 1))
+    m = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{spheres}</worldbody></mujoco>")
+    data = mujoco.MjData(m)
+    mujoco.mj_forward(m, data)
+    return data.contact[0].includemargin > 0.15
 
 
 def reference_gains(solref: np.ndarray, dmax: np.ndarray, timestep: float, refsafe: bool) -> np.ndarray:

@@ -22,7 +22,7 @@ def test_pairs_and_their_parameters_are_those_of_mujoco(seed, filter_parent):
             f'<geom name="{name}" size="1" pos="{rng.uniform(0, 0.1):.5f} 0 0" contype="{rng.integers(4)}" '
             f'conaffinity="{rng.integers(4)}" friction="{rng.uniform(0.1, 1):.3f}" condim="{rng.choice([1, 3])}" '
             f'priority="{rng.integers(2)}" solmix="{rng.choice([0, 0.5, 2])}" solref="{solref}" '
-            f'solimp="0.5 {rng.uniform(0.6, 0.9):.3f}" margin="{rng.uniform(0, 0.1):.3f}" gap="0.02"/>'
+            f'solimp="0.5 {rng.uniform(0.6, 0.9):.3f}" margin="{rng.uniform(0, 0.1):.3f}"/>'
         )
 
     def bodies(parent):
@@ -38,7 +38,7 @@ def test_pairs_and_their_parameters_are_those_of_mujoco(seed, filter_parent):
         f"""<mujoco><option><flag filterparent="{"enable" if filter_parent else "disable"}"/></option>
         <worldbody><geom size="1"/>{bodies(0)}</worldbody>
         <contact><exclude body1="b{low}" body2="b{high}"/>
-        <pair geom1="g{one}" geom2="f{two}" condim="3" friction="0.3 0.3 0.1 0.1 0.1" margin="0.2" gap="0.1"/>
+        <pair geom1="g{one}" geom2="f{two}" condim="3" friction="0.3 0.3 0.1 0.1 0.1" margin="0.2"/>
         </contact></mujoco>"""
     )
     data = mujoco.MjData(m)

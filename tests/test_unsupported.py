@@ -24,7 +24,7 @@ REFUSED = {
             "rest": '<contact><pair name="touch" geom1="ball" geom2="fist"/></contact>',
             "flag": "",
         },
-        ["contact pair 'touch'"],
+        ["geom 'ball'", "'fist'", "sphere with sphere"],
         NO_CONTACT,
     ),
     "equality": ({"rest": WELD}, ["equality 'glue'"], f'{NO_CONTACT} equality="disable"'),

@@ -1,0 +1,211 @@
+"""Contact with planes: forces and the implicit step against MuJoCo's Jacobians, gradients, motions with closed forms."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import mujoco
+import numpy as np
+import pytest
+import torch
+from test_gradients import assert_gradient, rollout, weighted
+
+import taichi_sim as ts
+
+KE, KD, KF, MU = 3e3, 2e3, 40.0, 0.7
+GAINS = f"""<custom><numeric name="contact_ke" data="{KE}"/><numeric name="contact_kd" data="{KD}"/>
+    <numeric name="contact_kf" data="{KF}"/><numeric name="contact_mu" data="{MU}"/></custom>"""
+TILTED = 'pos="0.1 -0.2 -0.1" euler="0.2 -0.3 0.4"'
+
+# Two planes of which one is tilted, and every kind of geom that touches them in points: free, on joints, in one tree.
+SCENE = f"""<mujoco><compiler angle="radian"/><option timestep="0.004"><flag filterparent="disable"/></option>{GAINS}
+  <default><geom contype="0" conaffinity="1"/><joint armature="0.01"/></default>
+  <asset><mesh name="wedge" vertex="0 0 0 .3 0 0 0 .3 0 0 0 .2 .05 .05 .05"/></asset>
+  <worldbody>
+    <geom name="floor" type="plane" size="1 1 1" contype="1" conaffinity="0"/>
+    <geom name="ramp" type="plane" size="1 1 1" contype="1" conaffinity="0" {TILTED}/>
+    <body name="box"><freejoint/><geom type="box" size=".1 .15 .2" pos=".02 0 0" euler=".3 .2 .1"/>
+      <body name="arm" pos=".1 0 0"><joint axis="0 1 .2"/><geom type="capsule" fromto="0 0 0 .3 .1 -.2" size=".05"/>
+        <body pos=".3 .1 -.2"><joint type="ball"/><geom type="sphere" size=".08" pos=".1 0 0" margin=".02"/></body>
+      </body>
+    </body>
+    <body name="wedge"><freejoint/><geom type="mesh" mesh="wedge"/></body>
+    <body name="rail" pos="0 0 .05"><joint type="slide" axis="1 0 0"/><joint type="slide" axis="0 0 1"/>
+      <joint axis="0 1 0"/><geom type="capsule" size=".06 .2"/></body>
+  </worldbody></mujoco>"""
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """The scene's model in MuJoCo, a Simulator of 8 worlds, and states that touch both planes here and there."""
+    mj_model = mujoco.MjModel.from_xml_string(SCENE)
+    model = ts.load(mj_model)
+    sim = ts.Simulator(model, 8)
+    rng = np.random.default_rng(2)
+    qpos = np.tile(model.qpos0, (8, 1))
+    for j in range(model.njnt):
+        adr = model.jnt_qposadr[j]
+        if model.jnt_type[j] == 0:
+            qpos[:, adr : adr + 3] = rng.uniform([-0.3, -0.3, 0.05], [0.3, 0.3, 0.3], (8, 3))
+            adr += 3
+        if model.jnt_type[j] < 2:
+            quat = rng.normal(size=(8, 4))
+            qpos[:, adr : adr + 4] = quat / np.linalg.norm(quat, axis=1, keepdims=True)
+        else:
+            qpos[:, adr] += rng.normal(size=8) * 0.15
+    # slow worlds stick, fast ones slide
+    qvel = rng.normal(size=(8, model.nv)) * np.geomspace(1e-3, 6, 8)[:, None]
+    state = ts.State(torch.tensor(qpos), torch.tensor(qvel), torch.zeros(8, 0, dtype=torch.float64))
+    return mj_model, sim, state
+
+
+def points(mj_model, data):
+    """(body, point, normal, depth) of every contact point that is below a plane, by hand from the geoms' poses."""
+    for plane, geom in itertools.product(range(2), range(2, mj_model.ngeom)):
+        normal = data.geom_xmat[plane].reshape(3, 3)[:, 2]
+        frame, size = data.geom_xmat[geom].reshape(3, 3), mj_model.geom_size[geom]
+        kind, radius = mj_model.geom_type[geom], 0.0
+        if kind == mujoco.mjtGeom.mjGEOM_SPHERE:
+            local, radius = np.zeros((1, 3)), size[0]
+        elif kind == mujoco.mjtGeom.mjGEOM_CAPSULE:
+            local, radius = np.array([[0, 0, size[1]], [0, 0, -size[1]]]), size[0]
+        elif kind == mujoco.mjtGeom.mjGEOM_BOX:
+            local = np.array(list(itertools.product((-1, 1), repeat=3))) * size
+        else:
+            # the wedge's last vertex is inside of its hull
+            local = mj_model.mesh_vert[:5][np.linalg.norm(mj_model.mesh_vert[:5], axis=1) > 0.08]
+        for x in data.geom_xpos[geom] + local @ frame.T - radius * normal:
+            depth = normal @ (data.geom_xpos[plane] - x) + mj_model.geom_margin[geom]
+            if depth > 0:
+                yield mj_model.geom_bodyid[geom], x, normal, depth
+
+
+def contact_terms(mj_model, qpos, qvel):
+    """J'f at qvel, J'BJ (`taichi_sim.contact`), and for each point (depth, v_n, |v_t|, whether it sticks)."""
+    data = mujoco.MjData(mj_model)
+    data.qpos[:], data.qvel[:] = qpos, qvel
+    mujoco.mj_forward(mj_model, data)
+    force, damping, regimes = np.zeros(mj_model.nv), np.zeros((mj_model.nv, mj_model.nv)), []
+    for body, x, n, depth in points(mj_model, data):
+        jac = np.zeros((3, mj_model.nv))
+        mujoco.mj_jac(mj_model, data, jac, None, x, body)
+        v = jac @ qvel
+        speed = np.linalg.norm(v - n * (n @ v))
+        s = min(KF, MU * KE * depth / math.hypot(speed, 1e-6))
+        block = s * (np.eye(3) - np.outer(n, n)) + (KD * depth if n @ v < 0 else 0) * np.outer(n, n)
+        force += jac.T @ (KE * depth * n - block @ v)
+        damping += jac.T @ block @ jac
+        regimes.append((depth, n @ v, speed, s == KF))
+    return force, damping, regimes
+
+
+def test_forces_and_acceleration(scene):
+    mj_model, sim, state = scene
+    data = sim.forward(state)
+    sim.model.opt.substeps = 1
+    after = sim.step(state, torch.zeros(8, 0, dtype=torch.float64))
+    h, theta = sim.model.opt.timestep, sim.model.opt.theta
+    regimes = []
+    for world in range(8):
+        qvel = state.qvel[world].numpy()
+        force, damping, found = contact_terms(mj_model, state.qpos[world].numpy(), qvel)
+        regimes += found
+        np.testing.assert_allclose(data.qfrc_contact[world], force, rtol=0, atol=1e-9 * max(1, abs(force).max()))
+        rhs = force - data.qfrc_bias[world].numpy()
+        qacc = np.linalg.solve(data.qM[world].numpy() + theta * h * damping, rhs)
+        np.testing.assert_allclose((after.qvel[world] - qvel) / h, qacc, rtol=0, atol=1e-9 * abs(qacc).max())
+    approaching = [v < 0 for _, v, _, _ in regimes]
+    sticking = [stuck for *_, stuck in regimes]
+    # every combination of approaching or leaving with sticking or sliding is there
+    assert set(zip(approaching, sticking, strict=True)) == set(itertools.product((False, True), repeat=2))
+
+
+@pytest.mark.parametrize(("num_steps", "substeps"), [(1, 1), (2, 4)])
+def test_gradients_in_every_regime(scene, num_steps, substeps):
+    _, sim, state = scene
+    sim.model.opt.substeps = substeps
+    ctrl = torch.zeros(8, 0, dtype=torch.float64)
+    assert_gradient(
+        lambda qpos, qvel: weighted(rollout(sim, qpos, qvel, ctrl, num_steps), 1),
+        {"qpos": state.qpos, "qvel": state.qvel},
+        {"qpos": 1e-7, "qvel": 1e-6},
+    )
+
+
+# Bodies without weight, pressed and pulled by motors instead, that move along x and z only.
+BOX = """<body pos="{0} 0 .1"><joint name="x{0}" axis="1 0 0" type="slide"/>
+      <joint name="z{0}" axis="0 0 1" type="slide"/><geom type="box" size=".2 .2 .1"/></body>"""
+MOTORS = '<motor joint="x{0}"/><motor joint="z{0}"/>'
+PRESSED = f"""<mujoco><option gravity="0 0 0"/>{GAINS}
+  <default><geom contype="0" conaffinity="1" mass="2"/></default>
+  <worldbody><geom type="plane" size="1 1 1" contype="1" conaffinity="0"/>
+    <body pos="0 0 .1"><joint axis="0 0 1" type="slide"/><geom size=".1"/></body>
+    {"".join(BOX.format(x) for x in (3, 4, 5))}
+  </worldbody>
+  <actuator>{"".join(MOTORS.format(x) for x in (3, 4, 5))}</actuator></mujoco>"""
+MASS, PRESS = 2.0, 25.0
+
+
+@pytest.fixture(scope="module")
+def pressed():
+    """After 0.5 s in steps of 0.1 ms, from one step to the next: qpos and qvel, (5001, nv) each.
+
+    A ball hits the floor at 1.5 m/s. Three boxes rest on it on their four lower corners: one slides at 1 m/s, one is
+    pulled with half and one with twice the force that friction can hold.
+    """
+    sim = ts.Simulator(ts.load(mujoco.MjModel.from_xml_string(PRESSED)), 1)
+    state = sim.initial_state()
+    state.qvel[0, 0], state.qvel[0, 1] = -1.5, 1.0
+    state.qpos[0, 2::2] = -PRESS / (4 * KE)
+    hold = MU * PRESS
+    ctrl = torch.tensor([[0, -PRESS, 0.5 * hold, -PRESS, 2 * hold, -PRESS]], dtype=torch.float64)
+    sim.model.opt.timestep = 1e-4
+    states = [state]
+    for _ in range(5000):
+        states.append(sim.step(states[-1], ctrl))
+    return tuple(np.concatenate([getattr(s, name).numpy() for s in states]) for name in ("qpos", "qvel"))
+
+
+def test_a_ball_bounces(pressed):
+    """m v dv = -d (ke + kd v) dd while it sinks, to the depth D; then the spring alone gives back ke D^2 / 2."""
+    qpos, qvel = (x[:, 0] for x in pressed)
+    c, v = KD / KE, 1.5
+    depth = math.sqrt(2 * MASS / KE * (v / c - math.log1p(c * v) / c**2))
+    assert -qpos.min() == pytest.approx(depth, rel=2e-3)
+    assert qvel[-1] == pytest.approx(depth * math.sqrt(KE / MASS), rel=2e-3)
+
+
+def test_a_box_slides_to_rest(pressed):
+    """The deceleration is mu N / m; below kf's speed, mu N / (4 kf), friction is viscous and it creeps."""
+    qpos, qvel = (x[:, 1] for x in pressed)
+    deceleration = MU * PRESS / MASS
+    slow = MU * PRESS / (4 * KF)
+    # from the sliding speed 1 down to `slow`, then m v' = -4 kf v
+    stopping = (1 - slow**2) / (2 * deceleration) + slow * MASS / (4 * KF)
+    assert qpos[-1] == pytest.approx(stopping, rel=2e-3)
+    assert abs(qvel[-1]) < 1e-3
+
+
+def test_a_box_sticks_below_the_cone_and_slides_above(pressed):
+    _, qvel = pressed
+    creep = 0.5 * MU * PRESS / (4 * KF)
+    assert qvel[-1, 3] == pytest.approx(creep, rel=1e-6)
+    assert qvel[-1, 5] == pytest.approx(0.5 * MU * PRESS / MASS, rel=0.05)
+    acceleration = np.diff(qvel[1000:, 5]) / 1e-4
+    np.testing.assert_allclose(acceleration, MU * PRESS / MASS, rtol=1e-2)
+
+
+def test_order_of_convergence(scene):
+    """First order, against a step 64 times as fine."""
+    _, sim, state = scene
+    ctrl = torch.zeros(8, 0, dtype=torch.float64)
+
+    def after(substeps):
+        sim.model.opt.timestep, sim.model.opt.substeps = 0.05 / substeps, substeps
+        return sim.step(state, ctrl).qpos
+
+    reference = after(64 * 64)
+    errors = [(after(n) - reference).abs().amax(1).mean().item() for n in (16, 32, 64)]
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert (orders > 0.8).all(), (errors, orders)
