@@ -47,6 +47,8 @@ def evaluate(
     seed: int = 0,
     device: str | None = None,
     stochastic_policy: bool = False,
+    substeps: int | None = None,
+    theta: float | None = None,
 ) -> Evaluation:
     """Runs `episodes` episodes from random initial states, all at the same time.
 
@@ -57,9 +59,13 @@ def evaluate(
       seed: seed of the initial states, and of the actions if they are sampled; no training's stream is met again.
       device: "cpu" or "cuda"; None leaves the choice to `taichi_sim.init`.
       stochastic_policy: sample the actions, rather than take tanh(mu).
+      substeps: divide the model's control step into so many; by default the model's own.
+      theta: implicitness of the step (`taichi_sim.Option`); by default the model's own.
     """
     # The environment derives its stream as a training of this seed does: hashed first, it begins elsewhere.
     env = Env(task, episodes, seed=seeding.stream_seed(seed, "evaluation"), device=device)
+    option = env.sim.model.opt
+    option.divide(substeps or option.substeps, theta)
     policy = policy.to(env.device, env.dtype)
     generator = seeding.generator(seed, "evaluation", env.device) if stochastic_policy else None
     obs = env.obs

@@ -63,6 +63,19 @@ class Option:
         """Length of one control step, `substeps * timestep` [s]."""
         return self.substeps * self.timestep
 
+    def divide(self, substeps: int, theta: float | None = None) -> None:
+        """Divides the same control step into `substeps`, and sets theta if it is given; 0 is fully explicit.
+
+        Raises:
+            ValueError: `substeps` is not a positive integer, or theta not in [0, 1].
+        """
+        if not isinstance(substeps, int) or substeps < 1:
+            raise ValueError(f"substeps must be a positive integer, got {substeps!r}")
+        if theta is not None and not 0 <= theta <= 1:
+            raise ValueError(f"theta must be from 0 to 1, got {theta!r}")
+        self.timestep, self.substeps = self.control_timestep / substeps, substeps
+        self.theta = self.theta if theta is None else theta
+
 
 @dataclasses.dataclass
 class Model:

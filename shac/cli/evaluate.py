@@ -12,6 +12,7 @@ from shac.cli.common import Command, reports_errors
 EXAMPLES = """
 shac-eval runs/mine
 shac-eval runs/mine --episodes 1024 --checkpoint last --json
+shac-eval runs/mine --substeps 64 --theta 0   # does the policy live on the step's errors?
 """
 
 
@@ -22,9 +23,11 @@ shac-eval runs/mine --episodes 1024 --checkpoint last --json
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the initial states.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.  [default: the run's]")
 @click.option("--stochastic", is_flag=True, help="Sample the actions, rather than take the distribution's centre.")
+@click.option("--substeps", type=click.IntRange(min=1), help="Substeps per control step.  [default: the model's]")
+@click.option("--theta", type=click.FloatRange(0, 1), help="Implicitness, 0: explicit.  [default: the model's]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @reports_errors
-def main(run_dir, episodes, checkpoint, seed, device, stochastic, as_json):
+def main(run_dir, episodes, checkpoint, seed, device, stochastic, substeps, theta, as_json):
     """Evaluate the policy of the run in folder RUN on episodes from random initial states."""
     # Not above: torch and Taichi take seconds to import, and --help needs neither.
     from shac.checkpoint import load_run
@@ -32,7 +35,14 @@ def main(run_dir, episodes, checkpoint, seed, device, stochastic, as_json):
 
     task, policy, config = load_run(run_dir, checkpoint)
     result = evaluate(
-        task, policy, episodes, seed=seed, device=device or config.device, stochastic_policy=stochastic
+        task,
+        policy,
+        episodes,
+        seed=seed,
+        device=device or config.device,
+        stochastic_policy=stochastic,
+        substeps=substeps,
+        theta=theta,
     ).summary()
     if as_json:
         click.echo(json.dumps(result))
