@@ -33,7 +33,7 @@ _WEAK_PULL = 1e-14
 _TINY = 1e-30
 
 # How far a standing cylinder's points are turned towards its own x axis.
-_TURN = 1e-3
+TURN = 1e-3
 
 
 @ti.func
@@ -370,28 +370,35 @@ def _closest_to_box(c, u, radius, size):
     """Parameter s in [-1, 1] of the point c + s u that is closest to a box.
 
     The derivative of half the squared distance is piecewise linear and rises with s. It bends where the segment passes
-    the plane of a face: the innermost of these six points around its root bound a linear piece.
+    the plane of a face: the innermost of these six points around its root bound a linear piece. Inside of the box it is
+    zero, and the weak pull decides: towards the centre, s = 0, which is tried as a seventh.
     """
     pull, _pull_c, _pull_u = _box_pull(c, u, radius, size)
     low = 0.0 * pull - 1.0
     high = 0.0 * pull + 1.0
-    at_low, at_high = _box_slope(c, u, low, pull, size), _box_slope(c, u, high, pull, size)
-    for i in ti.static(range(3)):
-        # a segment parallel to a face passes it nowhere
-        inv = u[i, :] / (u[i, :] * u[i, :] + _TINY)
-        for sign in ti.static((-1, 1)):
-            s = _clamp((sign * size[i, :] - c[i, :]) * inv)
-            slope = _box_slope(c, u, s, pull, size)
-            raise_low, lower_high = (slope < 0.0) & (s > low), (slope >= 0.0) & (s < high)
-            low, at_low = ti.select(raise_low, s, low), ti.select(raise_low, slope, at_low)
-            high, at_high = ti.select(lower_high, s, high), ti.select(lower_high, slope, at_high)
+    at_low, at_high = _box_slope(c - u, u, low, pull, size), _box_slope(c + u, u, high, pull, size)
+    for k in ti.static(range(7)):
+        s, x = 0.0 * pull, c
+        if ti.static(k < 6):
+            axis = ti.static(k // 2)
+            plane = (1.0 if ti.static(k % 2 == 0) else -1.0) * size[axis, :]
+            # a segment parallel to a face passes it nowhere
+            s = _clamp((plane - c[axis, :]) * u[axis, :] / (u[axis, :] * u[axis, :] + _TINY))
+            x = c + scale(u, s)
+            # exactly on the face: where the axis dips into the box, rounding would outweigh the weak pull
+            for i in ti.static(range(c.get_shape()[1])):
+                x[axis, i] = plane[i]
+        slope = _box_slope(x, u, s, pull, size)
+        between = (low < s) & (s < high)
+        raise_low, lower_high = between & (slope < 0.0), between & (slope >= 0.0)
+        low, at_low = ti.select(raise_low, s, low), ti.select(raise_low, slope, at_low)
+        high, at_high = ti.select(lower_high, s, high), ti.select(lower_high, slope, at_high)
     return _clamp(low - at_low * (high - low) / ti.max(at_high - at_low, _TINY))
 
 
 @ti.func
-def _box_slope(c, u, s, pull, size):
-    """Derivative by s of half the squared distance of c + s u from a box, and of the pull's potential."""
-    x = c + scale(u, s)
+def _box_slope(x, u, s, pull, size):
+    """Derivative by s of half the squared distance from a box of the point x at s, and of the pull's potential."""
     return dot(u, x - ti.max(-size, ti.min(x, size))) + pull * s
 
 
@@ -408,8 +415,8 @@ def _rim_direction(v):
     """
     vx, vy = v[0, :], v[1, :]
     fade = ti.max(1.0 - (vx * vx + vy * vy) / PARALLEL, 0.0)
-    x, y = _TURN * fade * fade - vx, -vy
+    x, y = TURN * fade * fade - vx, -vy
     length = ti.sqrt(x * x + y * y)
-    long = length > 0.1 * _TURN
-    inv = 1.0 / ti.max(length, 0.1 * _TURN)
-    return x * inv, y * inv, inv, long, (-4.0 * _TURN / PARALLEL) * fade
+    long = length > 0.1 * TURN
+    inv = 1.0 / ti.max(length, 0.1 * TURN)
+    return x * inv, y * inv, inv, long, (-4.0 * TURN / PARALLEL) * fade

@@ -208,9 +208,13 @@ def geom(kind: str, size, pos, quat=(1, 0, 0, 0)) -> str:
     return f'<geom type="{kind}" size="{text(size)}" margin="20"/>', text(pos), text(quat)
 
 
-def mujoco_contact(geom1, geom2) -> tuple[float, np.ndarray, np.ndarray]:
+def mujoco_contact(geom1, geom2, fixed=False) -> tuple[float, np.ndarray, np.ndarray]:
     """Depth, normal from geom 2 to geom 1, and point of the deepest contact that MuJoCo finds, at any distance."""
-    bodies = "".join(f'<body pos="{pos}" quat="{quat}"><freejoint/>{g}</body>' for g, pos, quat in (geom1, geom2))
+    joints = ("" if fixed else "<freejoint/>", "<freejoint/>")
+    bodies = "".join(
+        f'<body pos="{pos}" quat="{quat}">{joint}{shape}</body>'
+        for joint, (shape, pos, quat) in zip(joints, (geom1, geom2))
+    )
     model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
@@ -316,8 +320,22 @@ def test_capsule_box():
     assert set(zip(free.tolist(), kinds.tolist())) == {(False, 1), (False, 2), (False, 3), (True, 2), (True, 3)}
 
 
+def test_capsule_dipping_into_a_box():
+    cases = box_poses(np.random.default_rng(2))
+    cases = cases[~nearly_parallel(cases)]
+    cases = cases[brute_force_distance(cases) < 1e-12]
+    c, size = (cases[:, columns(BOX, name)] for name in ("c1", "size"))
+    c = rotate(inverse(cases[:, columns(BOX, "q2")]), c - cases[:, columns(BOX, "c2")])
+    inside = (np.abs(c) < size).all(1)
+    out = call(box_kernel, cases, 2 * PAIR)
+    assert inside.sum() > 50 and (~inside).sum() > 20
+    # the point of the axis that is inside and closest to its centre: the centre itself, or one on the surface
+    np.testing.assert_allclose(out[inside, PAIR : PAIR + 7], out[inside, :7], atol=EXACT, rtol=0)
+    np.testing.assert_allclose(out[~inside, PAIR], cases[~inside, columns(BOX, "r1").start], atol=EXACT, rtol=0)
+    np.testing.assert_allclose((out[:, PAIR + 1 : PAIR + 4] ** 2).sum(1), 1.0, atol=EXACT)
+
+
 def test_lying_capsule_rests_on_its_ends():
-    # three degrees are beyond PARALLEL: there, too, the balls around the ends are what is closest to a face
     cases = lying_poses(np.random.default_rng(3))
     c1, u1, r1 = (columns(BOX, name) for name in ("c1", "u1", "r1"))
     ends = [cases.copy(), cases.copy()]
@@ -326,15 +344,24 @@ def test_lying_capsule_rests_on_its_ends():
     depths = [call(box_kernel, cases, 2 * PAIR)[:, PAIR], *(call(box_kernel, end, 2 * PAIR)[:, 0] for end in ends)]
     distance = brute_force_distance(cases)
     outside = distance > 1e-6
-    best = np.max(depths, axis=0)[outside] - (cases[:, r1][:, 0] - distance)[outside]
-    assert outside.sum() > 60
-    # the pull moves the middle contact off an edge by at most PULL of a half-length, in second order
-    assert best.max() < EXACT and best.min() > -1e-5
+    loss = (cases[:, r1][:, 0] - distance - np.max(depths, axis=0))[outside]
+    assert outside.sum() > 60 and loss.min() > -EXACT
+    # At a tilt t the pull takes s to t z / (PULL l), z above the face, instead of to where the axis leaves the face
+    # at 1 or before; t l (1 - s) is largest half-way.
+    bound = collide.PULL * (cases[:, u1] ** 2).sum(1) / (4 * distance)
+    assert (loss <= 1.1 * bound[outside]).all()
+    # whoever lies on the face with both ends rests on those, without loss
+    q2, size = (cases[:, columns(BOX, name)] for name in ("q2", "size"))
+    tips = [rotate(inverse(q2), end[:, c1] - cases[:, columns(BOX, "c2")]) for end in ends]
+    within = np.all([(np.abs(tip) < size)[:, :2].all(1) for tip in tips], axis=0)[outside]
+    assert within.sum() > 10 and np.abs(loss[within]).max() < EXACT
 
 
 def test_parallel_capsules_touch_in_the_middle_of_their_overlap():
     # axes along x: [0.0, 0.4] and [0.1, 0.9] at a distance of 0.1, radii 0.06
-    row = pack(SEGMENTS, c1=[0.2, 0, 0], u1=[0.2, 0, 0], r1=0.06, c2=[0.5, 0, -0.1], u2=[0.4, 0, 0], r2=0.06, bar=[0] * 7)
+    row = pack(
+        SEGMENTS, c1=[0.2, 0, 0], u1=[0.2, 0, 0], r1=0.06, c2=[0.5, 0, -0.1], u2=[0.4, 0, 0], r2=0.06, bar=[0] * 7
+    )
     depth, n, p = np.split(call(segments_kernel, row, PAIR)[0, :7], [1, 4])
     np.testing.assert_allclose(depth, 0.02, atol=1e-6)
     np.testing.assert_allclose(n, [0, 0, 1], atol=1e-2)
@@ -369,7 +396,9 @@ def assert_gradients(ours, expected, cases):
     error = np.abs(ours - expected).max(axis=1)
     worst = (error / np.maximum(np.abs(expected).max(axis=1), 1.0)).argmax()
     scale = max(np.abs(expected[worst]).max(), 1.0)
-    assert error[worst] <= TOLERANCE * scale, f"case {worst}: {error[worst]:.3g} of {scale:.3g}, {cases[worst].tolist()}"
+    assert error[worst] <= TOLERANCE * scale, (
+        f"case {worst}: {error[worst]:.3g} of {scale:.3g}, {cases[worst].tolist()}"
+    )
 
 
 def pair_gradients(kernel, layout, cases, offset=0, size=PAIR):
@@ -408,3 +437,108 @@ def test_box_gradient(poses, kind):
     cases = poses(np.random.default_rng(7))
     offset = 0 if kind == "sphere" else PAIR
     assert_gradients(*pair_gradients(box_kernel, BOX, cases, offset, 2 * PAIR), cases)
+
+
+# Planes
+
+
+def test_planes_match_mujoco():
+    cases = plane_poses(np.random.default_rng(8))
+    out = call(plane_kernel, cases, 54)
+    for row, result in zip(cases, out):
+        c, q, size, n, _ = parts(PLANE, row)
+        quat = np.zeros(4)
+        mujoco.mju_quatZ2Vec(quat, n)
+        plane = geom("plane", (1, 1, 1), np.zeros(3), quat)
+        depth, _, p = mujoco_contact(plane, geom("ellipsoid", size, c, q), fixed=True)
+        np.testing.assert_allclose(result[:3], p - n * depth / 2, atol=EXACT, rtol=0)
+
+        points = result[6:].reshape(8, 6)[:, :3]
+        depth, _, _ = mujoco_contact(plane, geom("cylinder", size[[0, 2]], c, q), fixed=True)
+        tilt = 1 - rotate(inverse(q[None]), n[None])[0, 2] ** 2
+        # upright, the deepest point of the rim is left by radius times tilt at most
+        slack = EXACT if tilt > collide.PARALLEL else size[0] * np.sqrt(tilt)
+        np.testing.assert_allclose(-(points @ n).min(), depth, atol=slack, rtol=0)
+        assert -(points @ n).min() <= depth + EXACT
+
+
+def test_cylinder_points_are_a_square_on_each_rim():
+    cases = plane_poses(np.random.default_rng(9))
+    points = call(plane_kernel, cases, 54)[:, 6:].reshape(-1, 8, 6)[:, :, :3]
+    for row, corner in zip(cases, points):
+        c, q, size, _, _ = parts(PLANE, row)
+        local = rotate(np.repeat(inverse(q)[None], 8, axis=0), corner - c)
+        np.testing.assert_allclose(local[:, 2], np.repeat([size[2], -size[2]], 4), atol=EXACT)
+        np.testing.assert_allclose((local[:, :2] ** 2).sum(1), size[0] ** 2, atol=EXACT)
+        np.testing.assert_allclose(local[:4, :2].sum(0), 0.0, atol=EXACT)
+        np.testing.assert_allclose(local[4:, :2], local[:4, :2], atol=EXACT)
+
+
+def test_standing_cylinder_bears_on_its_own_axes():
+    row = pack(PLANE, c=[0, 0, 1], q=[1, 0, 0, 0], size=[0.2, 0.2, 1], n=[0, 0, 1], bar=[0] * 3)
+    lower = call(plane_kernel, row, 54)[0, 6:].reshape(8, 6)[4:, :3]
+    np.testing.assert_allclose(lower, [[0.2, 0, 0], [0, 0.2, 0], [-0.2, 0, 0], [0, -0.2, 0]], atol=1e-12)
+
+
+def test_plane_gradients():
+    cases = plane_poses(np.random.default_rng(10))
+    c, q, bar = (cases[:, columns(PLANE, name)] for name in ("c", "q", "bar"))
+    out = call(plane_kernel, cases, 54)
+
+    for adr in range(0, 54, 6):
+
+        def value(rows, adr=adr):
+            return (bar * call(plane_kernel, rows, 54)[:, adr : adr + 3]).sum(1)
+
+        def move(motion, step):
+            rows = cases.copy()
+            turn = np.array([[np.cos(step / 2), *(np.sin(step / 2) * motion[:3])]])
+            product = np.zeros(4)
+            for i in range(len(rows)):
+                mujoco.mju_mulQuat(product, turn[0], q[i])
+                rows[i, columns(PLANE, "q")] = product
+            rows[:, columns(PLANE, "c")] = rotate(turn, c)
+            return rows
+
+        expected = differences(value, move, size=3, step=1e-6)
+        p, torque = out[:, adr : adr + 3], out[:, adr + 3 : adr + 6]
+        assert_gradients(np.cross(p, bar) + torque, expected, cases)
+
+
+# Degenerate poses, and the cull
+
+
+def test_degenerate_poses_are_finite():
+    rng = np.random.default_rng(12)
+
+    def places(count):
+        # zeros and multiples of a quarter: coincident, parallel, touching and crossing in every combination
+        return rng.integers(-2, 3, (count, 3)) / 4
+
+    count = 1000
+    bar, r = rng.normal(size=(count, 7)), rng.choice([0.25, 0.5], (2, count))
+    u1, u2 = (x * (rng.random((count, 1)) < 0.8) for x in (places(count), places(count)))
+    u2[::3] = -u1[::3]
+    rows = pack(SEGMENTS, c1=places(count), u1=u1, r1=r[0], c2=places(count), u2=u2, r2=r[1], bar=bar)
+    assert np.isfinite(call(segments_kernel, rows, PAIR)).all()
+
+    q = rng.integers(-1, 2, (count, 4)) + [1e-9, 0, 0, 0]
+    q /= np.linalg.norm(q, axis=1, keepdims=True)
+    size = rng.choice([0.25, 0.5], (count, 3))
+    rows = pack(BOX, c1=places(count), u1=u1, r1=r[0], c2=places(count), q2=q, size=size, bar=bar)
+    out = call(box_kernel, rows, 2 * PAIR)
+    assert np.isfinite(out).all()
+    np.testing.assert_allclose((out[:, [[1, 2, 3], [14, 15, 16]]] ** 2).sum(2), 1.0, atol=EXACT)
+
+    n = np.eye(3)[rng.integers(0, 3, count)]
+    n[:10] = [collide.TURN, 0, np.sqrt(1 - collide.TURN**2)]
+    q[:10] = [1, 0, 0, 0]
+    rows = pack(PLANE, c=places(count), q=q, size=size, n=n, bar=bar[:, :3])
+    assert np.isfinite(call(plane_kernel, rows, 54)).all()
+
+
+def test_near_keeps_a_block_with_one_pair_that_may_touch():
+    x = np.zeros((2 * LANES, 8))
+    x[:, 3], x[:, 7], x[:, 4] = 0.5, 0.25, 0.76
+    x[LANES + 1, 4] = 0.74
+    assert call(near_kernel, x, 1)[:, 0].tolist() == [0.0] * LANES + [1.0] * LANES
