@@ -217,7 +217,7 @@ def adjoint_ellipsoid_plane(q, size, n, p_bar):
 
 
 @ti.func
-def cylinder_plane(c, q, radius, half_length, n, k: ti.template()):
+def cylinder_plane(c, q, radius, half_length, n, k):
     """One of eight points of a cylinder that bear it on a plane: four on each rim.
 
     k = 0 to 3 are on the rim of the cylinder's positive z end, 4 to 7 on the other. The first of each is the rim's
@@ -231,25 +231,19 @@ def cylinder_plane(c, q, radius, half_length, n, k: ti.template()):
         radius: [m], (L).
         half_length: [m], (L).
         n: the plane's unit normal (3, L).
-        k: which point, 0 to 7, known at compile time.
+        k: which point, 0 to 7, the same in all lanes.
 
     Returns:
         The point [m] (3, L).
     """
     tx, ty, _inv, _long, _slope = _rim_direction(rotate_inv(q, n))
-    end = 1.0 if ti.static(k < 4) else -1.0
-    x, y = tx, ty
-    if ti.static(k % 4 == 1):
-        x, y = -ty, tx
-    if ti.static(k % 4 == 2):
-        x, y = -tx, -ty
-    if ti.static(k % 4 == 3):
-        x, y = ty, -tx
+    along, aside, end = _corner(k)
+    x, y = tx * along - ty * aside, ty * along + tx * aside
     return c + rotate(q, ti.Matrix.rows([radius * x, radius * y, end * half_length]))
 
 
 @ti.func
-def adjoint_cylinder_plane(q, radius, n, k: ti.template(), p_bar):
+def adjoint_cylinder_plane(q, radius, n, k, p_bar):
     """Torque (3, L) about `cylinder_plane`'s point k, because it wanders along the rim while the body rotates.
 
     A point fixed to the body has the gradient (p x p_bar, p_bar); this adds to its moment.
@@ -257,15 +251,10 @@ def adjoint_cylinder_plane(q, radius, n, k: ti.template(), p_bar):
     v, g = rotate_inv(q, n), rotate_inv(q, p_bar)
     tx, ty, inv, long, slope = _rim_direction(v)
     gx, gy = radius * g[0, :], radius * g[1, :]
-    x, y = gx, gy
-    if ti.static(k % 4 == 1):
-        x, y = gy, -gx
-    if ti.static(k % 4 == 2):
-        x, y = -gx, -gy
-    if ti.static(k % 4 == 3):
-        x, y = -gy, gx
-    along = ti.select(long, tx * x + ty * y, 0.0 * x)
-    ax, ay = inv * (x - tx * along), inv * (y - ty * along)
+    along, aside, _end = _corner(k)
+    x, y = gx * along + gy * aside, gy * along - gx * aside
+    radial = ti.select(long, tx * x + ty * y, 0.0 * x)
+    ax, ay = inv * (x - tx * radial), inv * (y - ty * radial)
     turn = slope * ax
     v_bar = ti.Matrix.rows([turn * v[0, :] - ax, turn * v[1, :] - ay, 0.0 * ax])
     return cross(rotate(q, v_bar), n)
@@ -420,3 +409,21 @@ def _rim_direction(v):
     long = length > 0.1 * TURN
     inv = 1.0 / ti.max(length, 0.1 * TURN)
     return x * inv, y * inv, inv, long, (-4.0 * TURN / PARALLEL) * fade
+
+
+@ti.func
+def _corner(k):
+    """Of the k-th point of a cylinder: cosine and sine of its angle from the first on the rim, and which end."""
+    j = k % 4
+    along, aside, end = 0.0, 0.0, 1.0
+    if j == 0:
+        along = 1.0
+    if j == 1:
+        aside = 1.0
+    if j == 2:
+        along = -1.0
+    if j == 3:
+        aside = -1.0
+    if k > 3:
+        end = -1.0
+    return along, aside, end

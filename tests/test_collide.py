@@ -75,7 +75,7 @@ def plane_kernel(x: ARRAY, out: ARRAY):
         for i in ti.static(range(3)):
             out[e, i] = p[i, :]
             out[e, 3 + i] = torque[i, :]
-        for k in ti.static(range(8)):
+        for k in range(8):
             p = collide.cylinder_plane(c, q, size[0, :], size[2, :], n, k)
             torque = collide.adjoint_cylinder_plane(q, size[0, :], n, k, p_bar)
             for i in ti.static(range(3)):
@@ -336,7 +336,7 @@ def test_capsule_dipping_into_a_box():
 
 
 def test_lying_capsule_rests_on_its_ends():
-    cases = lying_poses(np.random.default_rng(3))
+    cases = lying_poses(np.random.default_rng(3), 400)
     c1, u1, r1 = (columns(BOX, name) for name in ("c1", "u1", "r1"))
     ends = [cases.copy(), cases.copy()]
     ends[0][:, c1] += cases[:, u1]
@@ -344,16 +344,17 @@ def test_lying_capsule_rests_on_its_ends():
     depths = [call(box_kernel, cases, 2 * PAIR)[:, PAIR], *(call(box_kernel, end, 2 * PAIR)[:, 0] for end in ends)]
     distance = brute_force_distance(cases)
     outside = distance > 1e-6
-    loss = (cases[:, r1][:, 0] - distance - np.max(depths, axis=0))[outside]
-    assert outside.sum() > 60 and loss.min() > -EXACT
+    cases, distance = cases[outside], distance[outside]
+    loss = cases[:, r1][:, 0] - distance - np.max(depths, axis=0)[outside]
+    assert len(cases) > 200 and loss.min() > -EXACT
     # At a tilt t the pull takes s to t z / (PULL l), z above the face, instead of to where the axis leaves the face
     # at 1 or before; t l (1 - s) is largest half-way.
     bound = collide.PULL * (cases[:, u1] ** 2).sum(1) / (4 * distance)
-    assert (loss <= 1.1 * bound[outside]).all()
+    assert (loss <= 1.1 * bound).all()
     # whoever lies on the face with both ends rests on those, without loss
     q2, size = (cases[:, columns(BOX, name)] for name in ("q2", "size"))
-    tips = [rotate(inverse(q2), end[:, c1] - cases[:, columns(BOX, "c2")]) for end in ends]
-    within = np.all([(np.abs(tip) < size)[:, :2].all(1) for tip in tips], axis=0)[outside]
+    tips = [rotate(inverse(q2), end[outside, c1] - cases[:, columns(BOX, "c2")]) for end in ends]
+    within = np.all([(np.abs(tip) < size)[:, :2].all(1) for tip in tips], axis=0)
     assert within.sum() > 10 and np.abs(loss[within]).max() < EXACT
 
 
