@@ -18,7 +18,7 @@ from taichi_sim.types import State
 # Weight of the joints' velocities in the observation of a body with a free torso, and of `up` in its reward.
 JOINT_VELOCITY_SCALE = 0.1
 UP_WEIGHT = 0.1
-# Spread to each side of its initial position [m], joint positions [rad], velocities [m/s, rad/s] and tilt [rad].
+# Spread to each side of its initial position [m], its joints [rad], its velocities [m/s, rad/s] and its tilt [rad].
 POSITION_SPREAD = 0.1
 JOINT_SPREAD = 0.2
 VELOCITY_SPREAD = 0.25
@@ -90,8 +90,8 @@ class FreeRunner(Task):
         )
 
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        first = state.qpos.shape[1] + state.qvel.shape[1] - 2
-        height, forward_velocity, up, heading = obs[:, 0], obs[:, 5], obs[:, first], obs[:, first + 1]
+        end = state.qpos.shape[1] + state.qvel.shape[1]
+        height, forward_velocity, up, heading = obs[:, 0], obs[:, 5], obs[:, end - 2], obs[:, end - 1]
         earned = forward_velocity + UP_WEIGHT * up + heading + self.height_reward(height)
         return earned - self.action_cost * action.square().sum(1)
 
@@ -100,7 +100,7 @@ class FreeRunner(Task):
 
     def reset(self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True) -> State:
         state = self.nominal(num, sim)
-        qpos, qvel = state.qpos.clone(), torch.zeros_like(state.qvel)
+        qpos, qvel = state.qpos, torch.zeros_like(state.qvel)
         qpos[:, 7:] = qpos.new_tensor(self.start_joints)
         if stochastic:
             draw = functools.partial(uniform, generator, sim, num)

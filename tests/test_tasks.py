@@ -253,6 +253,7 @@ def test_initial_states_are_spread_as_in_the_paper(name, positions, joints, velo
         assert angle.max() <= math.pi / 24
         assert angle.mean().item() == pytest.approx(math.pi / 48, rel=0.02)
         assert (quat[:, 1:].mean(0).abs() < 0.001).all()
+        assert (torch.corrcoef(quat[:, 1:].T) - torch.eye(3)).abs().max() < 0.05
         offset = torch.cat((offset[:3], offset[7:]))
     widest = torch.tensor(
         [*[positions] * 3, *[joints] * task.num_actions, *[velocities] * state.qvel.shape[1]], dtype=F64
