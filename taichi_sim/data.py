@@ -280,14 +280,14 @@ class DeviceModel:
         self.force_hi = f.shared.constant(np.where(limited, model.actuator_forcerange[:, 1], _UNBOUNDED))
 
     def _contacts(self, model: Model, tree, f: Fields) -> None:
-        points = contact_points.find(model, tree)
-        self.ncontact, self.nnormal = len(points.link), len(points.normals)
-        self.contact = self.ncontact > 0
-        self.contact_frame = f.shared.constant(points.normals)
-        self.contact_link, self.contact_normal = f.ints(points.link), f.ints(points.normal)
-        self.contact_pos = f.shared.constant(points.pos)
-        for name in ("radius", "height", "ke", "kd", "kf", "mu"):
-            setattr(self, f"contact_{name}", f.shared.constant(getattr(points, name)))
+        points, pairs = contact_points.on_planes(model, tree), contact_points.between_bodies(model, tree)
+        self.ncontact, self.nnormal, self.npair = len(points["link"]), len(points["frame"]), len(pairs["link1"])
+        self.contact = self.ncontact + self.npair > 0
+        self.contact_kinds, self.pair_kinds = set(points["kind"].tolist()), set(pairs["kind"].tolist())
+        for prefix, table in (("contact", points), ("pair", pairs)):
+            for name, values in table.items():
+                constant = f.ints if values.dtype == np.int32 else f.shared.constant
+                setattr(self, f"{prefix}_{name}", constant(values))
 
 
 def link_inertia(model: Model, tree):

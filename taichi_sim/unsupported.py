@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from taichi_sim import contact_points
 from taichi_sim.pairs import Pairs
-from taichi_sim.types import GEOM_BOX, GEOM_CAPSULE, GEOM_MESH, GEOM_PLANE, GEOM_SPHERE
 
 
 class ModelError(ValueError):
@@ -203,16 +203,12 @@ def _geom_kind(kind: int) -> str:
     return mujoco.mjtGeom(kind).name.removeprefix("mjGEOM_").lower()
 
 
-# Kinds of geoms that can touch, by MuJoCo's order of types (the smaller first).
-SUPPORTED_PAIRS = frozenset({(GEOM_PLANE, kind) for kind in (GEOM_SPHERE, GEOM_CAPSULE, GEOM_BOX, GEOM_MESH)})
-
-
 def _check_contacts(m, on: Stages, report: Report) -> None:
     if not on.contact:
         return
     pairs = Pairs(m)
     kinds = list(zip(m.geom_type[pairs.geom1].tolist(), m.geom_type[pairs.geom2].tolist(), strict=True))
-    for one, two in sorted(set(kinds) - SUPPORTED_PAIRS):
+    for one, two in sorted(set(kinds) - contact_points.SUPPORTED):
         those = [k for k, kind in enumerate(kinds) if kind == (one, two)]
         cure = "set contype and conaffinity so that they do not meet, or exclude the bodies"
         what = f"can collide as {_geom_kind(one)} with {_geom_kind(two)}, which is not simulated yet"

@@ -31,6 +31,8 @@ SCENE = f"""<mujoco><compiler angle="radian"/><option timestep="0.004"><flag fil
       </body>
     </body>
     <body name="wedge"><freejoint/><geom type="mesh" mesh="wedge"/></body>
+    <body name="egg"><freejoint/><geom type="ellipsoid" size=".1 .15 .2"/>
+      <body pos=".2 0 0"><joint axis="0 1 0"/><geom type="cylinder" size=".1 .15" pos=".1 0 0"/></body></body>
     <body name="rail" pos="0 0 .05"><joint type="slide" axis="1 0 0"/><joint type="slide" axis="0 0 1"/>
       <joint axis="0 1 0"/><geom type="capsule" size=".06 .2"/></body>
   </worldbody></mujoco>"""
@@ -42,22 +44,26 @@ def scene():
     mj_model = mujoco.MjModel.from_xml_string(SCENE)
     model = ts.load(mj_model)
     sim = ts.Simulator(model, 8)
-    rng = np.random.default_rng(2)
-    qpos = np.tile(model.qpos0, (8, 1))
+    # slow worlds stick, fast ones slide
+    return mj_model, sim, crowded(sim, 5, np.geomspace(1e-3, 6, 8), [0.3, 0.3, 0.15], above=0.15)
+
+
+def crowded(sim, seed, speeds, reach, above=0.0):
+    """States with all free bodies within `reach` (3,) [m] of one point, moving at the given speeds, one for each world."""
+    model, rng, n = sim.model, np.random.default_rng(seed), sim.num_worlds
+    qpos = np.tile(model.qpos0, (n, 1))
     for j in range(model.njnt):
         adr = model.jnt_qposadr[j]
-        if model.jnt_type[j] == 0:
-            qpos[:, adr : adr + 3] = rng.uniform([-0.3, -0.3, 0.05], [0.3, 0.3, 0.3], (8, 3))
+        if model.jnt_type[j] == ts.types.JNT_FREE:
+            qpos[:, adr : adr + 3] = rng.uniform(-1, 1, (n, 3)) * reach + [0, 0, above]
             adr += 3
-        if model.jnt_type[j] < 2:
-            quat = rng.normal(size=(8, 4))
+        if model.jnt_type[j] < ts.types.JNT_SLIDE:
+            quat = rng.normal(size=(n, 4))
             qpos[:, adr : adr + 4] = quat / np.linalg.norm(quat, axis=1, keepdims=True)
         else:
-            qpos[:, adr] += rng.normal(size=8) * 0.15
-    # slow worlds stick, fast ones slide
-    qvel = rng.normal(size=(8, model.nv)) * np.geomspace(1e-3, 6, 8)[:, None]
-    state = ts.State(torch.tensor(qpos), torch.tensor(qvel), torch.zeros(8, 0, dtype=torch.float64))
-    return mj_model, sim, state
+            qpos[:, adr] += rng.normal(size=n) * 0.15
+    qvel = rng.normal(size=(n, model.nv)) * speeds[:, None]
+    return ts.State(torch.tensor(qpos), torch.tensor(qvel), torch.zeros(n, 0, dtype=torch.float64))
 
 
 def points(mj_model, data):
@@ -72,6 +78,13 @@ def points(mj_model, data):
             local, radius = np.array([[0, 0, size[1]], [0, 0, -size[1]]]), size[0]
         elif kind == mujoco.mjtGeom.mjGEOM_BOX:
             local = np.array(list(itertools.product((-1, 1), repeat=3))) * size
+        elif kind == mujoco.mjtGeom.mjGEOM_ELLIPSOID:
+            down = frame.T @ normal * size
+            local = -(size * down / np.linalg.norm(down))[None]
+        elif kind == mujoco.mjtGeom.mjGEOM_CYLINDER:
+            x, y, _ = -frame.T @ normal / math.hypot(*(frame.T @ normal)[:2])
+            rim = size[0] * np.array([(x, y), (-y, x), (-x, -y), (y, -x)])
+            local = np.array([(*p, end * size[1]) for p in rim for end in (-1, 1)])
         else:
             # the wedge's last vertex is inside of its hull
             local = mj_model.mesh_vert[:5][np.linalg.norm(mj_model.mesh_vert[:5], axis=1) > 0.08]
@@ -128,6 +141,86 @@ def test_gradients_in_every_regime(scene, num_steps, substeps):
     ctrl = torch.zeros(8, 0, dtype=torch.float64)
     assert_gradient(
         lambda qpos, qvel: weighted(rollout(sim, qpos, qvel, ctrl, num_steps), 1),
+        {"qpos": state.qpos, "qvel": state.qvel},
+        {"qpos": 1e-7, "qvel": 1e-6},
+    )
+
+
+# Spheres, capsules and boxes on each other, in one tree, between trees and on a box of the world.
+PILE = f"""<mujoco><compiler angle="radian"/><option timestep="0.002"><flag filterparent="disable"/></option>{GAINS}
+  <worldbody>
+    <geom name="table" type="box" size=".3 .3 .1" pos="0 0 -.1" euler=".1 .2 .3"/>
+    <body name="ball"><freejoint/><geom size=".15" pos=".02 0 0"/>
+      <body pos=".1 0 0"><joint axis="0 1 .2"/><geom size=".1" pos=".1 0 0"/></body></body>
+    <body name="log"><freejoint/><geom type="capsule" size=".1 .2" euler=".3 0 0" margin=".01"/>
+      <body pos=".1 0 0"><joint axis="0 1 .2"/><geom type="capsule" fromto="0 0 0 .3 .1 -.1" size=".08"/></body></body>
+    <body name="crate"><freejoint/><geom type="box" size=".2 .15 .1"/></body>
+  </worldbody>
+  <contact><exclude body1="world" body2="crate"/></contact></mujoco>"""
+
+
+@pytest.fixture(scope="module")
+def pile():
+    mj_model = mujoco.MjModel.from_xml_string(PILE)
+    sim = ts.Simulator(ts.load(mj_model), 8)
+    return mj_model, sim, crowded(sim, 3, np.geomspace(1e-3, 6, 8), [0.25, 0.25, 0.2])
+
+
+def lifted(sim, state, **heights):
+    """The state with free bodies moved up by heights [m]."""
+    state = state._replace(qpos=state.qpos.clone())
+    for name, height in heights.items():
+        state.qpos[:, sim.model.jnt_qposadr[sim.model.body_jntadr[sim.model.names["body"].index(name)]] + 2] += height
+    return state
+
+
+@pytest.mark.parametrize("heights", [{"log": 5.0}, {"ball": 5.0, "log": 5.0, "crate": 10.0}])
+def test_forces_between_bodies(pile, heights):
+    """With MuJoCo's own depths, normals and points, where it chooses as the engine does: without capsules on boxes."""
+    mj_model, sim, state = pile
+    state, touching = lifted(sim, state, **heights), 0
+    force = sim.forward(state).qfrc_contact
+    for world in range(8):
+        data = mujoco.MjData(mj_model)
+        data.qpos[:], data.qvel[:] = state.qpos[world].numpy(), state.qvel[world].numpy()
+        mujoco.mj_forward(mj_model, data)
+        expected = sum((pair_force(mj_model, sim.model, data, c) for c in data.contact), np.zeros(mj_model.nv))
+        np.testing.assert_allclose(force[world], expected, rtol=0, atol=1e-9 * max(1, abs(expected).max()))
+        touching += len(data.contact)
+    assert touching > 8
+
+
+def pair_force(mj_model, model, data, contact):
+    """J'f of one of MuJoCo's contacts."""
+    # MuJoCo's normal points from geom 1 to geom 2
+    n, depth, jac = -contact.frame[:3], contact.includemargin - contact.dist, 0
+    for sign, geom in zip((1, -1), contact.geom, strict=True):
+        one = np.zeros((3, mj_model.nv))
+        mujoco.mj_jac(mj_model, data, one, None, contact.pos, mj_model.geom_bodyid[geom])
+        jac = jac + sign * one
+    k = np.flatnonzero((model.pair_geom1 == contact.geom[0]) & (model.pair_geom2 == contact.geom[1]))[0]
+    v = jac @ data.qvel
+    vt = v - n * (n @ v)
+    s = min(model.pair_kf[k], MU * KE * depth / math.hypot(np.linalg.norm(vt), 1e-6))
+    return jac.T @ (n * (KE * depth - KD * depth * min(n @ v, 0)) - s * vt)
+
+
+def test_bodies_push_each_other_alike(pile):
+    """Off the table, contacts do not push the whole."""
+    _, sim, state = pile
+    data = sim.forward(lifted(sim, state, ball=5.0, log=5.0, crate=5.0))
+    dofs = [sim.model.jnt_dofadr[j] for j in range(sim.model.njnt) if sim.model.jnt_type[j] == ts.types.JNT_FREE]
+    force = sum(data.qfrc_contact[:, dof : dof + 3] for dof in dofs)
+    assert data.qfrc_contact.abs().max() > 10
+    assert force.abs().max() < 1e-9 * data.qfrc_contact.abs().max()
+
+
+def test_gradients_between_bodies(pile):
+    _, sim, state = pile
+    sim.model.opt.substeps = 2
+    ctrl = torch.zeros(8, 0, dtype=torch.float64)
+    assert_gradient(
+        lambda qpos, qvel: weighted(rollout(sim, qpos, qvel, ctrl, 1), 1),
         {"qpos": state.qpos, "qvel": state.qvel},
         {"qpos": 1e-7, "qvel": 1e-6},
     )
