@@ -375,7 +375,7 @@ def _closest_to_box(c, u, radius, size):
         rate = mx * u[0, :] + my * u[1, :] + mz * u[2, :]
         # a segment parallel to a face passes it nowhere
         s = _clamp((plane - here) * rate / (rate * rate + _TINY))
-        # exactly on the face: where the axis dips into the box, rounding would outweigh the weak pull
+        # exactly on the face: where the axis dips into the box, f32 rounding would outweigh the weak pull
         x = c + scale(u, s)
         x = ti.Matrix.rows(
             [
