@@ -1,8 +1,8 @@
 """Where bodies can touch: the points and pairs that `contact` looks at, from a model's pairs of geoms.
 
-On a plane, a sphere is one point with a radius and a capsule two; a box touches with its corners, a mesh with those of its
-convex hull; the points of ellipsoids and cylinders wander over their surface (`collide`). Of the other geoms, spheres
-and capsules touch each other and boxes; a capsule touches a box with its ends, too, so that it can lie there.
+On a plane, a sphere is one point with a radius and a capsule two; a box touches with its corners, a mesh with those of
+its convex hull; the points of ellipsoids and cylinders wander over their surface (`collide`). Of the other geoms,
+spheres and capsules touch each other and boxes; a capsule touches a box with its ends, too, so that it can lie there.
 """
 
 from __future__ import annotations

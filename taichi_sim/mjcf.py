@@ -43,9 +43,9 @@ def load(source) -> Model:
 
     Penalty joint limits take their stiffness and damping from `<custom><numeric name="limit_ke">` and `"limit_kd"`, for
     one joint `"limit_ke:JOINT"` and `"limit_kd:JOINT"`, else from MuJoCo's `solreflimit` and `solimplimit`. A limit's
-    `margin` narrows its range, as it does there. Contacts take the four numbers of `taichi_sim.contact` from the numerics
-    `contact_ke`, `contact_kd`, `contact_kf` and `contact_mu`, else from MuJoCo's `solref`, `solimp` and `friction`. The
-    numerics `substeps` and `theta` set the options of those names.
+    `margin` narrows its range, as it does there. Contacts take the four numbers of `taichi_sim.contact` from the
+    numerics `contact_ke`, `contact_kd`, `contact_kf` and `contact_mu`, else from MuJoCo's `solref`, `solimp` and
+    `friction`. The numerics `substeps` and `theta` set the options of those names.
 
     Raises:
         FileNotFoundError: no such file, or no body of that name.

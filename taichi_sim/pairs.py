@@ -85,7 +85,7 @@ class Pairs:
 
     @staticmethod
     def _weighed(m, one, two):
-        """Likewise for the solver's parameters: means weighted by `solmix`, the smaller of direct (negative) solrefs."""
+        """Likewise for the solver's parameters: means weighted by `solmix`, but the smaller of direct solrefs."""
         total = m.geom_solmix[one] + m.geom_solmix[two]
         share = np.where(total > 0, m.geom_solmix[one] / np.where(total > 0, total, 1), 0.5)[:, None]
 

@@ -1,4 +1,4 @@
-"""Contact with planes: forces and the implicit step against MuJoCo's Jacobians, gradients, motions with closed forms."""
+"""Contact: forces and the implicit step against MuJoCo's Jacobians, gradients, motions with closed forms."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def scene():
 
 
 def crowded(sim, seed, speeds, reach, above=0.0):
-    """States with all free bodies within `reach` (3,) [m] of one point, moving at the given speeds, one for each world."""
+    """States with all free bodies within `reach` (3,) [m] of one point, moving at the given speed of each world."""
     model, rng, n = sim.model, np.random.default_rng(seed), sim.num_worlds
     qpos = np.tile(model.qpos0, (n, 1))
     for j in range(model.njnt):
