@@ -117,8 +117,9 @@ class Env:
         self.num_envs = num_envs
         self.stochastic_init = stochastic_init
         self.sim = task.simulator(num_envs, device)
-        option = self.sim.model.opt
-        option.divide(substeps or option.substeps, theta)
+        if substeps is not None or theta is not None:
+            option = self.sim.model.opt
+            option.divide(substeps or option.substeps, theta)
         self.device = self.sim.device
         self.dtype = self.sim.dtype
         self.reset(seed=seed)
