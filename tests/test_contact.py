@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -13,6 +14,7 @@ from test_gradients import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
 
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
 KE, KD, KF, MU = 3e3, 2e3, 40.0, 0.7
 GAINS = f"""<custom><numeric name="contact_ke" data="{KE}"/><numeric name="contact_kd" data="{KD}"/>
     <numeric name="contact_kf" data="{KF}"/><numeric name="contact_mu" data="{MU}"/></custom>"""
@@ -337,3 +339,45 @@ def test_order_of_convergence(scene):
     errors = [(after(n) - reference).abs().amax(1).mean().item() for n in (16, 32, 64)]
     orders = np.log2(np.array(errors[:-1]) / errors[1:])
     assert (orders > 0.8).all(), (errors, orders)
+
+
+@pytest.fixture(scope="module")
+def running_bodies():
+    """Hopper, HalfCheetah, Ant and Humanoid side by side on one floor, as their tasks begin."""
+    spec = mujoco.MjSpec.from_string(f'<mujoco><option timestep="{1 / 240}"/>{GAINS}<worldbody/></mujoco>')
+    spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], contype=1, conaffinity=0)
+    # HalfCheetah begins 0.2 m below its qpos0
+    for name, height in (("hopper", 0.0), ("halfcheetah", -0.2), ("ant", 0.75), ("humanoid", 1.35)):
+        child = mujoco.MjSpec.from_file(str(ASSETS / f"{name}.xml"))
+        body = child.body("torso")
+        body.pos[2] = body.pos[2] + height if name in ("hopper", "halfcheetah") else height
+        spec.worldbody.add_frame().attach_body(body, f"{name}-", "")
+    model = ts.load(spec)
+    model.opt.substeps = 4
+    return ts.Simulator(model, 4)
+
+
+def test_gradients_of_the_running_bodies(running_bodies):
+    """Along random directions, over six control steps from random velocities, feet on the ground."""
+    sim = running_bodies
+    model, generator = sim.model, torch.Generator().manual_seed(0)
+    assert (model.nv, model.nu) == (56, 38) and sim._m.ncontact == 8 + 16 + 25 + 35
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    qvel, ctrl = 0.3 * draw(4, model.nv), 0.3 * draw(4, model.nu)
+    with torch.no_grad():
+        # some joints begin exactly at their limits, where forces have a kink
+        qpos, qvel, _ = rollout(sim, sim.initial_state().qpos, qvel, ctrl, 6)
+    leaves = [x.clone().requires_grad_() for x in (qpos, qvel, ctrl)]
+    gradients = torch.autograd.grad(weighted(rollout(sim, *leaves, 6), 2).sum(), leaves)
+    assert sim.forward(rollout(sim, qpos, qvel, ctrl, 6)).qfrc_contact.abs().amax() > 100
+    for x, gradient, step in zip(leaves, gradients, (1e-7, 1e-6, 1e-5), strict=True):
+        for _ in range(4):
+            direction = draw(*x.shape)
+            with torch.no_grad():
+                moved = [[y + sign * step * direction if y is x else y for y in leaves] for sign in (1, -1)]
+                ends = [weighted(rollout(sim, *those, 6), 2) for those in moved]
+            expected = (ends[0] - ends[1]) / (2 * step)
+            torch.testing.assert_close((gradient * direction).sum(1), expected, rtol=2e-6, atol=1e-6)
