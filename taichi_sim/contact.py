@@ -45,7 +45,8 @@ def wander(m: ti.template(), d: ti.template(), e, c, n, p_bar):
 @ti.func
 def plane_coefficients(m: ti.template(), c, depth, vn, vt):
     """`coefficients` of contact c."""
-    return coefficients(m.contact_ke[c], m.contact_kd[c], m.contact_kf[c], m.contact_mu[c], depth, vn, vt)
+    kd, kc = m.contact_kd[c], m.contact_kc[c]
+    return coefficients(m.contact_ke[c], kd, kc, m.contact_kf[c], m.contact_mu[c], depth, vn, vt)
 
 
 @ti.func
@@ -68,7 +69,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
             link = m.contact_link[c]
             n = m.contact_frame[m.contact_normal[c]]
             vn, vt = along(n, particle(d.vw[e, link], d.vl[e, link], p))
-            spring, s, damping, _, _ = plane_coefficients(m, c, depth, vn, vt)
+            spring, s, damping, _, _, _ = plane_coefficients(m, c, depth, vn, vt)
             f = spatial.scale(n, spring - damping * vn) - spatial.scale(vt, s)
             d.kn[e, link] = d.kn[e, link] + spatial.cross(p, f)
             d.kf[e, link] = d.kf[e, link] + f
@@ -131,13 +132,12 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
             vn, vt = along(n, v)
             tn, tt = along(n, t)
             nun, nut = along(n, nu)
-            spring, s, damping, slides, speed = plane_coefficients(m, c, depth, vn, vt)
+            spring, s, damping, kd, slides, speed = plane_coefficients(m, c, depth, vn, vt)
             f = spatial.scale(n, spring - damping * tn) - spatial.scale(tt, s)
             t_bar = -spatial.scale(n, damping * nun) - spatial.scale(nut, s)
             # nu . f = nu_n (ke d - c t_n) - s t_t . nu_t
             slip = spatial.dot(tt, nut)
             v_bar = spatial.scale(vt, slides * s * slip / (speed * speed))
-            kd = ti.select(vn < 0.0, m.contact_kd[c], depth * 0.0)
             grip = slides * m.contact_mu[c] * m.contact_ke[c] / speed
             depth_bar = touching * (nun * (m.contact_ke[c] - kd * tn) - grip * slip)
             lift = -spatial.scale(n, depth_bar)

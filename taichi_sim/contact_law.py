@@ -2,14 +2,15 @@
 
 At a point p of depth d below a surface with normal n, whose material has the velocity v = v_n n + v_t relative to it,
 
-    f = n (ke d - c v_n') - s v_t',    c = kd d while approaching, else 0,    s = min(kf, mu ke d / |v_t|)
+    f = n (ke d - c v_n') - s v_t',    c = min(kc, kd d) while approaching, else 0,    s = min(kf, mu ke d / |v_t|)
 
 The coefficients c and s are taken at v, the velocities they multiply at v' = v + theta h a. That adds theta h J'BJ with
 B = c n n' + s (1 - n n') to the mass matrix: s 1 is the inertia of a particle of mass s at p, the rest is summed over
 subtrees by `contact` and `contact_pairs`. It keeps the tree's sparsity. The spring is explicit: an implicit one pulls
 on a body that leaves.
 
-Between two moving bodies v' is v: damping between two branches would couple dofs that the tree keeps apart.
+Between two moving bodies v' is v: damping between two branches would couple dofs that the tree keeps apart. There the
+loader bounds kf and kc by what the timestep keeps stable (`pairs.gains`).
 
 Frozen in a substep, friction may exceed mu times the normal force where the tangential velocity changes much in it.
 """
@@ -35,14 +36,15 @@ def along(n, x):
 
 
 @ti.func
-def coefficients(ke, kd, kf, mu, depth, vn, vt):
-    """Spring force, friction coefficient s, normal damping c, 1 where s depends on |v_t|, and |v_t|."""
+def coefficients(ke, kd, kc, kf, mu, depth, vn, vt):
+    """Spring force, friction coefficient s, normal damping c, its slope in depth, 1 where s slides, and |v_t|."""
     spring = ke * depth
     speed = ti.sqrt(spatial.dot(vt, vt) + _SPEED2_FLOOR)
     sliding = mu * spring / speed
     slides = ti.select(sliding < kf, speed * 0.0 + 1.0, speed * 0.0)
-    damping = ti.select(vn < 0.0, kd * depth, depth * 0.0)
-    return spring, ti.min(sliding, kf), damping, slides, speed
+    damping = ti.select(vn < 0.0, ti.min(kd * depth, kc), depth * 0.0)
+    slope = ti.select((vn < 0.0) & (kd * depth < kc), kd, depth * 0.0)
+    return spring, ti.min(sliding, kf), damping, slope, slides, speed
 
 
 @ti.func

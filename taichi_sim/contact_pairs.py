@@ -59,7 +59,7 @@ def turn(m: ti.template(), k, c1, u1, c2, u2, q2, d_bar, n_bar, p_bar):
 @ti.func
 def law(m: ti.template(), k, depth, vn, vt):
     """`coefficients` of pair k."""
-    return coefficients(m.pair_ke[k], m.pair_kd[k], m.pair_kf[k], m.pair_mu[k], depth, vn, vt)
+    return coefficients(m.pair_ke[k], m.pair_kd[k], m.pair_kc[k], m.pair_kf[k], m.pair_mu[k], depth, vn, vt)
 
 
 @ti.func
@@ -86,7 +86,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
                 one, two = m.pair_link1[k], m.pair_link2[k]
                 v, _vw = relative(one, two, e, d.vw, d.vl, p, offset)
                 vn, vt = along(n, v)
-                spring, s, damping, _, _ = law(m, k, depth, vn, vt)
+                spring, s, damping, _, _, _ = law(m, k, depth, vn, vt)
                 f = spatial.scale(n, spring - damping * vn) - spatial.scale(vt, s)
                 d.kn[e, one] = d.kn[e, one] + spatial.cross(p, f)
                 d.kf[e, one] = d.kf[e, one] + f
@@ -132,12 +132,11 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
                 vn, vt = along(n, v)
                 tn, tt = along(n, t)
                 nun, nut = along(n, nu)
-                spring, s, damping, slides, speed = law(m, k, depth, vn, vt)
+                spring, s, damping, kd, slides, speed = law(m, k, depth, vn, vt)
                 f = spatial.scale(n, spring - damping * tn) - spatial.scale(tt, s)
                 # nu . f = nu_n (ke d - c t_n) - s t_t . nu_t
                 slip = spatial.dot(tt, nut)
                 slope = slides * s * slip / (speed * speed)
-                kd = ti.select(vn < 0.0, m.pair_kd[k], depth * 0.0)
                 grip = slides * m.pair_mu[k] * m.pair_ke[k] / speed
                 t_bar = -spatial.scale(n, damping * nun) - spatial.scale(nut, s)
                 v_bar = spatial.scale(vt, slope)

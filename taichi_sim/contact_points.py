@@ -34,7 +34,7 @@ SUPPORTED = frozenset(
     + [(GEOM_SPHERE, GEOM_SPHERE), (GEOM_SPHERE, GEOM_CAPSULE), (GEOM_CAPSULE, GEOM_CAPSULE)]
     + [(kind, GEOM_BOX) for kind in _ROUND]
 )
-_GAINS = ("ke", "kd", "kf", "mu")
+_GAINS = ("ke", "kd", "kc", "kf", "mu")
 
 
 def on_planes(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
@@ -48,7 +48,7 @@ def on_planes(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
     | quat, size | orientation in the link's frame and size [m] of an ellipsoid or a cylinder | (n, 4), (n, 3) |
     | normal, frame | index of the plane's normal among the different ones, in the world | (n,), (nnormal, 3) |
     | height | depth = height - normal . point, in the world frame [m] | (n,) |
-    | ke, kd, kf, mu | as `Model.pair_ke` and so on | (n,) |
+    | ke, kd, kc, kf, mu | as `Model.pair_ke` and so on | (n,) |
     """
     rows: list[tuple] = []
     frame: list[np.ndarray] = []
@@ -84,7 +84,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray
     | radius1, radius2 | radii of spheres and capsules [m] | (n,), (n,) |
     | quat2, size2 | orientation in the link's frame and half-extents [m] of a box | (n, 4), (n, 3) |
     | reach1, reach2 | radii of balls that enclose the geoms, the margin in the first [m] | (n,), (n,) |
-    | margin, ke, kd, kf, mu | as `Model.pair_margin` and so on | (n,) |
+    | margin, ke, kd, kc, kf, mu | as `Model.pair_margin` and so on | (n,) |
     """
     rows: list[tuple] = []
     for k in range(model.npair):

@@ -287,8 +287,11 @@ class DeviceModel:
         self.contact_kinds, self.pair_kinds = set(points["kind"].tolist()), set(pairs["kind"].tolist())
         for prefix, table in (("contact", points), ("pair", pairs)):
             for name, values in table.items():
-                constant = f.ints if values.dtype == np.int32 else f.shared.constant
-                setattr(self, f"{prefix}_{name}", constant(values))
+                if values.dtype == np.int32:
+                    items = f.ints(values)
+                else:
+                    items = f.shared.constant(np.minimum(values, _UNBOUNDED))
+                setattr(self, f"{prefix}_{name}", items)
 
 
 def link_inertia(model: Model, tree):

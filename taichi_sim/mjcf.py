@@ -45,8 +45,8 @@ def load(source) -> Model:
     one joint `"limit_ke:JOINT"` and `"limit_kd:JOINT"`, else from MuJoCo's `solreflimit` and `solimplimit`. A limit's
     `margin` narrows its range, as it does there. Contacts take the four numbers of `taichi_sim.contact` from the
     numerics `contact_ke`, `contact_kd`, `contact_kf` and `contact_mu`, else from MuJoCo's `solref`, `solimp` and
-    `friction`; between moving bodies, where friction is explicit, kf is bounded by what the timestep keeps stable. The
-    numerics `substeps` and `theta` set the options of those names.
+    `friction`; between moving bodies, where they are explicit, friction and damping are bounded by what the timestep
+    keeps stable. The numerics `substeps` and `theta` set the options of those names.
 
     Raises:
         FileNotFoundError: no such file, or no body of that name.
@@ -322,12 +322,12 @@ def _solref_gains(m) -> np.ndarray:
 def _contacts(m, numerics: _Numerics) -> dict[str, np.ndarray]:
     """Pairs of geoms that can touch and their penalty parameters; none where the model disables contact."""
     empty = np.zeros(0, np.int32)
-    fields = {"geom1": empty, "geom2": empty, **dict.fromkeys(("ke", "kd", "kf", "mu", "margin"), np.zeros(0))}
+    fields = {"geom1": empty, "geom2": empty, **dict.fromkeys(("ke", "kd", "kc", "kf", "mu", "margin"), np.zeros(0))}
     if stages(m).contact:
         pairs = Pairs(m)
         fields = {"geom1": pairs.geom1, "geom2": pairs.geom2, "margin": pairs.margin}
         found = gains(m, pairs, _refsafe(m))
-        most = found.pop("kf_max")
+        fields["kc"] = most = found.pop("kc")
         for key, values in found.items():
             number = numerics.get(f"contact_{key}", None, lambda x: x >= 0, "one number from 0 up")
             fields[key] = values if number is None else np.full(len(pairs), number)

@@ -140,8 +140,8 @@ def gains(mj_model, pairs: Pairs, refsafe: bool) -> dict[str, np.ndarray]:
     """Penalty parameters that do what the pairs' solver parameters ask for: "ke", "kd", "kf" and "mu", each (n,).
 
     With m the mass that the contact sees at qpos0, by MuJoCo's `body_invweight0`: ke = m k, and kd such that damping is
-    m b at the depth at which m rests under gravity. kf follows from the timestep. The entry "kf_max", (n,), is the bound
-    of kf where friction is explicit: between moving bodies, and of moving boxes on spheres and capsules of the world.
+    m b at the depth at which m rests under gravity. kf follows from the timestep. The entry "kc", (n,), bounds damping
+    and kf where they are explicit: between moving bodies, and of moving boxes on spheres and capsules of the world.
     """
     import mujoco
 
@@ -156,7 +156,7 @@ def gains(mj_model, pairs: Pairs, refsafe: bool) -> dict[str, np.ndarray]:
     kf = mass / m.opt.timestep * np.where(implicit, _KF_IMPLICIT, _KF_EXPLICIT)
     rough = pairs.condim > 1
     return {
-        "kf_max": np.where(implicit, np.inf, kf),
+        "kc": np.where(implicit, np.inf, kf),
         "ke": mass * stiffness,
         "kd": mass * damping * stiffness / _WEIGHT,
         "kf": np.where(rough, kf, 0.0),

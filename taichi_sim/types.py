@@ -117,6 +117,7 @@ class Model:
     | pair_geom1, pair_geom2 | geoms that can touch; a plane is the first | (npair,), (npair,) |
     | pair_ke | stiffness of a contact point [N/m] | (npair,) |
     | pair_kd | its damping while approaching, per depth [N s/m^2] | (npair,) |
+    | pair_kc | its largest damping, infinite where it is implicit [N s/m] | (npair,) |
     | pair_kf | largest friction coefficient, of sticking [N s/m] | (npair,) |
     | pair_mu | coefficient of sliding friction | (npair,) |
     | pair_margin | distance from which on contact forces act [m] | (npair,) |
@@ -184,6 +185,7 @@ class Model:
     pair_geom2: np.ndarray
     pair_ke: np.ndarray
     pair_kd: np.ndarray
+    pair_kc: np.ndarray
     pair_kf: np.ndarray
     pair_mu: np.ndarray
     pair_margin: np.ndarray

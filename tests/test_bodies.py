@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from taichi_sim.unsupported import collision_pairs
+from taichi_sim.pairs import candidates
 
 # body, parent, x y z in the parent [m], mass [kg], centre of mass [m], Ixx Iyy Izz Ixy Ixz Iyz about it [kg m^2]
 LINKS = {
@@ -200,4 +200,4 @@ def test_every_geom_touches_the_floor_and_nothing_else(body):
     assert m.geom_type[floor] == mujoco.mjtGeom.mjGEOM_PLANE and m.geom_pos[floor, 2] == 0
     expected = np.zeros((m.ngeom, m.ngeom), dtype=bool)
     expected[floor] = expected[:, floor] = np.arange(m.ngeom) != floor
-    np.testing.assert_array_equal(collision_pairs(m), expected)
+    np.testing.assert_array_equal(candidates(m), expected)

@@ -204,7 +204,7 @@ def pair_block(mj_model, model, data, contact):
     v = jac @ data.qvel
     s = min(model.pair_kf[k], MU * KE * depth / math.hypot(np.linalg.norm(v - n * (n @ v)), 1e-6))
     normal = np.outer(n, n)
-    return KE * depth * n, s * (np.eye(3) - normal) + KD * depth * (n @ v < 0) * normal, jac
+    return KE * depth * n, s * (np.eye(3) - normal) + min(KD * depth, model.pair_kc[k]) * (n @ v < 0) * normal, jac
 
 
 def pair_force(mj_model, model, data, contact):

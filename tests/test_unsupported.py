@@ -9,7 +9,7 @@ from snippets import NO_CONTACT, load_text, mjcf_text
 from taichi_sim import mjcf
 from taichi_sim.types import BIAS_NONE, GAIN_FIXED
 
-BALL = '<body name="ball"><freejoint/><geom name="ball" size="0.1"/></body>'
+BALL = '<body name="ball"><freejoint/><geom name="ball" type="cylinder" size="0.1 0.1"/></body>'
 TENDON = '<tendon><fixed name="cord" {}><joint joint="elbow" coef="1"/></fixed></tendon>'
 WELD = '<equality><weld name="glue" body1="arm" body2="world"/></equality>'
 
@@ -23,7 +23,7 @@ REFUSED = {
             "rest": '<contact><pair name="touch" geom1="ball" geom2="fist"/></contact>',
             "flag": "",
         },
-        ["geom 'ball'", "'fist'", "sphere with sphere"],
+        ["geom 'ball'", "'fist'", "sphere with cylinder"],
         NO_CONTACT,
     ),
     "equality": ({"rest": WELD}, ["equality 'glue'"], f'{NO_CONTACT} equality="disable"'),
