@@ -33,6 +33,7 @@ ORDER = [
             "tendon",
             "contact",
             "integrate",
+            "equality",
         )
     ],
     ["taichi_sim.forward"],
