@@ -207,6 +207,5 @@ def _paths(parent) -> list[list[int]]:
 
 def _compressed(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Where each row starts, (n + 1,), and all rows one after the other."""
-    return np.cumsum([0] + [len(row) for row in rows]).astype(np.int32), np.array(
-        [d for r in rows for d in r], np.int32
-    )
+    starts = np.cumsum([0] + [len(row) for row in rows])
+    return starts.astype(np.int32), np.array([entry for row in rows for entry in row], np.int32)
