@@ -40,6 +40,10 @@ class Config:
     """Discount."""
     stochastic_init: bool = True
     """Draw initial states at random."""
+    substeps: int | None = None
+    """Substeps that a control step is divided into; None: as the model says."""
+    theta: float | None = None
+    """Implicitness of the substep, 0: explicit; None: as the model says."""
     stagger: bool = False
     """Let the worlds' first episodes end at random times, so that a window holds all phases of a task that never fails
     instead of one after the other. Those shorter episodes do not count."""
@@ -90,6 +94,8 @@ class Config:
         for field in ("actor_units", "critic_units"):
             _require(all(width >= 1 for width in getattr(self, field)), self, field, "positive widths")
         _require(all(0 <= beta < 1 for beta in self.adam_betas), self, "adam_betas", "between 0 and 1")
+        _require(self.substeps is None or self.substeps >= 1, self, "substeps", "at least 1")
+        _require(self.theta is None or 0 <= self.theta <= 1, self, "theta", "between 0 and 1")
         _require(self.final_lr >= 0, self, "final_lr", "at least 0")
         _require(self.seed >= 0, self, "seed", "at least 0")
         _require(self.device in (None, "cpu", "cuda"), self, "device", "cpu or cuda")

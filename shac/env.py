@@ -96,6 +96,8 @@ class Env:
       seed: seed of the initial states.
       device: "cpu" or "cuda"; None leaves the choice to `taichi_sim.init`.
       stochastic_init: draw initial states at random rather than begin at the nominal one.
+      substeps: divide the model's control step into so many; by default as the model says.
+      theta: implicitness of the substep (`taichi_sim.Option`); by default as the model says.
     """
 
     def __init__(
@@ -106,6 +108,8 @@ class Env:
         seed: int = 0,
         device: str | None = None,
         stochastic_init: bool = True,
+        substeps: int | None = None,
+        theta: float | None = None,
     ):
         if num_envs < 1:
             raise UserError(f"num_envs must be at least 1, got {num_envs}")
@@ -113,6 +117,9 @@ class Env:
         self.num_envs = num_envs
         self.stochastic_init = stochastic_init
         self.sim = task.simulator(num_envs, device)
+        if substeps is not None or theta is not None:
+            option = self.sim.model.opt
+            option.divide(substeps or option.substeps, theta)
         self.device = self.sim.device
         self.dtype = self.sim.dtype
         self.reset(seed=seed)

@@ -59,13 +59,11 @@ def evaluate(
       seed: seed of the initial states, and of the actions if they are sampled; no training's stream is met again.
       device: "cpu" or "cuda"; None leaves the choice to `taichi_sim.init`.
       stochastic_policy: sample the actions, rather than take tanh(mu).
-      substeps: divide the model's control step into so many; by default the model's own.
-      theta: implicitness of the step (`taichi_sim.Option`); by default the model's own.
+      substeps, theta: as for `Env`.
     """
     # The environment derives its stream as a training of this seed does: hashed first, it begins elsewhere.
-    env = Env(task, episodes, seed=seeding.stream_seed(seed, "evaluation"), device=device)
-    option = env.sim.model.opt
-    option.divide(substeps or option.substeps, theta)
+    seed_of_states = seeding.stream_seed(seed, "evaluation")
+    env = Env(task, episodes, seed=seed_of_states, device=device, substeps=substeps, theta=theta)
     policy = policy.to(env.device, env.dtype)
     generator = seeding.generator(seed, "evaluation", env.device) if stochastic_policy else None
     obs = env.obs

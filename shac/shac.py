@@ -84,6 +84,8 @@ class SHAC:
             seed=config.seed,
             device=config.device,
             stochastic_init=config.stochastic_init,
+            substeps=config.substeps,
+            theta=config.theta,
         )
         device, dtype = self.env.device, self.env.dtype
         # Weights are drawn on the CPU, so that a seed means the same ones on every device.

@@ -12,7 +12,18 @@ stage's adjoint is tested alone against central differences (tests/test_adjoint.
 Taichi's autodiff, too (tests/test_autodiff.py).
 """
 
-from taichi_sim import actuator, contact, dynamics, equality, inertia, integrate, kinematics, passive, spatial
+from taichi_sim import (
+    actuator,
+    contact,
+    contact_pairs,
+    dynamics,
+    equality,
+    inertia,
+    integrate,
+    kinematics,
+    passive,
+    spatial,
+)
 from taichi_sim.runtime import Runtime, ti
 
 
@@ -37,6 +48,8 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
         kinematics.origins(m, d, e)
         contact.ahead(m, d, e, h_theta)
         contact.adjoint_forces(m, d, e)
+        if ti.static(m.npair > 0):
+            contact_pairs.adjoint_forces(m, d, e)
         contact.adjoint_project(m, d, e)
     dynamics.adjoint_project(m, d, e)
     if ti.static(m.fit):

@@ -1,8 +1,8 @@
 """Where bodies can touch: the points and pairs that `contact` looks at, from a model's pairs of geoms.
 
-On a plane, a sphere is one point with a radius and a capsule two; a box touches with its corners, a mesh with those of its
-convex hull; the points of ellipsoids and cylinders wander over their surface (`collide`). Of the other geoms, spheres
-and capsules touch each other and boxes; a capsule touches a box with its ends, too, so that it can lie there.
+On a plane, a sphere is one point with a radius and a capsule two; a box touches with its corners, a mesh with those of
+its convex hull; the points of ellipsoids and cylinders wander over their surface (`collide`). Of the other geoms,
+spheres and capsules touch each other and boxes; a capsule touches a box with its ends, too, so that it can lie there.
 """
 
 from __future__ import annotations
@@ -91,6 +91,9 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray
         one, two = model.pair_geom1[k], model.pair_geom2[k]
         if model.geom_type[one] == GEOM_PLANE:
             continue
+        if model.geom_type[two] != GEOM_BOX and not tree.body_link[model.geom_bodyid[one]]:
+            # what stands still is implicit as the second geom only
+            one, two = two, one
         links = tuple(tree.body_link[model.geom_bodyid[[one, two]]])
         (pos1, quat1), (pos2, quat2) = _pose(model, tree, one), _pose(model, tree, two)
         axis1, axis2 = _half_axis(model, one, quat1), _half_axis(model, two, quat2)

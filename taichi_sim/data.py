@@ -290,6 +290,7 @@ class DeviceModel:
         points, pairs = contact_points.on_planes(model, tree), contact_points.between_bodies(model, tree)
         self.ncontact, self.nnormal, self.npair = len(points["link"]), len(points["frame"]), len(pairs["link1"])
         self.contact = self.ncontact + self.npair > 0
+        self.pair_static = bool((pairs["link2"] == 0).any())
         self.contact_kinds, self.pair_kinds = set(points["kind"].tolist()), set(pairs["kind"].tolist())
         for prefix, table in (("contact", points), ("pair", pairs)):
             for name, values in table.items():
@@ -353,6 +354,8 @@ class Data:
     | qfrc_contact | generalised contact forces [N, N m] | nv |
     | kn, kf | contact forces on a link's subtree (moment, force) | nlink |
     | bm, bh, bd, bo | its contact damping along each normal: mass, arm, diagonal, off-diagonal | nlink * nnormal |
+    | gl, ga | that along other normals, linear and angular: diagonal, off-diagonal | 2 nlink |
+    | gm | its columns that couple the two | 3 nlink |
     | tw, tl | spatial velocity of a link at qvel + theta h qacc (`contact.ahead`) | nlink |
     | xn, xf, gn, gf | adjoints of tw, tl and of the pose through contacts, summed over subtrees | nlink |
     | an, af, wn, wf | adjoints of acceleration and velocity as spatial forces, summed over subtrees | nlink |
@@ -375,6 +378,9 @@ class Data:
             vectors("kn kf tw tl xn xf gn gf", m.nlink)
             scalars("bm", m.nlink * m.nnormal)
             vectors("bh bd bo", m.nlink * m.nnormal)
+        if m.pair_static:
+            vectors("gl ga", 2 * m.nlink)
+            vectors("gm", 3 * m.nlink)
         scalars("ctrl grad_ctrl actuator_length actuator_velocity actuator_force", m.nu)
         scalars("qLD", m.nfactor)
         self.qM = self.qLD

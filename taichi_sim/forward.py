@@ -4,7 +4,18 @@ One kernel carries a block of worlds through all substeps of a control step: no 
 working set stays in the cache. Nothing here is differentiated by Taichi; `adjoint` holds the gradient.
 """
 
-from taichi_sim import actuator, contact, dynamics, equality, inertia, integrate, kinematics, passive, spatial
+from taichi_sim import (
+    actuator,
+    contact,
+    contact_pairs,
+    dynamics,
+    equality,
+    inertia,
+    integrate,
+    kinematics,
+    passive,
+    spatial,
+)
 from taichi_sim.runtime import Runtime, ti
 
 
@@ -21,6 +32,8 @@ def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
     if ti.static(m.contact):
         kinematics.origins(m, d, e)
         contact.forces(m, d, e, h_theta)
+        if ti.static(m.npair > 0):
+            contact_pairs.forces(m, d, e, h_theta)
         dynamics.generalised(m, d, e, d.kn, d.kf, d.qfrc_contact)
     inertia.composite(m, d, e)
     passive.springs(m, d, e)

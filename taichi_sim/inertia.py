@@ -82,11 +82,20 @@ def composite(m: ti.template(), d: ti.template(), e):
                 d.bh[e, q] = d.bh[e, q] + d.bh[e, k]
                 d.bd[e, q] = d.bd[e, q] + d.bd[e, k]
                 d.bo[e, q] = d.bo[e, q] + d.bo[e, k]
+        if ti.static(m.pair_static):
+            for i in ti.static(range(3)):
+                d.gm[e, 3 * p + i] = d.gm[e, 3 * p + i] + d.gm[e, 3 * link + i]
+            for i in ti.static(range(2)):
+                d.gl[e, 2 * p + i] = d.gl[e, 2 * p + i] + d.gl[e, 2 * link + i]
+                d.ga[e, 2 * p + i] = d.ga[e, 2 * p + i] + d.ga[e, 2 * link + i]
 
 
 @ti.func
 def damping_mul(m: ti.template(), d: ti.template(), e, link, w, v):
-    """The subtree's contact damping along the planes' normals (`contact.blocks`) times the motion (w, v)."""
+    """The subtree's contact damping along normals times the motion (w, v): a spatial force.
+
+    It is what `contact.blocks` adds for each plane normal and `contact_pairs.add_block` for all others.
+    """
     moment = w * 0.0
     force = v * 0.0
     for i in range(m.nnormal):
@@ -95,6 +104,12 @@ def damping_mul(m: ti.template(), d: ti.template(), e, link, w, v):
         vn = spatial.dot(n, v)
         moment = moment + spatial.sym_mul(d.bd[e, k], d.bo[e, k], w) + spatial.scale(d.bh[e, k], vn)
         force = force + spatial.scale(n, d.bm[e, k] * vn + spatial.dot(d.bh[e, k], w))
+    if ti.static(m.pair_static):
+        moment = moment + spatial.sym_mul(d.ga[e, 2 * link], d.ga[e, 2 * link + 1], w)
+        force = force + spatial.sym_mul(d.gl[e, 2 * link], d.gl[e, 2 * link + 1], v)
+        x, y, z = d.gm[e, 3 * link], d.gm[e, 3 * link + 1], d.gm[e, 3 * link + 2]
+        moment = moment + spatial.scale(x, v[0, :]) + spatial.scale(y, v[1, :]) + spatial.scale(z, v[2, :])
+        force = force + ti.Matrix.rows([spatial.dot(x, w), spatial.dot(y, w), spatial.dot(z, w)])
     return moment, force
 
 

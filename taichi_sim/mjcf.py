@@ -44,8 +44,9 @@ def load(source) -> Model:
 
     Penalty joint limits take their stiffness and damping from `<custom><numeric name="limit_ke">` and `"limit_kd"`, for
     one joint `"limit_ke:JOINT"` and `"limit_kd:JOINT"`, else from MuJoCo's `solreflimit` and `solimplimit`. A limit's
-    `margin` narrows its range, as it does there. Contacts take the four numbers of `taichi_sim.contact` from the numerics
-    `contact_ke`, `contact_kd`, `contact_kf` and `contact_mu`, else from MuJoCo's `solref`, `solimp` and `friction`. The
+    `margin` narrows its range, as it does there. Contacts take the four numbers of `taichi_sim.contact` from the
+    numerics `contact_ke`, `contact_kd`, `contact_kf` and `contact_mu`, else from MuJoCo's `solref`, `solimp` and
+    `friction`; between moving bodies, where friction is explicit, kf is bounded by what the timestep keeps stable. The
     numerics `substeps` and `theta` set the options of those names.
 
     Raises:
@@ -327,9 +328,12 @@ def _contacts(m, numerics: _Numerics) -> dict[str, np.ndarray]:
     if stages(m).contact:
         pairs = Pairs(m)
         fields = {"geom1": pairs.geom1, "geom2": pairs.geom2, "margin": pairs.margin}
-        for key, values in gains(m, pairs, _refsafe(m)).items():
+        found = gains(m, pairs, _refsafe(m))
+        most = found.pop("kf_max")
+        for key, values in found.items():
             number = numerics.get(f"contact_{key}", None, lambda x: x >= 0, "one number from 0 up")
             fields[key] = values if number is None else np.full(len(pairs), number)
+        fields["kf"] = np.minimum(fields["kf"], most)
     fields = {f"pair_{key}": value.astype(np.int32 if key[:4] == "geom" else float) for key, value in fields.items()}
     return {**fields, **_hulls(m)}
 

@@ -8,9 +8,9 @@ import numpy as np
 
 # Gravity [m/s^2] that tells how deep a body rests in the ground where the model has none.
 _WEIGHT = 9.81
-# Friction coefficients kf of foreign models times the timestep and over the mass: below the bound of explicit
-# integration (2) between moving bodies; on planes, where friction is implicit, stiff enough to creep at 1 mm/s.
-_KF_PAIR, _KF_PLANE = 0.25, 10.0
+# Friction coefficients kf times the timestep and over the mass: where friction is explicit, below the bound of
+# stability (2); where it is implicit, foreign models' is stiff enough to creep at 1 mm/s.
+_KF_EXPLICIT, _KF_IMPLICIT = 0.25, 10.0
 
 
 def candidates(mj_model) -> np.ndarray:
@@ -85,7 +85,7 @@ class Pairs:
 
     @staticmethod
     def _weighed(m, one, two):
-        """Likewise for the solver's parameters: means weighted by `solmix`, the smaller of direct (negative) solrefs."""
+        """Likewise for the solver's parameters: means weighted by `solmix`, but the smaller of direct solrefs."""
         total = m.geom_solmix[one] + m.geom_solmix[two]
         share = np.where(total > 0, m.geom_solmix[one] / np.where(total > 0, total, 1), 0.5)[:, None]
 
@@ -140,7 +140,8 @@ def gains(mj_model, pairs: Pairs, refsafe: bool) -> dict[str, np.ndarray]:
     """Penalty parameters that do what the pairs' solver parameters ask for: "ke", "kd", "kf" and "mu", each (n,).
 
     With m the mass that the contact sees at qpos0, by MuJoCo's `body_invweight0`: ke = m k, and kd such that damping is
-    m b at the depth at which m rests under gravity. kf follows from the timestep.
+    m b at the depth at which m rests under gravity. kf follows from the timestep. The entry "kf_max", (n,), is the bound
+    of kf where friction is explicit: between moving bodies, and of moving boxes on spheres and capsules of the world.
     """
     import mujoco
 
@@ -149,10 +150,13 @@ def gains(mj_model, pairs: Pairs, refsafe: bool) -> dict[str, np.ndarray]:
     inverse = weight[pairs.geom1] + weight[pairs.geom2]
     mass = 1 / np.maximum(inverse, 1e-10)
     stiffness, damping = reference_gains(pairs.solref, pairs.dmax, m.opt.timestep, refsafe).T
+    fixed1, fixed2 = (m.body_weldid[m.geom_bodyid[geom]] == 0 for geom in (pairs.geom1, pairs.geom2))
     on_plane = m.geom_type[pairs.geom1] == mujoco.mjtGeom.mjGEOM_PLANE
-    kf = mass / m.opt.timestep * np.where(on_plane, _KF_PLANE, _KF_PAIR)
+    implicit = on_plane | fixed2 | (fixed1 & (m.geom_type[pairs.geom2] != mujoco.mjtGeom.mjGEOM_BOX))
+    kf = mass / m.opt.timestep * np.where(implicit, _KF_IMPLICIT, _KF_EXPLICIT)
     rough = pairs.condim > 1
     return {
+        "kf_max": np.where(implicit, np.inf, kf),
         "ke": mass * stiffness,
         "kd": mass * damping * stiffness / _WEIGHT,
         "kf": np.where(rough, kf, 0.0),

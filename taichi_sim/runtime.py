@@ -9,6 +9,8 @@ import contextlib
 import dataclasses
 import io
 import os
+import time
+from pathlib import Path
 
 # Taichi announces itself on standard output, which belongs to the programs that use it (`shac-eval --json | jq`).
 os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "0")
@@ -68,7 +70,23 @@ class Runtime:
         return min(most, 1 << (num_worlds - 1).bit_length())
 
 
+# Age [s] at which the lock of Taichi's kernel cache has no owner any more.
+_LOCK_SECONDS = 300.0
+
 _runtime: Runtime | None = None
+
+
+def _drop_stale_lock() -> None:
+    """Removes the kernel cache's lock if a process died with it.
+
+    Taichi holds it for moments, at a process's beginning and end. Left behind, it turns the cache off for everybody.
+    """
+    folder = os.environ.get("TI_OFFLINE_CACHE_FILE_PATH") or ti.lang.impl.default_cfg().offline_cache_file_path
+    lock = Path(folder) / "ticache.lock"
+    # another process may remove it first, or the folder may be read-only
+    with contextlib.suppress(OSError):
+        if time.time() - lock.stat().st_mtime > _LOCK_SECONDS:
+            lock.unlink()
 
 
 def init(device: str | None = None, precision: str | None = None, *, num_threads: int | None = None) -> Runtime:
@@ -103,6 +121,7 @@ def init(device: str | None = None, precision: str | None = None, *, num_threads
         raise RuntimeError("device='cuda' was asked for, but torch finds no CUDA device; use device='cpu'")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     precision = precision or "f32"
+    _drop_stale_lock()
     threads = {} if num_threads is None else {"cpu_max_num_threads": num_threads}
     with contextlib.redirect_stdout(io.StringIO()):
         ti.init(

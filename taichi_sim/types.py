@@ -111,7 +111,8 @@ class Model:
     | geom_group | group for drawing; groups above 2 (collision shapes and the like) are hidden | (ngeom,) |
     | geom_dataid | mesh of a GEOM_MESH, else -1 | (ngeom,) |
     | mesh_vertadr, mesh_vertnum, mesh_vert | vertices in the geom's frame [m] | (nmesh,), (nmesh,), (nmeshvert, 3) |
-    | mesh_hulladr, mesh_hullnum, mesh_hull | vertices of the convex hull, indices in the mesh | (nmesh,), (nmesh,), (nmeshhull,) |
+    | mesh_hulladr, mesh_hullnum | where the vertices of its convex hull begin, their number | (nmesh,), (nmesh,) |
+    | mesh_hull | vertices of the convex hulls, indices in the mesh | (nmeshhull,) |
     | mesh_faceadr, mesh_facenum, mesh_face | triangles, indices in the mesh | (nmesh,), (nmesh,), (nmeshface, 3) |
     | pair_geom1, pair_geom2 | geoms that can touch; a plane is the first | (npair,), (npair,) |
     | pair_ke | stiffness of a contact point [N/m] | (npair,) |

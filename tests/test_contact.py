@@ -1,4 +1,4 @@
-"""Contact with planes: forces and the implicit step against MuJoCo's Jacobians, gradients, motions with closed forms."""
+"""Contact: forces and the implicit step against MuJoCo's Jacobians, gradients, motions with closed forms."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def scene():
 
 
 def crowded(sim, seed, speeds, reach, above=0.0):
-    """States with all free bodies within `reach` (3,) [m] of one point, moving at the given speeds, one for each world."""
+    """States with all free bodies within `reach` (3,) [m] of one point, moving at the given speed of each world."""
     model, rng, n = sim.model, np.random.default_rng(seed), sim.num_worlds
     qpos = np.tile(model.qpos0, (n, 1))
     for j in range(model.njnt):
@@ -190,8 +190,8 @@ def test_forces_between_bodies(pile, heights):
     assert touching > 8
 
 
-def pair_force(mj_model, model, data, contact):
-    """J'f of one of MuJoCo's contacts."""
+def pair_block(mj_model, model, data, contact):
+    """Normal, spring force, B and the Jacobian of one of MuJoCo's contacts."""
     # MuJoCo's normal points from geom 1 to geom 2
     n, depth, jac = -contact.frame[:3], contact.includemargin - contact.dist, 0
     for sign, geom in zip((1, -1), contact.geom, strict=True):
@@ -200,9 +200,44 @@ def pair_force(mj_model, model, data, contact):
         jac = jac + sign * one
     k = np.flatnonzero((model.pair_geom1 == contact.geom[0]) & (model.pair_geom2 == contact.geom[1]))[0]
     v = jac @ data.qvel
-    vt = v - n * (n @ v)
-    s = min(model.pair_kf[k], MU * KE * depth / math.hypot(np.linalg.norm(vt), 1e-6))
-    return jac.T @ (n * (KE * depth - KD * depth * min(n @ v, 0)) - s * vt)
+    s = min(model.pair_kf[k], MU * KE * depth / math.hypot(np.linalg.norm(v - n * (n @ v)), 1e-6))
+    normal = np.outer(n, n)
+    return KE * depth * n, s * (np.eye(3) - normal) + KD * depth * (n @ v < 0) * normal, jac
+
+
+def pair_force(mj_model, model, data, contact):
+    """J'f of one of MuJoCo's contacts."""
+    spring, block, jac = pair_block(mj_model, model, data, contact)
+    return jac.T @ (spring - block @ jac @ data.qvel)
+
+
+def pair_damping(mj_model, model, data, contact):
+    """J'BJ of one of MuJoCo's contacts."""
+    _, block, jac = pair_block(mj_model, model, data, contact)
+    return jac.T @ block @ jac
+
+
+def test_friction_on_the_world_is_implicit(pile):
+    """The step of a ball alone on the table: (M + theta h J'BJ) a = J'f - c, with MuJoCo's contact."""
+    mj_model, sim, state = pile
+    state = lifted(sim, state, log=5.0, crate=20.0)
+    sim.model.opt.substeps = 1
+    after, data = sim.step(state, torch.zeros(8, 0, dtype=torch.float64)), sim.forward(state)
+    h, theta, touching = sim.model.opt.timestep, sim.model.opt.theta, 0
+    for world in range(8):
+        mj_data = mujoco.MjData(mj_model)
+        mj_data.qpos[:], mj_data.qvel[:] = state.qpos[world].numpy(), state.qvel[world].numpy()
+        mujoco.mj_forward(mj_model, mj_data)
+        damping = np.zeros((mj_model.nv, mj_model.nv))
+        for contact in mj_data.contact:
+            if 0 in contact.geom:
+                damping += pair_damping(mj_model, sim.model, mj_data, contact)
+                touching += 1
+        rhs = (data.qfrc_contact - data.qfrc_bias)[world].numpy()
+        qacc = np.linalg.solve(data.qM[world].numpy() + theta * h * damping, rhs)
+        found = (after.qvel - state.qvel)[world].numpy() / h
+        np.testing.assert_allclose(found, qacc, rtol=0, atol=1e-9 * abs(qacc).max())
+    assert touching > 4
 
 
 def test_bodies_push_each_other_alike(pile):

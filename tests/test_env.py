@@ -83,6 +83,15 @@ def test_initial_states_depend_on_the_seed_alone():
     assert torch.equal(first.reset(seed=2), shac.Env(CartPoleOnDouble(), 8, seed=2).obs)
 
 
+def test_a_control_step_is_divided_as_asked():
+    option = Env(CartPole(), 2, substeps=16, theta=0.0).sim.model.opt
+    assert (option.substeps, option.theta) == (16, 0.0)
+    assert option.control_timestep == pytest.approx(Env(CartPole(), 2).sim.model.opt.control_timestep, rel=1e-12)
+    for bad in ({"substeps": -1}, {"substeps": 2, "theta": 1.5}):
+        with pytest.raises(ValueError, match="must be"):
+            Env(CartPole(), 2, **bad)
+
+
 def test_bad_arguments_are_refused():
     env = shac.Env(Line(), 2)
     with pytest.raises(ValueError, match=r"action must have shape \(2, 1\), got \(2,\)"):

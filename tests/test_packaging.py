@@ -20,7 +20,7 @@ PACKAGES = {"taichi_sim": "taichi_sim", "assets": "taichi_sim/assets", "shac": "
 ORDER = [
     ["taichi_sim.types"],
     ["taichi_sim.spatial"],
-    ["taichi_sim.collide", "taichi_sim.contact_points"],
+    ["taichi_sim.collide", "taichi_sim.contact_points", "taichi_sim.contact_law"],
     [
         f"taichi_sim.{stage}"
         for stage in (
@@ -32,6 +32,7 @@ ORDER = [
             "muscle",
             "tendon",
             "contact",
+            "contact_pairs",
             "integrate",
             "equality",
         )

@@ -3,7 +3,6 @@
 import re
 
 import mujoco
-import numpy as np
 import pytest
 from snippets import NO_CONTACT, load_text, mjcf_text
 

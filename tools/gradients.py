@@ -2,8 +2,8 @@
 
     python tools/gradients.py --model ant --substeps 2 --substeps 4 --theta 0.6
 
-The return of 32 steps is differentiated with respect to the actions, from states that the same random actions reach in
-one second, in a reference of 64 explicit substeps. For each S and theta: the largest norm of a world's gradient, over the
+The return of 32 steps is differentiated with respect to the actions, from states that random actions reach in one
+second, in a reference of 64 explicit substeps. For each S and theta: the largest norm of a world's gradient, over the
 reference's; the cosine between the batch's mean gradient and the reference's; and the time of one gradient.
 """
 

@@ -23,8 +23,8 @@ shac-eval runs/mine --substeps 64 --theta 0   # does the policy live on the step
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the initial states.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.  [default: the run's]")
 @click.option("--stochastic", is_flag=True, help="Sample the actions, rather than take the distribution's centre.")
-@click.option("--substeps", type=click.IntRange(min=1), help="Substeps per control step.  [default: the model's]")
-@click.option("--theta", type=click.FloatRange(0, 1), help="Implicitness, 0: explicit.  [default: the model's]")
+@click.option("--substeps", type=click.IntRange(min=1), help="Substeps per control step.  [default: the run's]")
+@click.option("--theta", type=click.FloatRange(0, 1), help="Implicitness, 0: explicit.  [default: the run's]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @reports_errors
 def main(run_dir, episodes, checkpoint, seed, device, stochastic, substeps, theta, as_json):
@@ -41,8 +41,8 @@ def main(run_dir, episodes, checkpoint, seed, device, stochastic, substeps, thet
         seed=seed,
         device=device or config.device,
         stochastic_policy=stochastic,
-        substeps=substeps,
-        theta=theta,
+        substeps=substeps or config.substeps,
+        theta=config.theta if theta is None else theta,
     ).summary()
     if as_json:
         click.echo(json.dumps(result))

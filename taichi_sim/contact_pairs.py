@@ -1,0 +1,184 @@
+"""Contact of spheres and capsules with each other and with boxes, and its adjoint (docs/adjoint.md).
+
+The law: `contact_law`. On geoms of the world it is implicit in the velocity, between moving ones explicit.
+"""
+
+from taichi_sim import collide, contact_points, spatial
+from taichi_sim.contact_law import add_particle, along, coefficients, outer, particle
+from taichi_sim.runtime import ti
+
+
+@ti.func
+def place(m: ti.template(), d: ti.template(), e, k):
+    """Centre and half-axis of pair k's geom 1, centre, half-axis and orientation of its geom 2, all relative to the origin
+    of geom 1's tree, and that of geom 2's tree relative to it.
+    """  # noqa: E501
+    one, two = m.pair_link1[k], m.pair_link2[k]
+    offset = d.origin[e, m.link_tree[two]] - d.origin[e, m.link_tree[one]]
+    q1, q2 = d.xq[e, one], d.xq[e, two]
+    c1 = d.xp[e, one] + spatial.rotate(q1, m.pair_pos1[k])
+    c2 = d.xp[e, two] + spatial.rotate(q2, m.pair_pos2[k]) + offset
+    u1, u2 = spatial.rotate(q1, m.pair_axis1[k]), spatial.rotate(q2, m.pair_axis2[k])
+    return c1, u1, c2, u2, spatial.quat_mul(q2, m.pair_quat2[k]), offset
+
+
+@ti.func
+def touch(m: ti.template(), k, c1, u1, c2, u2, q2):
+    """Depth, normal and point of pair k."""
+    r1 = m.pair_radius1[k]
+    depth, n, p = r1 * 0.0, c1 * 0.0, c1 * 0.0
+    if ti.static(contact_points.SEGMENTS in m.pair_kinds):
+        if m.pair_kind[k] == contact_points.SEGMENTS:
+            depth, n, p = collide.segments(c1, u1, r1, c2, u2, m.pair_radius2[k])
+    if ti.static(contact_points.SPHERE_BOX in m.pair_kinds):
+        if m.pair_kind[k] == contact_points.SPHERE_BOX:
+            depth, n, p = collide.sphere_box(c1, r1, c2, q2, m.pair_size2[k])
+    if ti.static(contact_points.CAPSULE_BOX in m.pair_kinds):
+        if m.pair_kind[k] == contact_points.CAPSULE_BOX:
+            depth, n, p = collide.capsule_box(c1, u1, r1, c2, q2, m.pair_size2[k])
+    return depth + m.pair_margin[k], n, p
+
+
+@ti.func
+def turn(m: ti.template(), k, c1, u1, c2, u2, q2, d_bar, n_bar, p_bar):
+    """Adjoints of `touch`'s results -> the spatial force on geom 1 that they are together."""
+    r1 = m.pair_radius1[k]
+    gn, gf = c1 * 0.0, c1 * 0.0
+    if ti.static(contact_points.SEGMENTS in m.pair_kinds):
+        if m.pair_kind[k] == contact_points.SEGMENTS:
+            gn, gf = collide.adjoint_segments(c1, u1, r1, c2, u2, m.pair_radius2[k], d_bar, n_bar, p_bar)
+    if ti.static(contact_points.SPHERE_BOX in m.pair_kinds):
+        if m.pair_kind[k] == contact_points.SPHERE_BOX:
+            gn, gf = collide.adjoint_sphere_box(c1, r1, c2, q2, m.pair_size2[k], d_bar, n_bar, p_bar)
+    if ti.static(contact_points.CAPSULE_BOX in m.pair_kinds):
+        if m.pair_kind[k] == contact_points.CAPSULE_BOX:
+            gn, gf = collide.adjoint_capsule_box(c1, u1, r1, c2, q2, m.pair_size2[k], d_bar, n_bar, p_bar)
+    return gn, gf
+
+
+@ti.func
+def law(m: ti.template(), k, depth, vn, vt):
+    """`coefficients` of pair k."""
+    return coefficients(m.pair_ke[k], m.pair_kd[k], m.pair_kf[k], m.pair_mu[k], depth, vn, vt)
+
+
+@ti.func
+def relative(one, two, e, w: ti.template(), v: ti.template(), p, offset):
+    """Velocity at p of link `one` relative to link `two`, and the difference of their angular velocities."""
+    return particle(w[e, one], v[e, one], p) - particle(w[e, two], v[e, two], p - offset), w[e, one] - w[e, two]
+
+
+@ti.func
+def forces(m: ti.template(), d: ti.template(), e, h_theta):
+    """Adds the forces at v to kn, kf; and h_theta B of geoms of the world to cm, ch, cd, co and gm, gl, ga."""
+    if ti.static(m.pair_static):
+        for i in range(3 * m.nlink):
+            d.gm[e, i] = m.gravity[0] * 0.0
+        for i in range(2 * m.nlink):
+            d.gl[e, i] = m.gravity[0] * 0.0
+            d.ga[e, i] = m.gravity[0] * 0.0
+    for k in range(m.npair):
+        c1, u1, c2, u2, q2, offset = place(m, d, e, k)
+        if collide.near(c1, m.pair_reach1[k], c2, m.pair_reach2[k]):
+            depth, n, p = touch(m, k, c1, u1, c2, u2, q2)
+            if depth.max() > 0.0:
+                depth = ti.max(depth, 0.0)
+                one, two = m.pair_link1[k], m.pair_link2[k]
+                v, _vw = relative(one, two, e, d.vw, d.vl, p, offset)
+                vn, vt = along(n, v)
+                spring, s, damping, _, _ = law(m, k, depth, vn, vt)
+                f = spatial.scale(n, spring - damping * vn) - spatial.scale(vt, s)
+                d.kn[e, one] = d.kn[e, one] + spatial.cross(p, f)
+                d.kf[e, one] = d.kf[e, one] + f
+                d.kn[e, two] = d.kn[e, two] - spatial.cross(p - offset, f)
+                d.kf[e, two] = d.kf[e, two] - f
+                if ti.static(m.pair_static):
+                    if two == 0:
+                        add_particle(d, e, one, p, h_theta * s)
+                        add_block(d, e, one, p, n, h_theta * (damping - s))
+
+
+@ti.func
+def add_block(d: ti.template(), e, link, p, n, mass):
+    """Adds mass N N' with N = (p x n, n): its linear part to gl, the angular to ga, the coupling's columns to gm."""
+    arm = spatial.cross(p, n)
+    diag, off = outer(n)
+    d.gl[e, 2 * link] = d.gl[e, 2 * link] + spatial.scale(diag, mass)
+    d.gl[e, 2 * link + 1] = d.gl[e, 2 * link + 1] + spatial.scale(off, mass)
+    diag, off = outer(arm)
+    d.ga[e, 2 * link] = d.ga[e, 2 * link] + spatial.scale(diag, mass)
+    d.ga[e, 2 * link + 1] = d.ga[e, 2 * link + 1] + spatial.scale(off, mass)
+    for i in ti.static(range(3)):
+        d.gm[e, 3 * link + i] = d.gm[e, 3 * link + i] + spatial.scale(arm, mass * n[i, :])
+
+
+@ti.func
+def adjoint_forces(m: ti.template(), d: ti.template(), e):
+    """`contact.adjoint_forces` of the pairs."""
+    for k in range(m.npair):
+        c1, u1, c2, u2, q2, offset = place(m, d, e, k)
+        if collide.near(c1, m.pair_reach1[k], c2, m.pair_reach2[k]):
+            depth, n, p = touch(m, k, c1, u1, c2, u2, q2)
+            if depth.max() > 0.0:
+                touching = ti.select(depth > 0.0, depth * 0.0 + 1.0, depth * 0.0)
+                depth = ti.max(depth, 0.0)
+                one, two = m.pair_link1[k], m.pair_link2[k]
+                v, vw = relative(one, two, e, d.vw, d.vl, p, offset)
+                nu, nw = relative(one, two, e, d.nw, d.nl, p, offset)
+                t, tw = v, vw
+                if ti.static(m.pair_static):
+                    if two == 0:
+                        t, tw = relative(one, two, e, d.tw, d.tl, p, offset)
+                vn, vt = along(n, v)
+                tn, tt = along(n, t)
+                nun, nut = along(n, nu)
+                spring, s, damping, slides, speed = law(m, k, depth, vn, vt)
+                f = spatial.scale(n, spring - damping * tn) - spatial.scale(tt, s)
+                # nu . f = nu_n (ke d - c t_n) - s t_t . nu_t
+                slip = spatial.dot(tt, nut)
+                slope = slides * s * slip / (speed * speed)
+                kd = ti.select(vn < 0.0, m.pair_kd[k], depth * 0.0)
+                grip = slides * m.pair_mu[k] * m.pair_ke[k] / speed
+                t_bar = -spatial.scale(n, damping * nun) - spatial.scale(nut, s)
+                v_bar = spatial.scale(vt, slope)
+                d_bar = touching * (nun * (m.pair_ke[k] - kd * tn) - grip * slip)
+                n_bar = spatial.scale(nu, spring - damping * tn + s * tn) - spatial.scale(v, slope * vn)
+                n_bar = n_bar + spatial.scale(t, s * nun - damping * nun)
+                p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(t_bar, tw)
+                gn, gf = turn(m, k, c1, u1, c2, u2, q2, d_bar, n_bar, p_bar)
+                if ti.static(m.pair_static):
+                    if two == 0:
+                        add_ahead(d, e, one, p, t_bar)
+                        # of what follows only v_bar is left
+                        t_bar = t_bar * 0.0
+                add(d, e, one, p, f, v_bar + t_bar, gn, gf)
+                # both displaced alike turn the normal and move the point: geom 2 has the rest of that
+                gn = spatial.cross(n, n_bar) + spatial.cross(p, p_bar) - gn
+                gf = p_bar - gf
+                add(d, e, two, p - offset, -f, -v_bar - t_bar, gn - spatial.cross(offset, gf), gf)
+
+
+@ti.func
+def add_ahead(d: ti.template(), e, link, p, t_bar):
+    """Adds t_bar, the adjoint of v' at p, to a link's."""
+    xn = spatial.cross(p, t_bar)
+    gn, gf = spatial.force_cross(d.tw[e, link], d.tl[e, link], xn, t_bar)
+    d.xn[e, link] = d.xn[e, link] + xn
+    d.xf[e, link] = d.xf[e, link] + t_bar
+    d.gn[e, link] = d.gn[e, link] + gn
+    d.gf[e, link] = d.gf[e, link] + gf
+
+
+@ti.func
+def add(d: ti.template(), e, link, p, f, v_bar, gn, gf):
+    """Adds a pair's adjoints to those of one of its links: f and v_bar at p, and the pose's (gn, gf)."""
+    fn = spatial.cross(p, f)
+    vn = spatial.cross(p, v_bar)
+    d.fn[e, link] = d.fn[e, link] - fn
+    d.ff[e, link] = d.ff[e, link] - f
+    d.wn[e, link] = d.wn[e, link] - vn
+    d.wf[e, link] = d.wf[e, link] - v_bar
+    an, af = spatial.force_cross(d.nw[e, link], d.nl[e, link], fn, f)
+    bn, bf = spatial.force_cross(d.vw[e, link], d.vl[e, link], vn, v_bar)
+    d.gn[e, link] = d.gn[e, link] + gn + an + bn
+    d.gf[e, link] = d.gf[e, link] + gf + af + bf
