@@ -12,15 +12,31 @@ stage's adjoint is tested alone against central differences (tests/test_adjoint.
 Taichi's autodiff, too (tests/test_autodiff.py).
 """
 
-from taichi_sim import actuator, contact, contact_pairs, dynamics, inertia, integrate, kinematics, passive, spatial
+from taichi_sim import (
+    actuator,
+    contact,
+    contact_pairs,
+    dynamics,
+    equality,
+    inertia,
+    integrate,
+    kinematics,
+    passive,
+    spatial,
+)
 from taichi_sim.runtime import Runtime, ti
 
 
 @ti.func
 def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
-    """Adjoints of the state after a substep -> before it. Expects qpos, qvel, qacc and qLD of that substep."""
+    """Adjoints of the state after a substep -> before it. Expects what the tape has of that substep."""
+    if ti.static(m.neq > 0):
+        equality.adjoint_project(m, d, e, h)
+        equality.dependence(m, d, e)
     integrate.adjoint_integrate(m, d, e, h)
     inertia.solve(m, d, e, d.lam)
+    if ti.static(m.neq > 0):
+        equality.expand(m, d, e, d.lam)
     kinematics.world(m, d, e)
     kinematics.position(m, d, e)
     kinematics.velocity(m, d, e, True)
@@ -45,6 +61,8 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     actuator.transmission(m, d, e)
     actuator.forces(m, d, e)
     actuator.adjoint_forces(m, d, e, h_theta)
+    if ti.static(m.neq > 0):
+        equality.adjoint_dependence(m, d, e)
 
 
 class AdjointKernels:
@@ -70,8 +88,7 @@ class AdjointKernels:
                     for i in range(m.ncell):
                         fields.fitted.field[e, i] = fitted[e, i]
                         fields.gradient.field[e, i] = fitted[e, i] * 0.0
-                size = m.nq + 2 * m.nv + m.nnz
-                at = substeps * size
+                at = substeps * m.nrecord
                 for i in range(m.nq):
                     d.qpos[e, i] = tape[e, at + i]
                     d.grad_raw[e, i] = grad_outputs[e, i]
@@ -82,15 +99,22 @@ class AdjointKernels:
                     d.grad_qvel[e, i] = grad_outputs[e, m.nq + i]
                 integrate.tangent(m, d, e, d.grad_raw)
                 for _ in range(substeps):
-                    at = at - size
+                    at = at - m.nrecord
                     for i in range(m.nq):
                         d.qpos[e, i] = tape[e, at + i]
                     for i in range(m.nv):
                         d.qvel[e, i] = tape[e, at + m.nq + i]
                         d.qacc[e, i] = tape[e, at + m.nq + m.nv + i]
-                    for i in range(m.nnz):
+                    for i in range(m.nfactor):
                         d.qLD[e, i] = tape[e, at + m.nq + 2 * m.nv + i]
+                    if ti.static(m.neq > 0):
+                        for i in range(m.nnz):
+                            d.qM[e, i] = tape[e, at + m.nq + 2 * m.nv + m.nfactor + i]
+                        for i in range(m.neq):
+                            d.eq_force[e, i] = tape[e, at + m.nrecord - m.neq + i]
                     substep(m, d, e, h, h_theta)
+                if ti.static(m.neq > 0):
+                    equality.adjoint_project(m, d, e, 0.0)
                 integrate.raw_gradient(m, d, e, d.grad_raw)
                 for i in range(m.nq):
                     grad_inputs[e, i] = d.grad_raw[e, i]
@@ -106,11 +130,23 @@ class AdjointKernels:
         def load3(source: ti.template(), e, at):
             return ti.Matrix.rows([source[e, at], source[e, at + 1], source[e, at + 2]])
 
+        @ti.func
+        def still(e):
+            # poses depend on no velocity, and what the last step left may not be finite
+            zero = m.gravity[0][0, :] * 0.0
+            for i in range(m.nv):
+                d.qvel[e, i] = zero
+                d.qacc[e, i] = zero
+                d.grad_qvel[e, i] = zero
+
         @ti.kernel
         def poses(qpos: array, grad_poses: array, grad_qpos: array):
             for e in range(m.num_blocks):
                 for i in range(m.nq):
                     d.qpos[e, i] = qpos[e, i]
+                if ti.static(m.neq > 0):
+                    still(e)
+                    equality.project(m, d, e)
                 kinematics.world(m, d, e)
                 kinematics.position(m, d, e)
                 for link in range(m.nlink):
@@ -129,6 +165,8 @@ class AdjointKernels:
                     d.fn[e, link] = d.fn[e, link] + spatial.cross(x, g) + 0.5 * spatial.quat_vec(turn)
                     d.ff[e, link] = d.ff[e, link] + g
                 dynamics.generalised(m, d, e, d.fn, d.ff, d.grad_qpos)
+                if ti.static(m.neq > 0):
+                    equality.adjoint_project(m, d, e, 0.0)
                 integrate.raw_gradient(m, d, e, d.grad_raw)
                 for i in range(m.nq):
                     grad_qpos[e, i] = d.grad_raw[e, i]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import weakref
 
+import numpy as np
 import torch
 
 from taichi_sim import adjoint, data, forward, quaternion, runtime
@@ -88,10 +89,18 @@ class Simulator:
         self._body_ipos, self._site_pos = self._tensor(model.body_ipos), self._tensor(model.site_pos.reshape(-1, 3))
         self._site_bodyid = torch.as_tensor(model.site_bodyid, dtype=torch.long, device=self.device)
         # lanes beyond the last world are filled with a state at rest, which every model can simulate
-        self._rest = self._tensor(model.qpos0)
+        self._rest = self._tensor(self._resting(model))
+
+    @staticmethod
+    def _resting(model: Model) -> np.ndarray:
+        """qpos0, but for joints that an equality holds elsewhere."""
+        qpos = np.array(model.qpos0)
+        if model.opt.equality:
+            qpos[model.jnt_qposadr[model.eq_joint1]] += model.eq_polycoef[:, 0]
+        return qpos
 
     def initial_state(self) -> State:
-        """All worlds at qpos0, at rest."""
+        """All worlds at rest at qpos0, dependent joints of equalities where these want them."""
         n = self.num_worlds
         zeros = {"dtype": self.dtype, "device": self.device}
         return State(
@@ -110,7 +119,8 @@ class Simulator:
                 others keep the model's figures.
 
         Returns:
-            The next state. Gradients flow to qpos, qvel, ctrl and the parameters.
+            The next state. Gradients flow to qpos, qvel, ctrl and the parameters. What a joint equality determines
+            follows its independent joint: entries of the state for joint1 are not read, and their gradients are 0.
 
         Raises:
             ValueError: a shape, dtype or device does not fit.

@@ -171,6 +171,9 @@ class DeviceModel:
         self.nq, self.nv, self.nu = model.nq, model.nv, model.nu
         self.nbody, self.njnt = model.nbody, model.njnt
         self.nlink, self.ntree, self.nnz = len(links), tree.num_trees, len(tree.row_dof)
+        self.nfactor, self.neq = len(tree.factor_dof), len(tree.eq_dof)
+        # what a substep leaves on the tape: qpos, qvel, qacc, qLD; and for equalities qM and eq_force
+        self.nrecord = self.nq + 2 * self.nv + self.nfactor + (self.nnz + self.neq if self.neq else 0)
         self.num_blocks, self.fit, self.per_block = num_blocks, fit, int(fit)
         # what a model has none of is left out of its kernels
         types = set(model.jnt_type.tolist())
@@ -192,6 +195,8 @@ class DeviceModel:
         self._joints(model, tree, f)
         self._actuators(model, f)
         self._contacts(model, tree, f)
+        if self.neq:
+            self._equalities(model, tree, f)
         for name in (
             "heavy_mass",
             "heavy_com",
@@ -225,6 +230,8 @@ class DeviceModel:
         self.origin_axis = f.shared.constant(np.array([x for _, _, x in tree.origin_terms]).reshape(-1, 3))
         self.dof_link = f.ints(tree.dof_link)
         self.row_adr, self.row_dof = f.ints(tree.row_adr), f.ints(tree.row_dof)
+        # without equalities the same
+        self.factor_adr, self.factor_dof = self.row_adr, self.row_dof
 
     def _bodies(self, model: Model, tree, f: Fields) -> None:
         self.body_link = f.ints(tree.body_link)
@@ -293,6 +300,19 @@ class DeviceModel:
                     items = f.shared.constant(np.minimum(values, _UNBOUNDED))
                 setattr(self, f"{prefix}_{name}", items)
 
+    def _equalities(self, model: Model, tree, f: Fields) -> None:
+        self.factor_adr, self.factor_dof = f.ints(tree.factor_adr), f.ints(tree.factor_dof)
+        self.nterm = len(tree.factor_terms)
+        self.term_entry, self.term_dof1, self.term_dof2, self.term_target = (f.ints(x) for x in tree.factor_terms.T)
+        dof1, dof2 = tree.eq_dof.T
+        qpos1, qpos2 = (model.jnt_qposadr[model.dof_jntid[dof]] for dof in (dof1, dof2))
+        self.eq_dof1, self.eq_dof2 = f.ints(dof1), f.ints(dof2)
+        self.eq_qpos1, self.eq_qpos2 = f.ints(qpos1), f.ints(qpos2)
+        coefficients = np.array(model.eq_polycoef)
+        coefficients[dof1 == dof2, 1:] = 0
+        coefficients[:, 0] += model.qpos0[qpos1]
+        self.eq_polycoef = f.shared.constant(coefficients)
+
 
 def link_inertia(model: Model, tree):
     """Mass [kg], centre of mass [m] and inertia about it [kg m^2] of every body in the frame of its link.
@@ -325,7 +345,10 @@ class Data:
     | fn, ff | spatial force that a link's subtree needs (moment, force) | nlink |
     | ih, id, io | spatial inertia of a heavy body: mass times centre, diagonal, off-diagonal | nheavy |
     | cm, ch, cd, co | inertia of a link's subtree: mass and as above | nlink |
-    | qLD | the mass matrix and later its L'DL factor, row by row as in `Tree.row_dof` | nnz |
+    | qM | the mass matrix, row by row as in `Tree.row_dof`; without equalities it lies where qLD does | nnz |
+    | qLD | what the step factors and later its L'DL factor, row by row as in `Tree.factor_dof` | nfactor |
+    | eq_slope, eq_gamma | of a dof in terms of the independent ones: v = slope v_i, a = slope a_i + gamma | nv |
+    | eq_product, eq_force | qM times a vector; the force [N, N m] by which an equality moves its joint1 | nv, neq |
     | qfrc_bias, qfrc_passive, qfrc_limit, qfrc_actuator | generalised forces [N, N m] | nv |
     | dof_implicit | coefficient c of the velocity-dependent force -c v that is taken at v + theta h a | nv |
     | dof_actuator, dof_unclamped | its part by actuators; 1 where the total actuator force is not clamped | nv |
@@ -362,7 +385,12 @@ class Data:
             vectors("gl ga", 2 * m.nlink)
             vectors("gm", 3 * m.nlink)
         scalars("ctrl grad_ctrl actuator_length actuator_velocity actuator_force", m.nu)
-        scalars("qLD", m.nnz)
+        scalars("qLD", m.nfactor)
+        self.qM = self.qLD
+        if m.neq:
+            scalars("qM", m.nnz)
+            scalars("eq_slope eq_gamma eq_product", m.nv)
+            scalars("eq_force", m.neq)
         vectors("origin", m.ntree)
         self._allot(fields, "xq", m.nlink, 4)
         vectors("xp vw vl aw al fn ff", m.nlink)

@@ -4,7 +4,18 @@ One kernel carries a block of worlds through all substeps of a control step: no 
 working set stays in the cache. Nothing here is differentiated by Taichi; `adjoint` holds the gradient.
 """
 
-from taichi_sim import actuator, contact, contact_pairs, dynamics, inertia, integrate, kinematics, passive, spatial
+from taichi_sim import (
+    actuator,
+    contact,
+    contact_pairs,
+    dynamics,
+    equality,
+    inertia,
+    integrate,
+    kinematics,
+    passive,
+    spatial,
+)
 from taichi_sim.runtime import Runtime, ti
 
 
@@ -37,9 +48,28 @@ def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
     inertia.mass_matrix(m, d, e, h_theta)
 
 
+@ti.func
+def solve(m: ti.template(), d: ti.template(), e):
+    """qM, qacc -> qacc = qM^-1 qacc as far as joint equalities permit, and the factor that gave it in qLD."""
+    if ti.static(m.neq > 0):
+        equality.dependence(m, d, e)
+        equality.reduce(m, d, e)
+    inertia.factor(m, d, e)
+    inertia.solve(m, d, e, d.qacc)
+    if ti.static(m.neq > 0):
+        equality.accelerate(m, d, e)
+
+
+@ti.func
+def project(m: ti.template(), d: ti.template(), e):
+    """Dependent joints to where the equalities want them."""
+    if ti.static(m.neq > 0):
+        equality.project(m, d, e)
+
+
 def tape_size(m, substeps: int) -> int:
     """Scalars per world that a control step leaves for its backward pass."""
-    return substeps * (m.nq + 2 * m.nv + m.nnz) + m.nq + m.nu
+    return substeps * m.nrecord + m.nq + m.nu
 
 
 # Modes of ForwardKernels.step.
@@ -87,6 +117,7 @@ class ForwardKernels:
         ):
             for e in range(m.num_blocks):
                 load(e, inputs, fitted)
+                project(m, d, e)
                 at = 0
                 for _ in range(substeps):
                     if mode == RECORD:
@@ -97,16 +128,21 @@ class ForwardKernels:
                     acceleration(m, d, e, h_theta)
                     if mode == EVALUATE:
                         store_mass(e, tape)
-                    inertia.factor(m, d, e)
-                    inertia.solve(m, d, e, d.qacc)
+                    solve(m, d, e)
                     if mode == RECORD:
                         for i in range(m.nv):
                             tape[e, at + m.nq + m.nv + i] = d.qacc[e, i]
-                        for i in range(m.nnz):
+                        for i in range(m.nfactor):
                             tape[e, at + m.nq + 2 * m.nv + i] = d.qLD[e, i]
-                    at = at + m.nq + 2 * m.nv + m.nnz
+                        if ti.static(m.neq > 0):
+                            for i in range(m.nnz):
+                                tape[e, at + m.nq + 2 * m.nv + m.nfactor + i] = d.qM[e, i]
+                            for i in range(m.neq):
+                                tape[e, at + m.nrecord - m.neq + i] = d.eq_force[e, i]
+                    at = at + m.nrecord
                     if mode != EVALUATE:
                         integrate.integrate(m, d, e, h)
+                        project(m, d, e)
                 for i in range(m.nq):
                     outputs[e, i] = d.qpos[e, i]
                 for i in range(m.nv):
@@ -144,8 +180,8 @@ class ForwardKernels:
             for i in range(m.nv):
                 for k in range(m.row_adr[i], m.row_adr[i + 1]):
                     j = m.row_dof[k]
-                    mass[e, i * m.nv + j] = d.qLD[e, k]
-                    mass[e, j * m.nv + i] = d.qLD[e, k]
+                    mass[e, i * m.nv + j] = d.qM[e, k]
+                    mass[e, j * m.nv + i] = d.qM[e, k]
 
         @ti.func
         def store_poses(e, poses: ti.template()):

@@ -115,7 +115,7 @@ def damping_mul(m: ti.template(), d: ti.template(), e, link, w, v):
 
 @ti.func
 def mass_matrix(m: ti.template(), d: ti.template(), e, h_theta):
-    """qLD = M + h_theta C, C that of dampers and contacts: row i holds S_j . (I_i S_i) for i's ancestors j."""
+    """qM = M + h_theta C, C that of dampers and contacts: row i holds S_j . (I_i S_i) for i's ancestors j."""
     row = e * m.per_block
     for i in range(m.nv):
         link = m.dof_link[i]
@@ -127,8 +127,8 @@ def mass_matrix(m: ti.template(), d: ti.template(), e, h_theta):
         start = m.row_adr[i]
         for k in range(start, m.row_adr[i + 1]):
             j = m.row_dof[k]
-            d.qLD[e, k] = spatial.dot(d.sw[e, j], n) + spatial.dot(d.sl[e, j], f)
-        d.qLD[e, start] = d.qLD[e, start] + m.dof_armature[row, i] + h_theta * d.dof_implicit[e, i]
+            d.qM[e, k] = spatial.dot(d.sw[e, j], n) + spatial.dot(d.sl[e, j], f)
+        d.qM[e, start] = d.qM[e, start] + m.dof_armature[row, i] + h_theta * d.dof_implicit[e, i]
 
 
 @ti.func
@@ -136,13 +136,13 @@ def factor(m: ti.template(), d: ti.template(), e):
     """qLD = M -> L'DL in place: D on the diagonal, L's rows behind it."""
     for step in range(m.nv):
         k = m.nv - 1 - step
-        start = m.row_adr[k]
-        end = m.row_adr[k + 1]
+        start = m.factor_adr[k]
+        end = m.factor_adr[k + 1]
         inverse = 1.0 / d.qLD[e, start]
         for ii in range(start + 1, end):
             a = d.qLD[e, ii] * inverse
             # the ancestors of k from its ancestor i on are i's own row
-            shift = m.row_adr[m.row_dof[ii]] - ii
+            shift = m.factor_adr[m.factor_dof[ii]] - ii
             for jj in range(ii, end):
                 d.qLD[e, jj + shift] = d.qLD[e, jj + shift] - (a * d.qLD[e, jj])
             d.qLD[e, ii] = a
@@ -154,12 +154,12 @@ def solve(m: ti.template(), d: ti.template(), e, x: ti.template()):
     for step in range(m.nv):
         i = m.nv - 1 - step
         xi = x[e, i]
-        for k in range(m.row_adr[i] + 1, m.row_adr[i + 1]):
-            j = m.row_dof[k]
+        for k in range(m.factor_adr[i] + 1, m.factor_adr[i + 1]):
+            j = m.factor_dof[k]
             x[e, j] = x[e, j] - (d.qLD[e, k] * xi)
     for i in range(m.nv):
-        start = m.row_adr[i]
+        start = m.factor_adr[i]
         xi = x[e, i] / d.qLD[e, start]
-        for k in range(start + 1, m.row_adr[i + 1]):
-            xi = xi - (d.qLD[e, k] * x[e, m.row_dof[k]])
+        for k in range(start + 1, m.factor_adr[i + 1]):
+            xi = xi - (d.qLD[e, k] * x[e, m.factor_dof[k]])
         x[e, i] = xi

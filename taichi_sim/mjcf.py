@@ -26,6 +26,7 @@ from taichi_sim.unsupported import (
     actuator_simulated,
     element_name,
     find,
+    joint_equalities,
     stages,
 )
 
@@ -162,6 +163,7 @@ def _convert(mj_model, source: str, lines: dict[tuple[str, int], str]) -> Model:
         jnt_limit_kd=kd,
         **_geoms_and_sites(mj_model),
         **contacts,
+        **_equalities(mj_model),
         **_actuators(mj_model),
         opt=option,
         names={
@@ -334,6 +336,16 @@ def _contacts(m, numerics: _Numerics) -> dict[str, np.ndarray]:
         fields["kf"] = np.minimum(fields["kf"], most)
     fields = {f"pair_{key}": value.astype(np.int32 if key[:4] == "geom" else float) for key, value in fields.items()}
     return {**fields, **_hulls(m)}
+
+
+def _equalities(m) -> dict[str, np.ndarray]:
+    """Joint equalities that act; none where the model disables them."""
+    on = joint_equalities(m)
+    return {
+        "eq_joint1": m.eq_obj1id[on].astype(np.int32),
+        "eq_joint2": m.eq_obj2id[on].astype(np.int32),
+        "eq_polycoef": np.array(m.eq_data[on, :5]),
+    }
 
 
 def _hulls(m) -> dict[str, np.ndarray]:

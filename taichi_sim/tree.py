@@ -70,6 +70,9 @@ class Tree:
     | origin_terms | (tree, qposadr, direction): origin += direction * (qpos - qpos0) | list |
     | dof_link | link of a dof | (nv,) |
     | row_adr, row_dof | row i of M holds dofs row_dof[row_adr[i]:row_adr[i+1]]: i and its ancestors, leaf first | (nv+1,), (nnz,) |
+    | eq_dof | (dependent, independent) dof of each joint equality; the dependent twice if it is locked | (neq, 2) |
+    | factor_adr, factor_dof | the same of the matrix that a step factors, see `_factor_sparsity` | (nv+1,), (nfactor,) |
+    | factor_terms | (entry of M, its dofs i and j, entry of the factored matrix that it adds to) | (n, 4) |
     """  # noqa: E501
 
     def __init__(self, model: Model):
@@ -77,6 +80,8 @@ class Tree:
         self._place_bodies(model)
         self._place_origins(model)
         self._sparsity(model)
+        self._equalities(model)
+        self._factor_sparsity(model)
 
     def _place_bodies(self, model: Model) -> None:
         nbody = model.nbody
@@ -141,11 +146,66 @@ class Tree:
             for d in range(link.dofadr, link.dofadr + link.dofnum):
                 self.dof_link[d], parent_dof[d], previous = i, previous, d
             last_dof[i] = previous
-        rows = []
-        for d in range(model.nv):
-            row = [d]
-            while parent_dof[row[-1]] >= 0:
-                row.append(parent_dof[row[-1]])
-            rows.append(row)
-        self.row_adr = np.cumsum([0] + [len(r) for r in rows]).astype(np.int32)
-        self.row_dof = np.array([d for r in rows for d in r], np.int32)
+        self.row_adr, self.row_dof = _compressed(_paths(parent_dof))
+
+    def _equalities(self, model: Model) -> None:
+        dof, on = model.jnt_dofadr, model.opt.equality
+        pairs = zip(model.eq_joint1, model.eq_joint2, strict=True) if on else ()
+        self.eq_dof = np.array([(dof[a], dof[a if b < 0 else b]) for a, b in pairs], np.int32).reshape(-1, 2)
+
+    def _factor_sparsity(self, model: Model) -> None:
+        """Rows of G'MG, G = d qvel / d (independent qvel), and the products that it is the sum of.
+
+        Coupled branches fill in entries when it is factored. Row i holds i and its ancestors in the elimination tree
+        (Davis, Direct Methods for Sparse Linear Systems (2006), section 4.1; here the last dof goes first), so that the
+        ancestors of a dof from j on are row j. Without equalities that tree is the kinematic one, and G'MG = M.
+        """
+        entries = self._moved_entries(model)
+        couples: list[set[int]] = [set() for _ in range(model.nv)]
+        for _, _, _, low, high in entries:
+            if low < high:
+                couples[high].add(low)
+        parent = [-1] * model.nv
+        for i in reversed(range(model.nv)):
+            if couples[i]:
+                parent[i] = max(couples[i])
+                couples[parent[i]] |= couples[i] - {parent[i]}
+        rows = _paths(parent)
+        self.factor_adr, self.factor_dof = _compressed(rows)
+        terms = []
+        for k, i, j, low, high in entries:
+            target = self.factor_adr[high] + rows[high].index(low)
+            # an entry off M's diagonal stands for two; both come to lie on one of G'MG's diagonal
+            terms += [(k, i, j, target)] * (2 if low == high and i != j else 1)
+        self.factor_terms = np.array(terms, np.int32).reshape(-1, 4)
+
+    def _moved_entries(self, model: Model) -> list[tuple[int, int, int, int, int]]:
+        """M's entries that reach G'MG: entry, its dofs, and the dofs that determine these, the lower first."""
+        moved = np.arange(model.nv)
+        for one, two in self.eq_dof:
+            moved[one] = -1 if one == two else two
+        entries = []
+        for i in range(model.nv):
+            for k in range(self.row_adr[i], self.row_adr[i + 1]):
+                j = self.row_dof[k]
+                low, high = sorted((moved[i], moved[j]))
+                if low >= 0:
+                    entries.append((k, i, j, low, high))
+        return entries
+
+
+def _paths(parent) -> list[list[int]]:
+    """Of every node of a forest, itself and its ancestors up to the root; `parent` is negative for roots."""
+    paths = []
+    for i in range(len(parent)):
+        path = [i]
+        while parent[path[-1]] >= 0:
+            path.append(int(parent[path[-1]]))
+        paths.append(path)
+    return paths
+
+
+def _compressed(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Where each row starts, (n + 1,), and all rows one after the other."""
+    starts = np.cumsum([0] + [len(row) for row in rows])
+    return starts.astype(np.int32), np.array([entry for row in rows for entry in row], np.int32)

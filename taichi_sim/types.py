@@ -121,6 +121,8 @@ class Model:
     | pair_kf | largest friction coefficient, of sticking [N s/m] | (npair,) |
     | pair_mu | coefficient of sliding friction | (npair,) |
     | pair_margin | distance from which on contact forces act [m] | (npair,) |
+    | eq_joint1, eq_joint2 | a hinge or slide, and that which determines it (-1: locked) | (neq,), (neq,) |
+    | eq_polycoef | coefficients a: q1 - qpos0_1 = a0 + a1 x + ... + a4 x^4, x = q2 - qpos0_2 | (neq, 5) |
     | site_bodyid, site_pos, site_quat | its body, pose in the body's frame [m] | (nsite,), (nsite, 3), (nsite, 4) |
     | actuator_trnid | the joint it acts on | (nu,) |
     | actuator_gear | transmission ratio; scalar joints use the first entry | (nu, 6) |
@@ -189,6 +191,9 @@ class Model:
     pair_kf: np.ndarray
     pair_mu: np.ndarray
     pair_margin: np.ndarray
+    eq_joint1: np.ndarray
+    eq_joint2: np.ndarray
+    eq_polycoef: np.ndarray
     site_bodyid: np.ndarray
     site_pos: np.ndarray
     site_quat: np.ndarray
@@ -220,6 +225,10 @@ class Model:
     @property
     def npair(self) -> int:
         return len(self.pair_geom1)
+
+    @property
+    def neq(self) -> int:
+        return len(self.eq_joint1)
 
     @property
     def nsite(self) -> int:

@@ -82,6 +82,14 @@ def actuator_simulated(mj_model) -> np.ndarray:
     return ~np.any([mask for mask, _, _ in _actuator_defects(mj_model)], axis=0)
 
 
+def joint_equalities(mj_model) -> np.ndarray:
+    """Indices of the equalities between joints that are active and whose stage is on, int, shape (n,)."""
+    import mujoco
+
+    active = np.asarray(mj_model.eq_active0, dtype=bool) & stages(mj_model).equality
+    return np.flatnonzero(active & (mj_model.eq_type == mujoco.mjtEq.mjEQ_JOINT))
+
+
 class Report:
     """Collects what is wrong with a model, and says it in one message.
 
@@ -222,10 +230,36 @@ def _check_contacts(m, on: Stages, report: Report) -> None:
 
 
 def _check_constraints(m, on: Stages, report: Report) -> None:
-    if on.equality:
-        active = np.asarray(m.eq_active0, dtype=bool)
-        cure = 'remove the constraint, set active="false", or set <flag equality="disable"/>'
-        report.add_where("equality", active, "equality constraints are not simulated yet", cure)
+    import mujoco
+
+    if not on.equality:
+        return
+    active = np.asarray(m.eq_active0, dtype=bool)
+    loops = np.isin(m.eq_type, [mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD])
+    what = "connect and weld close loops of bodies, which is not simulated"
+    cure = "couple the loop's joints by <equality><joint polycoef>, and make one body of what is welded"
+    report.add_where("equality", active & loops, what, f'{cure}; or set active="false"')
+    others = ~loops & (m.eq_type != mujoco.mjtEq.mjEQ_JOINT)
+    what, cure = "equalities are simulated between joints only", "use <equality><joint polycoef>"
+    report.add_where("equality", active & others, what, f'{cure}, or set active="false"')
+    _check_joint_equalities(m, report)
+
+
+def _check_joint_equalities(m, report: Report) -> None:
+    """A joint is determined once, by one that is free: nothing is left to solve then."""
+    equalities = joint_equalities(m)
+    determined: dict[int, int] = {}
+    for i in equalities:
+        joint = int(m.eq_obj1id[i])
+        if joint in determined:
+            what = f"joint1 '{element_name(m, 'joint', joint)}' is determined by another equality already"
+            report.add("equality", i, what, 'remove one of the two, or set active="false"')
+        determined[joint] = i
+    for i in equalities:
+        joint = int(m.eq_obj2id[i])
+        if joint in determined:
+            what = f"joint2 '{element_name(m, 'joint', joint)}' is itself joint1 of another equality"
+            report.add("equality", i, what, "give as joint2 the joint that determines that one, and polycoef to match")
 
 
 def _check_tendons(m, on: Stages, report: Report) -> None:

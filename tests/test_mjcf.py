@@ -22,7 +22,7 @@ def assert_same_as_mujoco(model, mj_model):
     derived = {"jnt_range", "geom_rgba", "geom_dataid", "pair_geom1", "pair_geom2", "pair_margin", "na", "opt", "names"}
     for name in {field.name for field in dataclasses.fields(Model)} - derived:
         if not hasattr(mj_model, name):
-            assert name.startswith(("jnt_limit_", "pair_", "mesh_hull"))
+            assert name.startswith(("jnt_limit_", "pair_", "mesh_hull", "eq_"))
             continue
         expected = getattr(mj_model, name)
         ours = getattr(model, name)

@@ -34,6 +34,7 @@ ORDER = [
             "contact",
             "contact_pairs",
             "integrate",
+            "equality",
         )
     ],
     ["taichi_sim.forward"],
