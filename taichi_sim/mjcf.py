@@ -271,7 +271,7 @@ def _option(m, numerics: _Numerics) -> Option:
     substeps = numerics.get(
         "substeps", default.substeps, lambda x: x >= 1 and x == int(x), "one whole number from 1 up"
     )
-    theta = numerics.get("theta", default.theta, lambda x: 0.5 <= x <= 1, "one number from 0.5 to 1")
+    theta = numerics.get("theta", default.theta, lambda x: 0 <= x <= 1, "one number from 0 to 1")
     return Option(
         timestep=float(m.opt.timestep),
         substeps=int(substeps),

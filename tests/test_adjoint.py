@@ -94,6 +94,8 @@ def adjoint_actuators(m: ti.template(), d: ti.template(), e):
 @ti.func
 def adjoint_inverse_dynamics(m: ti.template(), d: ti.template(), e):
     inverse_dynamics(m, d, e)
+    # the forces of single links again
+    dynamics.newton_euler(m, d, e)
     dynamics.adjoint_motion(m, d, e)
     dynamics.adjoint_bodies(m, d, e)
     dynamics.adjoint_project(m, d, e)

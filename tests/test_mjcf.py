@@ -142,7 +142,7 @@ def test_limit_margin_narrows_the_range():
         'name="substeps" data="0"',
         'name="substeps" data="2.5"',
         'name="substeps" data="1 2"',
-        'name="theta" data="0.4"',
+        'name="theta" data="-0.1"',
         'name="theta" data="1.1"',
         'name="limit_ke" data="-1"',
         'name="limit_kd:j" data="-1"',

@@ -2,7 +2,8 @@
 
 One measurement interleaves all contestants, so that what else the machine does falls on each of them alike. MuJoCo runs
 as a user would run it in bulk, `mujoco.rollout` on a fixed number of threads; it computes no gradient and uses f64, the
-engine f32. Both simulate the same model without contact and joint limits, as many substeps of the same length.
+engine f32. Both simulate the same model, as many substeps of the same length; contact and joint limits are off, but for
+the models whose names end in "+contact": these begin where they have come to lie on the ground.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from pathlib import Path
 
 import click
 
-MODELS = ("cartpole", "humanoid")
+MODELS = ("cartpole", "humanoid", "ant+contact", "humanoid+contact")
+CONTACT = "+contact"
+# Time [s] in which bodies fall to the ground before they are measured.
+FALL = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,23 +51,24 @@ class Timing:
 
 
 def mj_model(name: str):
-    """The model `name` for both engines, contact and joint limits disabled.
+    """The model `name` for both engines, contact and joint limits disabled unless it is one with contact.
 
-    The cart-pole is this package's, the humanoid dm_control's (https://github.com/google-deepmind/dm_control, suite).
+    "humanoid" is dm_control's (https://github.com/google-deepmind/dm_control, suite), the others are this package's.
     """
     import mujoco
 
     off = mujoco.mjtDisableBit
     spec = mujoco.MjSpec.from_file(str(_path(name)))
-    spec.option.disableflags |= int(off.mjDSBL_CONTACT) | int(off.mjDSBL_LIMIT)
+    if not name.endswith(CONTACT):
+        spec.option.disableflags |= int(off.mjDSBL_CONTACT) | int(off.mjDSBL_LIMIT)
     # Euler's step, with damping implicit, is MuJoCo's nearest to the engine's
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
     return spec.compile()
 
 
 def _path(name: str) -> Path:
-    if name == "cartpole":
-        return Path(__file__).parents[1] / "assets" / "cartpole.xml"
+    if name != "humanoid":
+        return Path(__file__).parents[1] / "assets" / f"{name.removesuffix(CONTACT)}.xml"
     found = importlib.util.find_spec("dm_control")
     if found is None:
         raise click.ClickException("the humanoid is dm_control's: pip install dm_control")
@@ -87,6 +92,10 @@ def contestants(mj, worlds: int, substeps: int, threads: int) -> dict[str, Calla
     start = sim.initial_state()
     start = start._replace(qvel=torch.as_tensor(speeds, dtype=sim.dtype, device=sim.device))
     ctrl = torch.as_tensor(controls, dtype=sim.dtype, device=sim.device)
+    if model.npair:
+        with torch.no_grad():
+            for _ in range(round(FALL / model.opt.control_timestep)):
+                start = sim.step(start, ctrl)
     leaf = start.qpos.clone().requires_grad_(True)
 
     def settled(state):
@@ -106,8 +115,8 @@ def contestants(mj, worlds: int, substeps: int, threads: int) -> dict[str, Calla
     size = mj_stateSize(mj, mjtState.mjSTATE_FULLPHYSICS)
     states = np.zeros((worlds, size))
     # the full physics state begins with time, qpos, qvel
-    states[:, 1 : 1 + mj.nq] = mj.qpos0
-    states[:, 1 + mj.nq : 1 + mj.nq + mj.nv] = speeds
+    states[:, 1 : 1 + mj.nq] = start.qpos.cpu()
+    states[:, 1 + mj.nq : 1 + mj.nq + mj.nv] = start.qvel.cpu()
     held = np.repeat(controls[:, None], substeps, axis=1)
     pool = rollout.Rollout(nthread=threads)
     scratch = [MjData(mj) for _ in range(threads)]
