@@ -9,7 +9,7 @@ A run folder holds
 | log.txt | what happened to the run, with times |
 | events.* | TensorBoard's |
 | checkpoints/last.pt | everything that decides how the run goes on |
-| checkpoints/best.pt | the policy with the best mean return of the last 100 finished episodes |
+| checkpoints/best.pt | the policy with the best mean return of 100 finished episodes, or a complete run's last |
 | checkpoints/nonfinite.pt | the state in which a non-finite number stopped the run, if one did |
 """
 
@@ -114,14 +114,24 @@ def load_run(run_dir: str | os.PathLike, which: str = "best") -> tuple[Task, Pol
     task = load_task(config.model)
     path = path_of(run_dir, which)
     state = load(path)
-    actor = build_actor(task, config)
-    normalizer = Normalizer(task.num_obs)
     try:
-        actor.load_state_dict(state["actor"])
-        normalizer.load_state_dict(state["normalizer"])
+        policy = build_policy(task, config, state)
     except (KeyError, RuntimeError) as error:
         raise UserError(f"{path} does not fit the model {config.model} or its settings: {error}") from error
-    return task, Policy(actor, normalizer.snapshot(torch.get_default_dtype())), config
+    return task, policy, config
+
+
+def build_policy(task: Task, config: Config, state: Mapping[str, Any]) -> Policy:
+    """The policy in a checkpoint's content, on the CPU.
+
+    Raises:
+      KeyError, RuntimeError: the content is not of the task's and the settings' shape.
+    """
+    actor = build_actor(task, config)
+    normalizer = Normalizer(task.num_obs)
+    actor.load_state_dict(state["actor"])
+    normalizer.load_state_dict(state["normalizer"])
+    return Policy(actor, normalizer.snapshot(torch.get_default_dtype()))
 
 
 def build_actor(task: Task, config: Config) -> Actor:

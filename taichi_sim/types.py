@@ -42,7 +42,7 @@ class Option:
     | timestep | length of one substep [s] (MJCF's `<option timestep>`) | scalar |
     | substeps | substeps per control step (`<numeric name="substeps">`) | scalar |
     | gravity | gravitational acceleration [m/s^2] | (3,) |
-    | theta | implicitness of velocity-dependent forces: taken at v + theta h a, 0: explicit (`<numeric name="theta">`) | scalar |
+    | theta | velocity-dependent forces are taken at v + theta h a, 0: explicit (`<numeric name="theta">`) | scalar |
     | contact, limit, spring, damper, actuation, clampctrl, equality | stages that the model has not disabled | bool |
     """
 

@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,3 +242,25 @@ def test_a_used_run_folder_and_a_damaged_checkpoint_are_refused(finished, tmp_pa
     for result in (invoke(train, "--resume", run_dir), invoke(evaluate, run_dir)):
         assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
         assert "is damaged or not a checkpoint" in result.stderr
+
+
+@pytest.mark.parametrize("worse", ["best", "last"])
+def test_the_last_policy_becomes_the_best_if_it_is_better(finished, tmp_path, worse):
+    """However lucky the training episodes were of which best.pt's mean is."""
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished[0], run_dir)
+    state = checkpoint.load(checkpoint.path_of(run_dir, "last"))
+    better = checkpoint.path_of(run_dir, "last" if worse == "best" else "best")
+    # full force to one side, all the time
+    for actor in [state["actor"], state["learner"]["actor"]]:
+        actor["mu.3.bias"] += 100.0
+    if worse == "best":
+        state["epoch"] = 1
+    else:
+        checkpoint.save(better, {**checkpoint.load(better), "epoch": 1})
+    checkpoint.save(checkpoint.path_of(run_dir, worse), state)
+    expected = checkpoint.load(better)["actor"]
+
+    assert invoke(train, "--resume", run_dir).exit_code == 0
+    found = checkpoint.load(checkpoint.path_of(run_dir, "best"))["actor"]
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
