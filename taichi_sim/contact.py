@@ -1,7 +1,7 @@
 """Contact of bodies with planes and its adjoint (docs/adjoint.md). The law: `contact_law`."""
 
 from taichi_sim import collide, contact_points, spatial
-from taichi_sim.contact_law import add_particle, along, coefficients, outer, particle
+from taichi_sim.contact_law import add_particle, adjoint, along, coefficients, outer, particle
 from taichi_sim.runtime import ti
 
 
@@ -111,7 +111,7 @@ def ahead(m: ti.template(), d: ti.template(), e, h_theta):
 @ti.func
 def adjoint_forces(m: ti.template(), d: ti.template(), e):
     """The gradient of nu . W, W the contact forces: of nu to fn, ff (as -W), of v to wn, wf (as -v_bar), of v' to xn, xf,
-    of the pose to gn, gf (with what nu, v and v' turn along, see docs/adjoint.md). Expects those two zeroed or begun.
+    of the pose to gn, gf (with what nu, v and v' turn along, see docs/adjoint.md).
     """  # noqa: E501
     for link in range(m.nlink):
         zero = m.gravity[0] * 0.0
@@ -133,14 +133,10 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
             tn, tt = along(n, t)
             nun, nut = along(n, nu)
             spring, s, damping, kd, slides, speed = plane_coefficients(m, c, depth, vn, vt)
-            f = spatial.scale(n, spring - damping * tn) - spatial.scale(tt, s)
-            t_bar = -spatial.scale(n, damping * nun) - spatial.scale(nut, s)
-            # nu . f = nu_n (ke d - c t_n) - s t_t . nu_t
-            slip = spatial.dot(tt, nut)
-            v_bar = spatial.scale(vt, slides * s * slip / (speed * speed))
-            grip = slides * m.contact_mu[c] * m.contact_ke[c] / speed
-            depth_bar = touching * (nun * (m.contact_ke[c] - kd * tn) - grip * slip)
-            lift = -spatial.scale(n, depth_bar)
+            ke, mu = m.contact_ke[c], m.contact_mu[c]
+            f, t_bar, slope, d_bar = adjoint(ke, mu, spring, s, damping, kd, slides, speed, n, tn, tt, nun, nut)
+            v_bar = spatial.scale(vt, slope)
+            lift = -spatial.scale(n, touching * d_bar)
             d.fn[e, link] = d.fn[e, link] - spatial.cross(p, f)
             d.ff[e, link] = d.ff[e, link] - f
             d.wn[e, link] = d.wn[e, link] - spatial.cross(p, v_bar)

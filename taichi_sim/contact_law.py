@@ -48,6 +48,23 @@ def coefficients(ke, kd, kc, kf, mu, depth, vn, vt):
 
 
 @ti.func
+def adjoint(ke, mu, spring, s, damping, kd, slides, speed, n, tn, tt, nun, nut):
+    """f at v' = tn n + tt, and the gradient of nu . f = nu_n (ke d - c t_n) - s t_t . nu_t.
+
+    The third to eighth arguments are what `coefficients` returns.
+
+    Returns:
+        f, the gradients in v' and, divided by v_t, in v, and that in the depth.
+    """
+    f = spatial.scale(n, spring - damping * tn) - spatial.scale(tt, s)
+    t_bar = -spatial.scale(n, damping * nun) - spatial.scale(nut, s)
+    slip = spatial.dot(tt, nut)
+    slope = slides * s * slip / (speed * speed)
+    grip = slides * mu * ke / speed
+    return f, t_bar, slope, nun * (ke - kd * tn) - grip * slip
+
+
+@ti.func
 def outer(x):
     """x x' of a 3-vector: diagonal (xx, yy, zz) and off-diagonal (yz, xz, xy)."""
     yz = ti.Matrix.rows([x[1, :] * x[2, :], x[0, :] * x[2, :], x[0, :] * x[1, :]])

@@ -4,7 +4,7 @@ The law: `contact_law`. On geoms of the world it is implicit in the velocity, be
 """
 
 from taichi_sim import collide, contact_points, spatial
-from taichi_sim.contact_law import add_particle, along, coefficients, outer, particle
+from taichi_sim.contact_law import add_particle, adjoint, along, coefficients, outer, particle
 from taichi_sim.runtime import ti
 
 
@@ -133,14 +133,10 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
                 tn, tt = along(n, t)
                 nun, nut = along(n, nu)
                 spring, s, damping, kd, slides, speed = law(m, k, depth, vn, vt)
-                f = spatial.scale(n, spring - damping * tn) - spatial.scale(tt, s)
-                # nu . f = nu_n (ke d - c t_n) - s t_t . nu_t
-                slip = spatial.dot(tt, nut)
-                slope = slides * s * slip / (speed * speed)
-                grip = slides * m.pair_mu[k] * m.pair_ke[k] / speed
-                t_bar = -spatial.scale(n, damping * nun) - spatial.scale(nut, s)
+                ke, mu = m.pair_ke[k], m.pair_mu[k]
+                f, t_bar, slope, d_bar = adjoint(ke, mu, spring, s, damping, kd, slides, speed, n, tn, tt, nun, nut)
                 v_bar = spatial.scale(vt, slope)
-                d_bar = touching * (nun * (m.pair_ke[k] - kd * tn) - grip * slip)
+                d_bar = touching * d_bar
                 n_bar = spatial.scale(nu, spring - damping * tn + s * tn) - spatial.scale(v, slope * vn)
                 n_bar = n_bar + spatial.scale(t, s * nun - damping * nun)
                 p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(t_bar, tw)
