@@ -54,17 +54,25 @@ def wrapped(m: ti.template(), d: ti.template(), e, k):
 
 
 @ti.func
+def wrap_constants(m: ti.template(), k):
+    """Radius and side site of wrapped piece k: plain numbers, as all lanes have the same."""
+    side = m.wrapped_side[k]
+    return m.wrapped_radius[k][0], ti.Vector([side[0, 0], side[1, 0], side[2, 0]])
+
+
+@ti.func
 def wrap_path(m: ti.template(), k, r1, r2):
     """Length of wrapped piece k and its gradients in the ends."""
-    _, length, g1, g2 = wrap.path(m.wrapped_kind[k], r1, r2, m.wrapped_radius[k], m.wrapped_side[k], m.wrapped_sided[k])
+    radius, side = wrap_constants(m, k)
+    _, length, g1, g2 = wrap.path(m.wrapped_kind[k], r1, r2, radius, side, m.wrapped_sided[k])
     return length, g1, g2
 
 
 @ti.func
 def wrap_curvature(m: ti.template(), k, r1, r2, d1, d2):
     """The Hessian of that length times (d1, d2)."""
-    kind = m.wrapped_kind[k]
-    return wrap.curvature(kind, r1, r2, m.wrapped_radius[k], m.wrapped_side[k], m.wrapped_sided[k], d1, d2)
+    radius, side = wrap_constants(m, k)
+    return wrap.curvature(m.wrapped_kind[k], r1, r2, radius, side, m.wrapped_sided[k], d1, d2)
 
 
 @ti.func
@@ -244,8 +252,8 @@ def adjoint_lengths(m: ti.template(), d: ti.template(), e):
             link1 = m.straight_link1[k]
             link2 = m.straight_link2[k]
             p1, p2, length, u = straight(m, d, e, k)
-            w1, z1 = motion(d, e, t, link1, p1)
-            w2, z2 = motion(d, e, t, link2, p2)
+            _w1, z1 = motion(d, e, t, link1, p1)
+            _w2, z2 = motion(d, e, t, link2, p2)
             z = z2 - z1
             # d y = du . (z2 - z1), du = (1 - u u') dr / length
             g = spatial.scale(z - spatial.scale(u, spatial.dot(u, z)), 1.0 / ti.max(length, _SHORT))
@@ -298,12 +306,12 @@ def adjoint_wrapped(m: ti.template(), d: ti.template(), e, k):
     o2 = origin_between(m, d, e, link, link2)
     p1 = x + spatial.rotate(q, r1)
     p2 = x + spatial.rotate(q, r2)
-    _, z1 = motion(d, e, t, link1, p1 - o1)
-    _, z2 = motion(d, e, t, link2, p2 - o2)
+    _w1, z1 = motion(d, e, t, link1, p1 - o1)
+    _w2, z2 = motion(d, e, t, link2, p2 - o2)
     w, y1 = motion(d, e, t, link, p1)
-    _, y2 = motion(d, e, t, link, p2)
+    _w, y2 = motion(d, e, t, link, p2)
     share = m.wrapped_share[k]
-    _, g1, g2 = wrap_path(m, k, r1, r2)
+    _length, g1, g2 = wrap_path(m, k, r1, r2)
     e1, e2 = wrap_curvature(m, k, r1, r2, spatial.rotate_inv(q, z1 - y1), spatial.rotate_inv(q, z2 - y2))
     f1 = spatial.scale(spatial.rotate(q, g1), share)
     f2 = spatial.scale(spatial.rotate(q, g2), share)

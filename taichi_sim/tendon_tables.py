@@ -10,10 +10,7 @@ import numpy as np
 from taichi_sim.tendon_pieces import FIRST, GEOM, SECOND, elements, is_fixed, links_of, moved_dofs, terms
 from taichi_sim.tree import quat_matrix, quat_mul
 from taichi_sim.types import WRAP_CYLINDER, WRAP_SPHERE, Model
-
-# Kinds of wrapping, as `wrap` knows them.
-SPHERE, CYLINDER, INSIDE_SPHERE, INSIDE_CYLINDER = range(4)
-
+from taichi_sim.wrap import CYLINDER, INSIDE, SPHERE
 
 class Tables:
     """Everything about a model's tendons that does not change.
@@ -93,8 +90,7 @@ class Tables:
         if side >= 0:
             at = quat_matrix(quat).T @ (self._site(model, tree, side) - pos)
             # a side site inside of the geom means that the tendon passes through it
-            if np.linalg.norm(at) < radius:
-                kind = {SPHERE: INSIDE_SPHERE, CYLINDER: INSIDE_CYLINDER}[kind]
+            kind += INSIDE * int(np.linalg.norm(at) < radius)
         piece.update(link=links[GEOM], pos=pos, quat=quat, radius=radius, kind=kind, side=at, sided=int(side >= 0))
         return piece
 
