@@ -121,10 +121,10 @@ def affine(m: ti.template(), d: ti.template(), e, u, x, speed):
 
 @ti.func
 def muscle_constants(m: ti.template(), e, u):
-    """The rows `muscle.CONSTANTS` of actuator u."""
+    """The rows of `muscle`, FORCE to DAMPING, for actuator u."""
     row = e * m.per_block
     rows = [m.muscle_force[row, u], m.muscle_optimal_length[row, u], m.muscle_slack_length[row, u]]
-    return ti.Matrix.rows(rows + [m.muscle_prm[k][u] for k in ti.static(range(7))])
+    return ti.Matrix.rows(rows + [m.muscle_prm[k][u] for k in ti.static(range(len(m.muscle_prm)))])
 
 
 @ti.func

@@ -379,7 +379,7 @@ class DeviceModel:
         self.muscle_force = f.fitted.constant(model.muscle_force)
         self.muscle_optimal_length = f.fitted.constant(model.muscle_optimal_length)
         self.muscle_slack_length = f.fitted.constant(model.muscle_slack_length)
-        self.muscle_prm = [f.shared.constant(model.muscle_prm[:, k]) for k in range(7)]
+        self.muscle_prm = [f.shared.constant(model.muscle_prm[:, k]) for k in range(model.muscle_prm.shape[1])]
 
     def _factor(self, tree, f: Fields) -> None:
         self.factor_adr, self.factor_dof = f.ints(tree.factor_adr), f.ints(tree.factor_dof)

@@ -18,7 +18,7 @@ shortened faster than it can would push.
 
 A step takes the force at v' = v + delta with d f/d v frozen at v (`force`); `adjoint` differentiates that.
 
-All lengths and forces are vectors over lanes, `c` holds a muscle's constants as rows (`CONSTANTS`), and `laws` are the
+All lengths and forces are vectors over lanes, `c` holds a muscle's constants as rows (`FORCE` to `DAMPING`), and `laws` are the
 LAW_* codes that a model uses: the others are not compiled.
 """
 
@@ -26,7 +26,7 @@ from taichi_sim.runtime import ti
 from taichi_sim.types import LAW_DEGROOTE, LAW_MUJOCO
 
 # Rows of a muscle's constants: F0 [N], lopt [m], lslack [m], then the columns of `Model.muscle_prm`.
-CONSTANTS = FORCE, OPTIMAL, SLACK, LMIN, LMAX, VMAX, FPMAX, FVMAX, PENNATION, DAMPING = range(10)
+FORCE, OPTIMAL, SLACK, LMIN, LMAX, VMAX, FPMAX, FVMAX, PASSIVE_LMAX, STRETCH, SHIFT, PENNATION, DAMPING = range(13)
 
 # De Groote et al. 2016, Muscle redundancy problem: (b1, b2, b3, b4) of the three bumps of FL and d1 to d4 of FV, in the
 # digits of OpenSim's DeGrooteFregly2016Muscle, which make FL(1) = 1, FV(-1) = 0 and FV(0) = 1 exact.
@@ -86,7 +86,8 @@ def curves(laws: ti.template(), law, c, x, w):
         if law == LAW_MUJOCO:
             fl, dfl = mujoco_length(x, c[LMIN, :], c[LMAX, :])
             fv, dfv, ddfv = mujoco_velocity(w, c[FVMAX, :])
-            fp, dfp = mujoco_passive(x, c[LMAX, :], c[FPMAX, :])
+            fp, dfp = mujoco_passive(c[STRETCH, :] * x + c[SHIFT, :], c[PASSIVE_LMAX, :], c[FPMAX, :])
+            dfp = dfp * c[STRETCH, :]
     if ti.static(LAW_DEGROOTE in laws):
         if law == LAW_DEGROOTE:
             fl, dfl = degroote_length(x)
@@ -195,7 +196,7 @@ def force(laws: ti.template(), law, c, length, velocity, a):
     Args:
         laws: LAW_* codes that are compiled.
         law: LAW_* code of this muscle, the same for all lanes.
-        c: its constants, (10, L).
+        c: its constants, (13, L).
         length, velocity: of the muscle-tendon unit [m], [m/s], (L).
         a: activation, (L).
     """
