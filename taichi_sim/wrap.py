@@ -44,6 +44,9 @@ _NEWTON_STEPS = 20
 # Sine below which an inside wrap's ends count as of one direction.
 _ONE_WAY = 1e-3
 
+# Squared cosine that stands for none: below every other, and its square's square is a number in f32.
+_GRAZING = 1e-18
+
 _TURN = 6.283185307179586
 
 
@@ -326,7 +329,7 @@ def _touch(x1, y1, x2, y2, radius):
     outside = (rho1 > radius) & (rho2 > radius) & (one * radius >= _MINVAL) & (inner >= -1.0 + _MINVAL)
     touches = ti.select(outside & (_distance(x1, y1, x2, y2) > radius), one, zero)
 
-    a, b = ti.min(radius / rho1, 1.0), ti.min(radius / rho2, 1.0)
+    a, b = ti.min(radius / rho1, 1.0) * touches, ti.min(radius / rho2, 1.0) * touches
     apart = ti.select(inner > 1.0 - _MINVAL, zero, one)
     found, x, x_a, x_b, x_gamma = _incidence(a, b, _atan2(ti.abs(sine), cosine), touches * apart)
 
@@ -335,7 +338,7 @@ def _touch(x1, y1, x2, y2, radius):
     a_first = first * a + (1.0 - first) * b
     s, c = sin_cos(x)
     q = a_first * s
-    p = ti.sqrt(ti.max(1.0 - q * q, _TINY))
+    p = ti.sqrt(ti.max(1.0 - q * q, _GRAZING))
     turn_c, turn_s = c * p + s * q, s * p - c * q
     e1x, e1y, e2x, e2y = x1 / rho1, y1 / rho1, x2 / rho2, y2 / rho2
     fx, fy = first * e1x + (1.0 - first) * e2x, first * e1y + (1.0 - first) * e2y
@@ -377,8 +380,8 @@ def _incidence(a, b, gamma, wanted):
     for _ in range(_NEWTON_STEPS):
         if _any(open):
             s, c = sin_cos(x)
-            cos_a = ti.max(ti.sqrt(ti.max(1.0 - a * a * s * s, 0.0)), _MINVAL)
-            cos_b = ti.max(ti.sqrt(ti.max(1.0 - b * b * s * s, 0.0)), _MINVAL)
+            cos_a = ti.sqrt(ti.max(1.0 - a * a * s * s, _GRAZING))
+            cos_b = ti.sqrt(ti.max(1.0 - b * b * s * s, _GRAZING))
             f = ti.asin(ti.min(a * s, 1.0)) + ti.asin(ti.min(b * s, 1.0)) - 2.0 * x + gamma
             bend = a / cos_a + b / cos_b
             slope = ti.min(c * bend - 2.0, -_MINVAL)
