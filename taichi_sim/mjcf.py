@@ -2,8 +2,7 @@
 
 What the importer leaves out, because it moves no body: sensors, cameras, lights, textures, material properties other
 than colour, skins, keyframes, user data, custom text and tuples, visual settings, groups other than those of geoms,
-sizes of sites, the heights of height fields, and tendons and actuators whose stages are disabled or which have no
-effect. Settings of MuJoCo's solver and integrator (`<option integrator iterations tolerance cone ...>`) are not used:
+sizes of sites, the heights of height fields, and tendons and actuators whose stages are disabled. Settings of MuJoCo's solver and integrator (`<option integrator iterations tolerance cone ...>`) are not used:
 the engine has its own step. Everything else is simulated or refused.
 """
 
@@ -15,15 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from taichi_sim import npz
+from taichi_sim import mjcf_actuators, npz
 from taichi_sim.pairs import Pairs, gains, reference_gains
-from taichi_sim.types import BIAS_NONE, GAIN_FIXED, GEOM_MESH, JNT_BALL, Model, Option
+from taichi_sim.types import GEOM_MESH, JNT_BALL, Model, Option
 from taichi_sim.unsupported import (
     ModelError,
     Report,
     UnsupportedModelError,
-    actuator_group_enabled,
-    actuator_simulated,
     element_name,
     find,
     joint_equalities,
@@ -48,6 +45,10 @@ def load(source) -> Model:
     numerics `contact_ke`, `contact_kd`, `contact_kf` and `contact_mu`, else from MuJoCo's `solref`, `solimp` and
     `friction`; between moving bodies, where they are explicit, friction and damping are bounded by what the timestep
     keeps stable. The numerics `substeps` and `theta` set the options of those names.
+
+    Muscles follow MuJoCo's law, or with `<custom><text name="muscle_law" data="degroote_fregly"/>` De Groote and
+    Fregly's; that one's pennation [rad] and fibre damping come from the numerics `muscle_pennation` (0) and
+    `muscle_damping` (0.01), for one muscle `muscle_pennation:ACTUATOR` and `muscle_damping:ACTUATOR`.
 
     Raises:
         FileNotFoundError: no such file, or no body of that name.
@@ -150,13 +151,14 @@ def _convert(mj_model, source: str, lines: dict[tuple[str, int], str]) -> Model:
     ke, kd = _limit_gains(mj_model, numerics)
     limit_range = _limit_range(mj_model, report)
     contacts = _contacts(mj_model, numerics)
+    tendons = mjcf_actuators.tendons(mj_model, _refsafe(mj_model), report)
+    actuators = mjcf_actuators.actuators(mj_model, numerics, report)
     report.raise_if_any(source)
     return Model(
         nq=mj_model.nq,
         nv=mj_model.nv,
         nu=mj_model.nu,
-        # whatever has activation dynamics is refused or disabled
-        na=0,
+        na=mj_model.na,
         **_bodies_and_joints(mj_model),
         jnt_range=limit_range,
         jnt_limit_ke=ke,
@@ -164,7 +166,8 @@ def _convert(mj_model, source: str, lines: dict[tuple[str, int], str]) -> Model:
         **_geoms_and_sites(mj_model),
         **contacts,
         **_equalities(mj_model),
-        **_actuators(mj_model),
+        **tendons,
+        **actuators,
         opt=option,
         names={
             kind: [element_name(mj_model, kind, i) for i in range(count)]
@@ -173,6 +176,7 @@ def _convert(mj_model, source: str, lines: dict[tuple[str, int], str]) -> Model:
                 ("joint", mj_model.njnt),
                 ("geom", mj_model.ngeom),
                 ("site", mj_model.nsite),
+                ("tendon", mj_model.ntendon),
                 ("actuator", mj_model.nu),
             )
         },
@@ -215,27 +219,6 @@ def _geoms_and_sites(m) -> dict[str, np.ndarray]:
     }
 
 
-def _actuators(m) -> dict[str, np.ndarray]:
-    """Actuators' fields. One that is disabled keeps its place in ctrl, but its gain, bias or gear may become zero."""
-    import mujoco
-
-    mute = ~(actuator_group_enabled(m) & actuator_simulated(m))
-    off_joint = ~np.isin(m.actuator_trntype, [mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT])
-    fields = _copies(m, "actuator_gear", "actuator_ctrlrange", "actuator_forcerange")
-    fields["actuator_gear"][off_joint] = 0
-    for name, without in (("gain", GAIN_FIXED), ("bias", BIAS_NONE)):
-        parameters = np.array(getattr(m, f"actuator_{name}prm")[:, :3])
-        parameters[mute] = 0
-        fields[f"actuator_{name}prm"] = parameters
-        fields[f"actuator_{name}type"] = np.where(mute, without, getattr(m, f"actuator_{name}type")).astype(np.int32)
-    return {
-        **fields,
-        "actuator_trnid": np.where(off_joint, 0, m.actuator_trnid[:, 0]).astype(np.int32),
-        "actuator_ctrllimited": np.array(m.actuator_ctrllimited, dtype=bool),
-        "actuator_forcelimited": np.array(m.actuator_forcelimited, dtype=bool),
-    }
-
-
 class _Numerics:
     """The model's `<custom><numeric>` fields that the engine reads, one number each; reports those that are not."""
 
@@ -257,12 +240,12 @@ class _Numerics:
         self._report.add("numeric", i, f"is {found}, which is not {expected}", f'write data="..." with {expected}')
         return default
 
-    def refuse_strangers(self, prefix: str, known: set[str]) -> None:
-        """Report fields called `prefix` plus the name of something that does not exist."""
+    def refuse_strangers(self, prefix: str, known: set[str], kind: str) -> None:
+        """Report fields called `prefix` plus the name of something that is not such a `kind` ("a joint")."""
         for name, i in self._ids.items():
             if name.startswith(prefix) and name.removeprefix(prefix) not in known:
-                what = f"there is no joint called '{name.removeprefix(prefix)}'"
-                self._report.add("numeric", i, what, f"name it {prefix} and the name of a joint")
+                what = f"'{name.removeprefix(prefix)}' is not {kind}"
+                self._report.add("numeric", i, what, f"name it {prefix} and the name of {kind}")
 
 
 def _option(m, numerics: _Numerics) -> Option:
@@ -292,7 +275,7 @@ def _limit_gains(m, numerics: _Numerics) -> tuple[np.ndarray, np.ndarray]:
     limit_gains = _solref_gains(m)
     names = [element_name(m, "joint", i) for i in range(m.njnt)]
     for column, key in enumerate(("limit_ke", "limit_kd")):
-        numerics.refuse_strangers(f"{key}:", set(names) - {""})
+        numerics.refuse_strangers(f"{key}:", set(names) - {""}, "a joint")
         everywhere = numerics.get(key, None, lambda x: x >= 0, "one number from 0 up")
         for joint in np.flatnonzero(m.jnt_limited):
             gain = limit_gains[joint, column] if everywhere is None else everywhere

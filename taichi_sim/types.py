@@ -14,8 +14,14 @@ import numpy as np
 # Integer codes follow MuJoCo's enumerations, so that arrays compiled by it need no translation.
 JNT_FREE, JNT_BALL, JNT_SLIDE, JNT_HINGE = range(4)
 (GEOM_PLANE, GEOM_HFIELD, GEOM_SPHERE, GEOM_CAPSULE, GEOM_ELLIPSOID, GEOM_CYLINDER, GEOM_BOX, GEOM_MESH) = range(8)
+TRN_JOINT, TRN_TENDON = 0, 3
+DYN_NONE, DYN_INTEGRATOR, DYN_FILTER, DYN_FILTEREXACT, DYN_MUSCLE = range(5)
 GAIN_FIXED, GAIN_AFFINE, GAIN_MUSCLE = range(3)
 BIAS_NONE, BIAS_AFFINE, BIAS_MUSCLE = range(3)
+_, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, WRAP_CYLINDER = range(6)
+
+# Muscle laws (`taichi_sim.muscle`): MuJoCo's, and that of De Groote et al. 2016 with a rigid tendon.
+LAW_MUJOCO, LAW_DEGROOTE = range(2)
 
 
 class State(NamedTuple):
@@ -124,14 +130,29 @@ class Model:
     | eq_joint1, eq_joint2 | a hinge or slide, and that which determines it (-1: locked) | (neq,), (neq,) |
     | eq_polycoef | coefficients a: q1 - qpos0_1 = a0 + a1 x + ... + a4 x^4, x = q2 - qpos0_2 | (neq, 5) |
     | site_bodyid, site_pos, site_quat | its body, pose in the body's frame [m] | (nsite,), (nsite, 3), (nsite, 4) |
-    | actuator_trnid | the joint it acts on | (nu,) |
-    | actuator_gear | transmission ratio; scalar joints use the first entry | (nu, 6) |
-    | actuator_gaintype, actuator_gainprm | GAIN_*; force = gain * ctrl + bias | (nu,), (nu, 3) |
+    | tendon_adr, tendon_num | first element of its path, number of elements | (ntendon,), (ntendon,) |
+    | wrap_type, wrap_objid | WRAP_* code of a path's element; its joint, site or geom (pulley: -1) | (nwrap,), (nwrap,) |
+    | wrap_prm | joint: coefficient; pulley: divisor; sphere, cylinder: side site or -1 | (nwrap,) |
+    | tendon_stiffness, tendon_damping | [N/m], [N s/m] | (ntendon,), (ntendon,) |
+    | tendon_lengthspring | lengths between which its spring is slack [m] | (ntendon, 2) |
+    | tendon_limited, tendon_range | has a length limit, lower and upper [m] | (ntendon,), (ntendon, 2) |
+    | tendon_limit_ke, tendon_limit_kd | penalty stiffness and damping of that [N/m], [N s/m] | (ntendon,), (ntendon,) |
+    | tendon_width, tendon_rgba | for drawing: radius [m], colour | (ntendon,), (ntendon, 4) |
+    | actuator_trntype, actuator_trnid | TRN_*; the joint or tendon it acts on | (nu,), (nu,) |
+    | actuator_gear | transmission ratio; scalar joints and tendons use the first entry | (nu, 6) |
+    | actuator_dyntype, actuator_dynprm | DYN_*; time constants [s], muscles: (tau_act, tau_deact, tausmooth) | (nu,), (nu, 3) |
+    | actuator_actadr | its entry in act, -1: none | (nu,) |
+    | actuator_actlimited, actuator_actrange | activation is clamped | (nu,), (nu, 2) |
+    | actuator_gaintype, actuator_gainprm | GAIN_*; force = gain * input + bias, input: act or else ctrl | (nu,), (nu, 3) |
     | actuator_biastype, actuator_biasprm | BIAS_*; prm[0] + prm[1] length + prm[2] velocity | (nu,), (nu, 3) |
+    | muscle_law | LAW_* of a muscle, -1: another actuator | (nu,) |
+    | muscle_force | peak isometric force F0 [N] | (nu,) |
+    | muscle_optimal_length, muscle_slack_length | of the fibre, of the tendon in series with it [m] | (nu,), (nu,) |
+    | muscle_prm | lmin, lmax, vmax, fpmax, fvmax (MuJoCo's); pennation [rad], fibre damping (De Groote's) | (nu, 7) |
     | actuator_ctrllimited, actuator_ctrlrange | controls are clamped | (nu,), (nu, 2) |
     | actuator_forcelimited, actuator_forcerange | forces are clamped [N, N m] | (nu,), (nu, 2) |
     | opt | options of the simulation | `Option` |
-    | names | element names by kind: "body", "joint", "geom", "site", "actuator" | dict of lists |
+    | names | element names by kind: "body", "joint", "geom", "site", "tendon", "actuator" | dict of lists |
     """
 
     nq: int
@@ -197,12 +218,37 @@ class Model:
     site_bodyid: np.ndarray
     site_pos: np.ndarray
     site_quat: np.ndarray
+    tendon_adr: np.ndarray
+    tendon_num: np.ndarray
+    wrap_type: np.ndarray
+    wrap_objid: np.ndarray
+    wrap_prm: np.ndarray
+    tendon_stiffness: np.ndarray
+    tendon_damping: np.ndarray
+    tendon_lengthspring: np.ndarray
+    tendon_limited: np.ndarray
+    tendon_range: np.ndarray
+    tendon_limit_ke: np.ndarray
+    tendon_limit_kd: np.ndarray
+    tendon_width: np.ndarray
+    tendon_rgba: np.ndarray
+    actuator_trntype: np.ndarray
     actuator_trnid: np.ndarray
     actuator_gear: np.ndarray
+    actuator_dyntype: np.ndarray
+    actuator_dynprm: np.ndarray
+    actuator_actadr: np.ndarray
+    actuator_actlimited: np.ndarray
+    actuator_actrange: np.ndarray
     actuator_gaintype: np.ndarray
     actuator_gainprm: np.ndarray
     actuator_biastype: np.ndarray
     actuator_biasprm: np.ndarray
+    muscle_law: np.ndarray
+    muscle_force: np.ndarray
+    muscle_optimal_length: np.ndarray
+    muscle_slack_length: np.ndarray
+    muscle_prm: np.ndarray
     actuator_ctrllimited: np.ndarray
     actuator_ctrlrange: np.ndarray
     actuator_forcelimited: np.ndarray
@@ -233,3 +279,12 @@ class Model:
     @property
     def nsite(self) -> int:
         return len(self.site_bodyid)
+
+    @property
+    def ntendon(self) -> int:
+        return len(self.tendon_adr)
+
+    @property
+    def muscle_timeconst(self) -> np.ndarray:
+        """Time constants of activation and deactivation [s], (nu, 2)."""
+        return self.actuator_dynprm[:, :2]

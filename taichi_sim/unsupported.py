@@ -1,7 +1,7 @@
 """What a compiled MuJoCo model holds that this engine does not simulate: the one place that refuses input.
 
 An element is refused only if it would change the motion: what belongs to a stage that the model itself disables
-(`<option><flag .../></option>`), or has no effect (a tendon that nothing pulls), is let through. MuJoCo's fields newer
+(`<option><flag .../></option>`) is let through. MuJoCo's fields newer
 than 3.3 are read with a default, so that older releases serve too.
 """
 
@@ -263,24 +263,46 @@ def _check_joint_equalities(m, report: Report) -> None:
 
 
 def _check_tendons(m, on: Stages, report: Report) -> None:
-    effects = np.zeros(m.ntendon, dtype=bool)
-    if on.spring:
-        effects |= m.tendon_stiffness != 0
-        effects |= np.any(_field(m, "tendon_stiffnesspoly", m.ntendon, 2) != 0, axis=1)
-    if on.damper:
-        effects |= m.tendon_damping != 0
-        effects |= np.any(_field(m, "tendon_dampingpoly", m.ntendon, 2) != 0, axis=1)
-    if on.limit:
-        effects |= np.asarray(m.tendon_limited, dtype=bool)
+    n = m.ntendon
     if on.frictionloss:
-        effects |= m.tendon_frictionloss != 0
-    effects |= _field(m, "tendon_armature", m.ntendon) != 0
-    report.add_where(
-        "tendon",
-        effects,
-        "tendons with a spring, damping, limit, friction or armature are not simulated yet",
-        "remove the tendon or these attributes, or disable their stages by flags",
-    )
+        what, cure = "dry friction (frictionloss) is not simulated", "remove it, or use damping"
+        report.add_where("tendon", m.tendon_frictionloss != 0, what, cure)
+    if on.spring:
+        poly = np.any(_field(m, "tendon_stiffnesspoly", n, 2) != 0, axis=1)
+        cure = "give stiffness one number, its linear term"
+        report.add_where("tendon", poly, "a polynomial stiffness is not simulated", cure)
+        plastic = _field(m, "tendon_springyield", n) > 0
+        report.add_where("tendon", plastic, "a plastic spring (springyield) is not simulated", "remove springyield")
+    if on.damper:
+        poly = np.any(_field(m, "tendon_dampingpoly", n, 2) != 0, axis=1)
+        cure = "give damping one number, its linear term"
+        report.add_where("tendon", poly, "a polynomial damping is not simulated", cure)
+    heavy = _field(m, "tendon_armature", n) != 0
+    report.add_where("tendon", heavy, "armature of a tendon is not simulated", "give the joints armature instead")
+    clamped = np.asarray(_field(m, "tendon_actfrclimited", n), dtype=bool) & on.actuation
+    cure = "give its actuators a forcerange"
+    report.add_where("tendon", clamped, "a clamped total force of its actuators is not simulated", cure)
+    if on.actuation:
+        _check_clamped_joints(m, report)
+
+
+def _check_clamped_joints(m, report: Report) -> None:
+    """Joints whose actuator force is clamped must not be driven through a tendon."""
+    import mujoco
+
+    clamped = np.flatnonzero(m.jnt_actfrclimited)
+    driven = m.actuator_trnid[m.actuator_trntype == mujoco.mjtTrn.mjTRN_TENDON, 0]
+    if not len(clamped) or not len(driven):
+        return
+    data = mujoco.MjData(m)
+    mujoco.mj_integratePos(m, data.qpos, np.linspace(0.3, 0.7, m.nv), 1.0)
+    mujoco.mj_forward(m, data)
+    moment = np.zeros((m.nu, m.nv))
+    mujoco.mju_sparse2dense(moment, data.actuator_moment, data.moment_rownnz, data.moment_rowadr, data.moment_colind)
+    moved = np.abs(moment[m.actuator_trntype == mujoco.mjtTrn.mjTRN_TENDON]).sum(axis=0) > 0
+    joints = np.intersect1d(clamped, m.dof_jntid[moved])
+    what, cure = "its actuator force is clamped, but a tendon drives it, too", "give the actuators a forcerange instead"
+    report.add("joint", joints, what, cure)
 
 
 def _check_actuators(m, on: Stages, report: Report) -> None:
@@ -297,35 +319,45 @@ def _actuator_defects(m) -> list[tuple[np.ndarray, str, str]]:
     """What the engine does not simulate of actuators: (which have it, bool, (nactuator,); what it is; its cure)."""
     import mujoco
 
-    trn, gain, bias = mujoco.mjtTrn, mujoco.mjtGain, mujoco.mjtBias
+    trn, dyn, gain, bias = mujoco.mjtTrn, mujoco.mjtDyn, mujoco.mjtGain, mujoco.mjtBias
     n = len(m.actuator_trntype)
     in_parent = m.actuator_trntype == trn.mjTRN_JOINTINPARENT
-    on_joint = in_parent | (m.actuator_trntype == trn.mjTRN_JOINT)
+    supported = in_parent | np.isin(m.actuator_trntype, [trn.mjTRN_JOINT, trn.mjTRN_TENDON])
     turning = np.flatnonzero(np.isin(m.jnt_type, [mujoco.mjtJoint.mjJNT_BALL, mujoco.mjtJoint.mjJNT_FREE]))
     delayed = (_field(m, "actuator_delay", n) > 0) | (_field(m, "actuator_history", n, 2)[:, 0] > 0)
     damped = _field(m, "actuator_damping", n) != 0
     damped |= np.any(_field(m, "actuator_dampingpoly", n, 2) != 0, axis=1)
+    dynamics = [dyn.mjDYN_NONE, dyn.mjDYN_INTEGRATOR, dyn.mjDYN_FILTER, dyn.mjDYN_FILTEREXACT, dyn.mjDYN_MUSCLE]
+    muscle = m.actuator_gaintype == gain.mjGAIN_MUSCLE
+    passive = m.actuator_biastype == bias.mjBIAS_MUSCLE
+    uneven = np.any(m.actuator_gainprm[:, :9] != m.actuator_biasprm[:, :9], axis=1)
     return [
-        (~on_joint, "acts on something else than a joint, which is not supported yet", 'use joint="..."'),
+        (~supported, "acts on something else than a joint or a tendon, which is not supported", "use joint or tendon"),
         (
             in_parent & np.isin(m.actuator_trnid[:, 0], turning),
             "jointinparent on a ball or free joint is not supported",
             'use joint="..."',
         ),
         (
-            m.actuator_dyntype != mujoco.mjtDyn.mjDYN_NONE,
-            "activation dynamics are not simulated yet",
-            'use dyntype="none" (a motor, position or velocity actuator without a time constant)',
+            ~np.isin(m.actuator_dyntype, dynamics) | (m.actuator_actnum > 1),
+            "these activation dynamics are not simulated",
+            'use dyntype "none", "integrator", "filter", "filterexact" or "muscle"',
+        ),
+        (m.actuator_actearly != 0, "a force from the next activation is not simulated", "remove actearly"),
+        (
+            ~np.isin(m.actuator_gaintype, [gain.mjGAIN_FIXED, gain.mjGAIN_AFFINE, gain.mjGAIN_MUSCLE]),
+            "this gain type is not simulated",
+            'use gaintype "fixed", "affine" or "muscle"',
         ),
         (
-            ~np.isin(m.actuator_gaintype, [gain.mjGAIN_FIXED, gain.mjGAIN_AFFINE]),
-            "this gain type is not simulated yet",
-            'use gaintype "fixed" or "affine"',
+            ~np.isin(m.actuator_biastype, [bias.mjBIAS_NONE, bias.mjBIAS_AFFINE, bias.mjBIAS_MUSCLE]),
+            "this bias type is not simulated",
+            'use biastype "none", "affine" or "muscle"',
         ),
         (
-            ~np.isin(m.actuator_biastype, [bias.mjBIAS_NONE, bias.mjBIAS_AFFINE]),
-            "this bias type is not simulated yet",
-            'use biastype "none" or "affine"',
+            (passive & (~muscle | uneven)) | (muscle & (m.actuator_biastype == bias.mjBIAS_AFFINE)),
+            "a muscle whose gain and bias differ is not simulated",
+            'use <muscle>, or gaintype and biastype "muscle" with the same gainprm and biasprm',
         ),
         (m.actuator_plugin >= 0, "plugins are not run", "use a built-in actuator"),
         (delayed, "delayed controls (delay, nsample) are not simulated", "remove delay and nsample"),
