@@ -221,46 +221,52 @@ def _flat_path(kind, x1, y1, x2, y2, radius, sx, sy, sided):
         that angle's sine, (L) each.
     """
     zero = 0.0 * x1
-    wraps, flat, s1, s2, m1, m2 = zero, zero, zero, zero, zero, zero
-    pull, k1, k2 = zero, zero, zero
-    g = ti.Matrix.rows([zero, zero, zero, zero])
-    slip = ti.Matrix.rows([zero, zero, zero, zero])
+    none = ti.Matrix.rows([zero, zero, zero, zero])
+    wraps, flat, g, s1, s2, m1, m2 = zero, zero, none, zero, zero, zero, zero
+    slip, pull, k1, k2 = none, zero, zero, zero
     if kind >= INSIDE:
-        touches, nx, ny, slips = _touch(x1, y1, x2, y2, radius)
-        wraps, slip = touches, slips
-        ax, ay, bx, by = x1 - radius * nx, y1 - radius * ny, x2 - radius * nx, y2 - radius * ny
-        a, b = _norm(ax, ay), _norm(bx, by)
-        flat = a + b
-        g = ti.Matrix.rows([ax / a, ay / a, bx / b, by / b])
-        s1, s2 = ti.max(a, NEAR * radius), ti.max(b, NEAR * radius)
-        m1, m2 = radius * (ax * nx + ay * ny) / (a * s1), radius * (bx * nx + by * ny) / (b * s2)
-        pull = radius * ((g[0, :] + g[2, :]) * ny - (g[1, :] + g[3, :]) * nx)
-        # Near to one direction sines are mostly rounding, and both values are, as for the stationary point:
-        rho1, rho2 = _norm(x1, y1), _norm(x2, y2)
-        k = radius * rho1 * rho2 / ti.max(a * (x2 * nx + y2 * ny) + b * (x1 * nx + y1 * ny), _TINY)
-        sine = (x1 * y2 - y1 * x2) / (rho1 * rho2)
-        inv = radius / ti.select(ti.abs(sine) > _ONE_WAY, sine, zero + _ONE_WAY)
-        k1 = ti.select(ti.abs(sine) > _ONE_WAY, inv * (x1 * ny - y1 * nx) / a, k)
-        k2 = ti.select(ti.abs(sine) > _ONE_WAY, inv * (nx * y2 - ny * x2) / b, k)
+        wraps, flat, g, s1, s2, m1, m2, slip, pull, k1, k2 = _inside(x1, y1, x2, y2, radius)
     else:
-        w, turn, long, t1, t2 = _wrap_circle(x1, y1, x2, y2, radius, sx, sy, sided)
-        wraps = w
-        flat = t1 + t2 + radius * _arc(x1, y1, x2, y2, radius, t1, t2, turn, long)
-        inv1, inv2 = 1.0 / ti.max(x1 * x1 + y1 * y1, _TINY), 1.0 / ti.max(x2 * x2 + y2 * y2, _TINY)
-        c = radius * turn
-        g = ti.Matrix.rows(
-            [
-                (t1 * x1 + c * y1) * inv1,
-                (t1 * y1 - c * x1) * inv1,
-                (t2 * x2 - c * y2) * inv2,
-                (t2 * y2 + c * x2) * inv2,
-            ]
-        )
-        s1, s2 = ti.max(t1, NEAR * radius + _MINVAL), ti.max(t2, NEAR * radius + _MINVAL)
-        sine = ti.abs(x1 * y2 - y1 * x2) * ti.sqrt(inv1 * inv2)
-        k1 = radius * (1.0 - 2.0 * long) / ti.max(sine, NEAR)
+        wraps, flat, g, s1, s2, k1 = _outside(x1, y1, x2, y2, radius, sx, sy, sided)
         k2 = k1
     return wraps, flat, g, s1, s2, m1, m2, slip, pull, k1, k2
+
+
+@ti.func
+def _outside(x1, y1, x2, y2, radius, sx, sy, sided):
+    """`_flat_path` around a circle; without the values that are zero, and both ends see the same."""
+    wraps, turn, long, t1, t2 = _wrap_circle(x1, y1, x2, y2, radius, sx, sy, sided)
+    flat = t1 + t2 + radius * _arc(x1, y1, x2, y2, radius, t1, t2, turn, long)
+    inv1, inv2 = 1.0 / ti.max(x1 * x1 + y1 * y1, _TINY), 1.0 / ti.max(x2 * x2 + y2 * y2, _TINY)
+    c = radius * turn
+    u1, v1 = (t1 * x1 + c * y1) * inv1, (t1 * y1 - c * x1) * inv1
+    u2, v2 = (t2 * x2 - c * y2) * inv2, (t2 * y2 + c * x2) * inv2
+    s1, s2 = ti.max(t1, NEAR * radius + _MINVAL), ti.max(t2, NEAR * radius + _MINVAL)
+    sine = ti.abs(x1 * y2 - y1 * x2) * ti.sqrt(inv1 * inv2)
+    k = radius * (1.0 - 2.0 * long) / ti.max(sine, NEAR)
+    return wraps, flat, ti.Matrix.rows([u1, v1, u2, v2]), s1, s2, k
+
+
+@ti.func
+def _inside(x1, y1, x2, y2, radius):
+    """`_flat_path` from outside of a ring to a point inside of it and out again."""
+    touches, nx, ny, slip = _touch(x1, y1, x2, y2, radius)
+    ax, ay, bx, by = x1 - radius * nx, y1 - radius * ny, x2 - radius * nx, y2 - radius * ny
+    a, b = _norm(ax, ay), _norm(bx, by)
+    u1, v1, u2, v2 = ax / a, ay / a, bx / b, by / b
+    s1, s2 = ti.max(a, NEAR * radius), ti.max(b, NEAR * radius)
+    m1, m2 = radius * (u1 * nx + v1 * ny) / s1, radius * (u2 * nx + v2 * ny) / s2
+    pull = radius * ((u1 + u2) * ny - (v1 + v2) * nx)
+
+    rho1, rho2 = _norm(x1, y1), _norm(x2, y2)
+    sine = (x1 * y2 - y1 * x2) / (rho1 * rho2)
+    apart = ti.abs(sine) > _ONE_WAY
+    inv = radius / ti.select(apart, sine, 0.0 * sine + _ONE_WAY)
+    # Ends of almost one direction: both sines are mostly rounding. In a stationary point both values are this one.
+    k = radius * rho1 * rho2 / ti.max(a * (x2 * nx + y2 * ny) + b * (x1 * nx + y1 * ny), _TINY)
+    k1 = ti.select(apart, inv * (x1 * ny - y1 * nx) / a, k)
+    k2 = ti.select(apart, inv * (nx * y2 - ny * x2) / b, k)
+    return touches, a + b, ti.Matrix.rows([u1, v1, u2, v2]), s1, s2, m1, m2, slip, pull, k1, k2
 
 
 @ti.func
