@@ -16,7 +16,7 @@ from taichi_sim.spatial import load_vec3
 from taichi_sim.tendon_path import wrap_points
 
 EXACT = 1e-9
-TOLERANCE = 1e-7  # of second derivatives: less than the tolerance of an inside wrap's search, to see that it is followed
+TOLERANCE = 1e-7  # of second derivatives; less than the tolerance of an inside wrap's search, which then shows
 LANES = 4
 
 # A row of inputs: end points r1 and r2, directions d1 and d2. Of outputs: wraps, length, g1, g2, E1, E2.
