@@ -58,8 +58,8 @@ def wrap_points(
     if kind == "cylinder":
         # straight on the unrolled surface: the height grows with the way
         start, end = np.linalg.norm(arc[0] - p1), np.linalg.norm(p2 - arc[-1])
-        way = np.concatenate([[0.0], start + np.linspace(0.0, length, len(arc)), [start + length + end]])
-        points[:, 2] = r1[2] + (r2[2] - r1[2]) * way / way[-1]
+        way = start + np.linspace(0.0, length, len(arc))
+        points[1:-1, 2] = r1[2] + (r2[2] - r1[2]) * way / (start + length + end)
     return points
 
 
@@ -71,10 +71,12 @@ def _plane(r1: np.ndarray, r2: np.ndarray) -> np.ndarray:
     if length >= _MINVAL:
         second = np.cross(normal / length, first)
     else:
-        # opposite or alike, any plane will do: MuJoCo's goes through the two smaller axes' diagonal
+        # opposite or alike, any plane will do: MuJoCo's goes through the two smaller axes' diagonal, or across x
         second = np.ones(3)
         second[np.abs(first).argmax()] = 0.0
         second -= first * (first @ second)
+        if second @ second < 1e-6:
+            second = np.cross([1.0, 0.0, 0.0], first)
     return np.stack([first, second / np.linalg.norm(second)])
 
 

@@ -41,6 +41,12 @@ _TINY = 1e-30
 _NEWTON_TOLERANCE = 1e-6
 _NEWTON_STEPS = 20
 
+# Sine below which an inside wrap's ends count as of one direction.
+_ONE_WAY = 1e-3
+
+# Squared cosine that stands for none: below every other, and its square's square is a number in f32.
+_GRAZING = 1e-18
+
 _TURN = 6.283185307179586
 
 
@@ -62,7 +68,7 @@ def path(kind, r1, r2, radius, side, sided):
     along, aside = _axes(kind, r1, r2)
     x1, y1, x2, y2 = dot(r1, along), dot(r1, aside), dot(r2, along), dot(r2, aside)
     sx, sy = _project(side, along), _project(side, aside)
-    wraps, flat, g, _s1, _s2, _m1, _m2, _slip, _k = _flat_path(kind, x1, y1, x2, y2, radius, sx, sy, sided)
+    wraps, flat, g, _s1, _s2, _m1, _m2, _slip, _pull, _k1, _k2 = _flat_path(kind, x1, y1, x2, y2, radius, sx, sy, sided)
     wraps = wraps * _apart(r1, r2)
 
     h = 0.0 * flat
@@ -84,8 +90,8 @@ def path(kind, r1, r2, radius, side, sided):
 def curvature(kind, r1, r2, radius, side, sided, d1, d2):
     """The Hessian of `path`'s length times (d1, d2): the gradient by r1 and r2 of d1 . g1 + d2 . g2.
 
-    Exact but for what NEAR bounds. For inside wraps it is the derivative of the point that the search ends with, which
-    is off the stationary one by the search's tolerance: symmetric, and the sphere's tilt exact, up to that.
+    Exact but for what NEAR bounds. For inside wraps, that is of the point of contact where MuJoCo's search ends: it is
+    off the stationary one by the search's tolerance, and the Hessian symmetric up to that.
 
     Args:
         kind, r1, r2, radius, side, sided: as for `path`.
@@ -97,7 +103,7 @@ def curvature(kind, r1, r2, radius, side, sided, d1, d2):
     along, aside = _axes(kind, r1, r2)
     x1, y1, x2, y2 = dot(r1, along), dot(r1, aside), dot(r2, along), dot(r2, aside)
     sx, sy = _project(side, along), _project(side, aside)
-    wraps, flat, g, s1, s2, m1, m2, slip, k = _flat_path(kind, x1, y1, x2, y2, radius, sx, sy, sided)
+    wraps, flat, g, s1, s2, m1, m2, slip, pull, k1, k2 = _flat_path(kind, x1, y1, x2, y2, radius, sx, sy, sided)
     wraps = wraps * _apart(r1, r2)
     u1, v1, u2, v2 = g[0, :], g[1, :], g[2, :], g[3, :]
     normal = cross(along, aside)
@@ -120,14 +126,16 @@ def curvature(kind, r1, r2, radius, side, sided, d1, d2):
         rate = (px1 * u1 + py1 * v1 + px2 * u2 + py2 * v2) * s - (n2 - n1) * c
         eu1, ev1, eu2, ev2 = c * eu1, c * ev1, c * eu2, c * ev2
         turn = rate * inv
-        eu1, ev1, eu2, ev2 = eu1 + s * turn * u1, ev1 + s * turn * v1, eu2 + s * turn * u2, ev2 + s * turn * v2
+        st = s * turn
+        eu1, ev1 = eu1 + st * (u1 + pull * slip[0, :]), ev1 + st * (v1 + pull * slip[1, :])
+        eu2, ev2 = eu2 + st * (u2 + pull * slip[2, :]), ev2 + st * (v2 + pull * slip[3, :])
         en1, en2 = c * turn, -c * turn
     else:
         # out of its plane a sphere's path tilts: the plane follows both points
         rho1, rho2 = _norm(x1, y1), _norm(x2, y2)
         tilt1, tilt2, cosine = n1 / rho1, n2 / rho2, (x1 * x2 + y1 * y2) / (rho1 * rho2)
-        en1 = (tilt1 * (x1 * u1 + y1 * v1) + k * (tilt1 * cosine - tilt2)) / rho1
-        en2 = (tilt2 * (x2 * u2 + y2 * v2) + k * (tilt2 * cosine - tilt1)) / rho2
+        en1 = (tilt1 * (x1 * u1 + y1 * v1 + k1 * cosine) - tilt2 * k2) / rho1
+        en2 = (tilt2 * (x2 * u2 + y2 * v2 + k2 * cosine) - tilt1 * k1) / rho2
 
     w1 = _lift(along, aside, eu1, ev1) + scale(normal, en1)
     w2 = _lift(along, aside, eu2, ev2) + scale(normal, en2)
@@ -152,13 +160,15 @@ def _axes(kind, r1, r2):
         length = ti.sqrt(dot(n, n))
         second = cross(scale(n, 1.0 / ti.max(length, _MINVAL)), along)
         # Of opposite or like points the normal is rounding noise, which may well point along them: then any plane will
-        # do, and MuJoCo's goes through the diagonal of the two smaller axes.
+        # do, and MuJoCo's goes through the diagonal of the two smaller axes; or across x, where r1 lies on that.
         norm = ti.sqrt(dot(second, second))
         other = _diagonal(along)
         other = other - scale(along, dot(along, other))
+        across_x = cross(basis(r1, 0), along)
+        lies = dot(other, other) < 1e-6
         for i in ti.static(range(3)):
             noise = (length < _MINVAL) | (norm < 0.5)
-            aside[i, :] = ti.select(noise, other[i, :], second[i, :])
+            aside[i, :] = ti.select(noise, ti.select(lies, across_x[i, :], other[i, :]), second[i, :])
         aside = scale(aside, 1.0 / ti.max(ti.sqrt(dot(aside, aside)), _MINVAL))
     return along, aside
 
@@ -206,42 +216,57 @@ def _flat_path(kind, x1, y1, x2, y2, radius, sx, sy, sided):
     Returns:
         Whether it wraps (L); its length (L); its gradients (4, L), two unit vectors; the lengths of its straight parts,
         no shorter than NEAR radii, (L) each; how much each of these turns while the point of contact goes round by one
-        radian, (L) each; the gradients of that point's angle (4, L), zero outside; the derivative of the length by the
-        angle between the two ends, over that angle's sine (L).
+        radian, (L) each; the gradient of that point's angle (4, L), and the derivative of the length by it (L), both
+        zero outside; the derivative of the length by the angle between the two ends, as seen from each of them, over
+        that angle's sine, (L) each.
     """
     zero = 0.0 * x1
-    wraps, flat, s1, s2, m1, m2, k = zero, zero, zero, zero, zero, zero, zero
-    g = ti.Matrix.rows([zero, zero, zero, zero])
-    slip = ti.Matrix.rows([zero, zero, zero, zero])
+    none = ti.Matrix.rows([zero, zero, zero, zero])
+    wraps, flat, g, s1, s2, m1, m2 = zero, zero, none, zero, zero, zero, zero
+    slip, pull, k1, k2 = none, zero, zero, zero
     if kind >= INSIDE:
-        touches, nx, ny, slips = _touch(x1, y1, x2, y2, radius)
-        wraps, slip = touches, slips
-        ax, ay, bx, by = x1 - radius * nx, y1 - radius * ny, x2 - radius * nx, y2 - radius * ny
-        a, b = _norm(ax, ay), _norm(bx, by)
-        flat = a + b
-        g = ti.Matrix.rows([ax / a, ay / a, bx / b, by / b])
-        s1, s2 = ti.max(a, NEAR * radius), ti.max(b, NEAR * radius)
-        m1, m2 = radius * (ax * nx + ay * ny) / (a * s1), radius * (bx * nx + by * ny) / (b * s2)
-        k = a * (x2 * nx + y2 * ny) + b * (x1 * nx + y1 * ny)
-        k = radius * _norm(x1, y1) * _norm(x2, y2) / ti.max(k, _TINY)
+        wraps, flat, g, s1, s2, m1, m2, slip, pull, k1, k2 = _inside(x1, y1, x2, y2, radius)
     else:
-        w, turn, long, t1, t2 = _wrap_circle(x1, y1, x2, y2, radius, sx, sy, sided)
-        wraps = w
-        flat = t1 + t2 + radius * _arc(x1, y1, x2, y2, radius, t1, t2, turn, long)
-        inv1, inv2 = 1.0 / ti.max(x1 * x1 + y1 * y1, _TINY), 1.0 / ti.max(x2 * x2 + y2 * y2, _TINY)
-        c = radius * turn
-        g = ti.Matrix.rows(
-            [
-                (t1 * x1 + c * y1) * inv1,
-                (t1 * y1 - c * x1) * inv1,
-                (t2 * x2 - c * y2) * inv2,
-                (t2 * y2 + c * x2) * inv2,
-            ]
-        )
-        s1, s2 = ti.max(t1, NEAR * radius + _MINVAL), ti.max(t2, NEAR * radius + _MINVAL)
-        sine = ti.abs(x1 * y2 - y1 * x2) * ti.sqrt(inv1 * inv2)
-        k = radius * (1.0 - 2.0 * long) / ti.max(sine, NEAR)
-    return wraps, flat, g, s1, s2, m1, m2, slip, k
+        wraps, flat, g, s1, s2, k1 = _outside(x1, y1, x2, y2, radius, sx, sy, sided)
+        k2 = k1
+    return wraps, flat, g, s1, s2, m1, m2, slip, pull, k1, k2
+
+
+@ti.func
+def _outside(x1, y1, x2, y2, radius, sx, sy, sided):
+    """`_flat_path` around a circle; without the values that are zero, and both ends see the same."""
+    wraps, turn, long, t1, t2 = _wrap_circle(x1, y1, x2, y2, radius, sx, sy, sided)
+    flat = t1 + t2 + radius * _arc(x1, y1, x2, y2, radius, t1, t2, turn, long)
+    inv1, inv2 = 1.0 / ti.max(x1 * x1 + y1 * y1, _TINY), 1.0 / ti.max(x2 * x2 + y2 * y2, _TINY)
+    c = radius * turn
+    u1, v1 = (t1 * x1 + c * y1) * inv1, (t1 * y1 - c * x1) * inv1
+    u2, v2 = (t2 * x2 - c * y2) * inv2, (t2 * y2 + c * x2) * inv2
+    s1, s2 = ti.max(t1, NEAR * radius + _MINVAL), ti.max(t2, NEAR * radius + _MINVAL)
+    sine = ti.abs(x1 * y2 - y1 * x2) * ti.sqrt(inv1 * inv2)
+    k = radius * (1.0 - 2.0 * long) / ti.max(sine, NEAR)
+    return wraps, flat, ti.Matrix.rows([u1, v1, u2, v2]), s1, s2, k
+
+
+@ti.func
+def _inside(x1, y1, x2, y2, radius):
+    """`_flat_path` from outside of a ring to a point inside of it and out again."""
+    touches, nx, ny, slip = _touch(x1, y1, x2, y2, radius)
+    ax, ay, bx, by = x1 - radius * nx, y1 - radius * ny, x2 - radius * nx, y2 - radius * ny
+    a, b = _norm(ax, ay), _norm(bx, by)
+    u1, v1, u2, v2 = ax / a, ay / a, bx / b, by / b
+    s1, s2 = ti.max(a, NEAR * radius), ti.max(b, NEAR * radius)
+    m1, m2 = radius * (u1 * nx + v1 * ny) / s1, radius * (u2 * nx + v2 * ny) / s2
+    pull = radius * ((u1 + u2) * ny - (v1 + v2) * nx)
+
+    rho1, rho2 = _norm(x1, y1), _norm(x2, y2)
+    sine = (x1 * y2 - y1 * x2) / (rho1 * rho2)
+    apart = ti.abs(sine) > _ONE_WAY
+    inv = radius / ti.select(apart, sine, 0.0 * sine + _ONE_WAY)
+    # Ends of almost one direction: both sines are mostly rounding. In a stationary point both values are this one.
+    k = radius * rho1 * rho2 / ti.max(a * (x2 * nx + y2 * ny) + b * (x1 * nx + y1 * ny), _TINY)
+    k1 = ti.select(apart, inv * (x1 * ny - y1 * nx) / a, k)
+    k2 = ti.select(apart, inv * (nx * y2 - ny * x2) / b, k)
+    return touches, a + b, ti.Matrix.rows([u1, v1, u2, v2]), s1, s2, m1, m2, slip, pull, k1, k2
 
 
 @ti.func
@@ -310,7 +335,7 @@ def _touch(x1, y1, x2, y2, radius):
     outside = (rho1 > radius) & (rho2 > radius) & (one * radius >= _MINVAL) & (inner >= -1.0 + _MINVAL)
     touches = ti.select(outside & (_distance(x1, y1, x2, y2) > radius), one, zero)
 
-    a, b = ti.min(radius / rho1, 1.0), ti.min(radius / rho2, 1.0)
+    a, b = ti.min(radius / rho1, 1.0) * touches, ti.min(radius / rho2, 1.0) * touches
     apart = ti.select(inner > 1.0 - _MINVAL, zero, one)
     found, x, x_a, x_b, x_gamma = _incidence(a, b, _atan2(ti.abs(sine), cosine), touches * apart)
 
@@ -319,7 +344,7 @@ def _touch(x1, y1, x2, y2, radius):
     a_first = first * a + (1.0 - first) * b
     s, c = sin_cos(x)
     q = a_first * s
-    p = ti.sqrt(ti.max(1.0 - q * q, _TINY))
+    p = ti.sqrt(ti.max(1.0 - q * q, _GRAZING))
     turn_c, turn_s = c * p + s * q, s * p - c * q
     e1x, e1y, e2x, e2y = x1 / rho1, y1 / rho1, x2 / rho2, y2 / rho2
     fx, fy = first * e1x + (1.0 - first) * e2x, first * e1y + (1.0 - first) * e2y
@@ -361,8 +386,8 @@ def _incidence(a, b, gamma, wanted):
     for _ in range(_NEWTON_STEPS):
         if _any(open):
             s, c = sin_cos(x)
-            cos_a = ti.max(ti.sqrt(ti.max(1.0 - a * a * s * s, 0.0)), _MINVAL)
-            cos_b = ti.max(ti.sqrt(ti.max(1.0 - b * b * s * s, 0.0)), _MINVAL)
+            cos_a = ti.sqrt(ti.max(1.0 - a * a * s * s, _GRAZING))
+            cos_b = ti.sqrt(ti.max(1.0 - b * b * s * s, _GRAZING))
             f = ti.asin(ti.min(a * s, 1.0)) + ti.asin(ti.min(b * s, 1.0)) - 2.0 * x + gamma
             bend = a / cos_a + b / cos_b
             slope = ti.min(c * bend - 2.0, -_MINVAL)

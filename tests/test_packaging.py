@@ -20,7 +20,13 @@ PACKAGES = {"taichi_sim": "taichi_sim", "assets": "taichi_sim/assets", "shac": "
 ORDER = [
     ["taichi_sim.types"],
     ["taichi_sim.spatial"],
-    ["taichi_sim.collide", "taichi_sim.contact_points", "taichi_sim.contact_law"],
+    [
+        "taichi_sim.collide",
+        "taichi_sim.contact_points",
+        "taichi_sim.contact_law",
+        "taichi_sim.wrap",
+        "taichi_sim.muscle",
+    ],
     [
         f"taichi_sim.{stage}"
         for stage in (
@@ -29,7 +35,6 @@ ORDER = [
             "dynamics",
             "passive",
             "actuator",
-            "muscle",
             "tendon",
             "contact",
             "contact_pairs",
