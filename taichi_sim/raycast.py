@@ -36,6 +36,7 @@ _TINY = 1e-12
 #   pos     centre relative to the camera [m]                                           (num,)
 #   rot     axes in the world, as columns                                               (num,)
 #   size    MuJoCo's size [m], radius of the bounding sphere [m];
+#           capsules: mean radius, half-length, growth of the radius along z (see `hit_round`);
 #           planes: half-extents (0: unbounded), the camera's place in the checker [m]  (num,)
 #   color   linear rgb, opacity                                                         (num,)
 #   mesh    first node, first triangle, depth of the tree                               (nmesh,)
@@ -116,7 +117,7 @@ def hit_prim(scene: ti.template(), prim, origin, direction, start, limit):
             elif (kind == GEOM_SPHERE) | (kind == GEOM_ELLIPSOID):
                 hit.dist = hit_ellipsoid(o, d, begin, ti.select(kind == GEOM_SPHERE, vec3(size.x), size.xyz))
             else:
-                hit.dist = hit_round(o, d, begin, size.x, size.y, kind == GEOM_CAPSULE)
+                hit.dist = hit_round(o, d, begin, size, kind == GEOM_CAPSULE)
             hit.dist = ti.select(hit.dist < f32(MISS), hit.dist + middle, hit.dist)
     return hit
 
@@ -143,36 +144,46 @@ def hit_ellipsoid(o, d, begin, radii):
 
 
 @ti.func
-def hit_round(o, d, begin, radius, half_length, capped):
-    """Capsule (`capped`) or cylinder about z."""
+def hit_round(o, d, begin, size, capped):
+    """Capsule (`capped`) or cylinder about z; size: mean radius, half-length and the radius' growth per length.
+
+    A capsule whose radius grows is the envelope of spheres along its axis: two spheres and the cone that touches both,
+    |(x, y)| cos(alpha) = radius + z sin(alpha), where sin(alpha) is the growth.
+    """
+    half_length = size.y
+    growth = ti.select(capped, size.z, f32(0.0))
+    cos2 = f32(1.0) - growth * growth
     dist = f32(MISS)
-    # a root of the infinite cylinder counts between the ends
-    a = ti.max(d.x * d.x + d.y * d.y, f32(_TINY))
-    middle = -(o.x * d.x + o.y * d.y) / a
-    x = o.x + middle * d.x
-    y = o.y + middle * d.y
-    h = radius * radius - x * x - y * y
-    half = ti.sqrt(ti.max(h, f32(0.0)) / a)
+    # a root of the infinite cone counts between the circles in which the spheres touch it
+    a = cos2 * (d.x * d.x + d.y * d.y) - growth * growth * d.z * d.z
+    a = ti.select(ti.abs(a) > f32(_TINY), a, f32(_TINY))
+    middle = (growth * d.z * (size.x + growth * o.z) - cos2 * (o.x * d.x + o.y * d.y)) / a
+    foot = o + middle * d
+    reach = size.x + growth * foot.z
+    h = (reach * reach - cos2 * (foot.x * foot.x + foot.y * foot.y)) / a
+    half = ti.sqrt(ti.max(h, f32(0.0)))
     for sign in ti.static((-1, 1)):
         t = middle + sign * half
-        valid = (h >= 0) & (t > begin) & (ti.abs(o.z + t * d.z) <= half_length)
+        z = o.z + t * d.z + growth * (size.x + growth * (o.z + t * d.z)) / cos2
+        valid = (h >= 0) & (t > begin) & (ti.abs(z) <= half_length)
         dist = ti.select(valid, ti.min(dist, t), dist)
     for end in ti.static((-1, 1)):
         oz = o.z - end * half_length
+        radius = size.x + end * growth * half_length
         # the disc of a cylinder's end
         flat = -oz / ti.select(ti.abs(d.z) > f32(_TINY), d.z, f32(_TINY))
         fx = o.x + flat * d.x
         fy = o.y + flat * d.y
         valid = (fx * fx + fy * fy <= radius * radius) & (flat > begin) & (not capped)
         dist = ti.select(valid, ti.min(dist, flat), dist)
-        # the sphere of a capsule's end: its roots count beyond it
+        # the sphere of a capsule's end: its roots count beyond the circle in which it touches the cone
         turn = -(o.x * d.x + o.y * d.y + oz * d.z)
         cap_foot = vec3(o.x, o.y, oz) + turn * d
         cap_h = radius * radius - cap_foot.dot(cap_foot)
         cap_half = ti.sqrt(ti.max(cap_h, f32(0.0)))
         for sign in ti.static((-1, 1)):
             t = turn + sign * cap_half
-            valid = (cap_h >= 0) & (t > begin) & ((oz + t * d.z) * end >= 0) & capped
+            valid = (cap_h >= 0) & (t > begin) & ((oz + t * d.z + growth * radius) * end >= 0) & capped
             dist = ti.select(valid, ti.min(dist, t), dist)
     return dist
 
@@ -258,7 +269,9 @@ def surface_normal(scene: ti.template(), hit, point):
     if kind == GEOM_SPHERE:
         n = p
     elif kind == GEOM_CAPSULE:
-        n = vec3(p.x, p.y, p.z - ti.max(-size.y, ti.min(size.y, p.z)))
+        # from the centre of the sphere that touches the surface here
+        center = p.z + size.z / ti.sqrt(f32(1.0) - size.z * size.z) * ti.sqrt(p.x * p.x + p.y * p.y)
+        n = vec3(p.x, p.y, p.z - ti.max(-size.y, ti.min(size.y, center)))
     elif kind == GEOM_ELLIPSOID:
         n = p / (size.xyz * size.xyz)
     elif kind == GEOM_CYLINDER:

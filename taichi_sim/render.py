@@ -8,7 +8,9 @@ import numpy as np
 
 from taichi_sim import raycast, runtime, scene, shading
 from taichi_sim.camera import Camera, Follower
+from taichi_sim.colorbar import draw_colorbar
 from taichi_sim.runtime import ti
+from taichi_sim.tubes import Capsules, Tubes
 from taichi_sim.types import GEOM_CAPSULE, GEOM_PLANE, Model
 
 # Cells per side of the grid across the sunlight that finds the shapes casting a shadow on a point.
@@ -17,27 +19,13 @@ _GRID = 48
 _SUN_RADIUS = 0.02
 
 
-class Capsules(NamedTuple):
-    """Coloured capsules of one frame: tendons, muscles, contact forces.
-
-    | field | meaning | shape |
-    |---|---|---|
-    | ends | end points in the world [m] | (num, 2, 3) |
-    | radius | radius [m] | (num,) |
-    | rgba | colour as displayed, opacity | (num, 4) |
-    """
-
-    ends: np.ndarray
-    radius: np.ndarray
-    rgba: np.ndarray
-
-
 class Renderer:
     """Draws a model for given poses of its bodies.
 
     Colours are the geoms' own, or a palette where the model has none. Geoms of opacity 0 and of hidden groups are left
-    out; planes get a checker, and those much larger than the model have no end. The camera follows what it tracks from
-    frame to frame, so frames are to be drawn in their order; `reset` begins a new shot.
+    out; planes get a checker, and those much larger than the model have no end. Spatial tendons are tubes along their
+    paths; muscles among them are coloured by activation. The camera follows what it tracks from frame to frame, so
+    frames are to be drawn in their order; `reset` begins a new shot.
 
     Args:
         model: the model to draw.
@@ -46,6 +34,7 @@ class Renderer:
         sun: direction towards the sun, in the world, shape (3,).
         floor: draw a floor under a model that has no plane of its own.
         groups: groups of geoms that are drawn (MuJoCo's viewer shows 0, 1 and 2).
+        colorbar: explain the muscles' colours by a bar in the picture, if there are muscles. An attribute too.
 
     Raises:
         ValueError: a size is not positive, the sun is not above the horizon, the tracked body does not exist, or a geom
@@ -62,6 +51,7 @@ class Renderer:
         sun=(-0.35, -0.55, 1.0),
         floor: bool = False,
         groups: tuple[int, ...] = (0, 1, 2),
+        colorbar: bool = True,
     ):
         if width < 1 or height < 1:
             raise ValueError(f"Renderer: a picture of {width} x {height} pixels; both must be positive.")
@@ -75,6 +65,8 @@ class Renderer:
         shapes = scene.visible_shapes(model, groups)
         self._set_view(shapes)
         self._shapes = scene.unbounded(shapes, self._extent)
+        self._tubes = Tubes(model)
+        self.colorbar = colorbar
         self._floor = floor and not np.any(shapes.kind == GEOM_PLANE)
         self._bound = scene.bounding_radii(self._shapes)
         self._meshes = _upload_meshes(self._shapes.meshes)
@@ -87,27 +79,32 @@ class Renderer:
             image=ti.ndarray(ti.u8, (height, width, 3)),
         )
 
-    def render(self, xpos, xquat, *, capsules: Capsules | None = None) -> np.ndarray:
+    def render(self, xpos, xquat, *, act=None, ctrl=None, capsules: Capsules | None = None) -> np.ndarray:
         """Draws one frame.
 
         Args:
             xpos: positions of the bodies [m], array or tensor of shape (nbody, 3).
             xquat: their orientations (wxyz), shape (nbody, 4).
+            act: the actuators' activations, shape (na,): the colours of muscles; None: 0.
+            ctrl: controls, shape (nu,), for muscles without activation dynamics; None: 0.
             capsules: further coloured capsules to draw in this frame.
 
         Returns:
             The picture, uint8, shape (height, width, 3), top row first.
 
         Raises:
-            ValueError: a shape is wrong or a pose is not finite.
+            ValueError: a shape is wrong or a number is not finite.
         """
-        shapes, view = self._sample(xpos, xquat, capsules)
+        xpos, xquat = self._checked(xpos, "xpos", 3), self._checked(xquat, "xquat", 4)
+        tubes = [self._tubes.capsules(xpos, xquat, act, ctrl)] + [capsules] * (capsules is not None)
+        shapes, view = self._sample(xpos, xquat, tubes)
         shading.trace_pixels(shapes, view, self._frame, 1)
         shading.write_image(self._frame)
-        return self._frame["image"].to_numpy()
+        picture = self._frame["image"].to_numpy()
+        return draw_colorbar(picture) if self.colorbar and self._tubes.has_muscles else picture
 
     def segment(self, xpos, xquat) -> tuple[np.ndarray, np.ndarray]:
-        """What stands at each pixel's centre.
+        """Which geom stands at each pixel's centre; tendons are left out.
 
         Args and errors as in `render`.
 
@@ -115,7 +112,7 @@ class Renderer:
             Index of the geom, int32, shape (height, width), -1 where there is none; and the distance from the
             camera [m], float32, same shape, infinite where there is none.
         """
-        self._sample(xpos, xquat, None)
+        self._sample(self._checked(xpos, "xpos", 3), self._checked(xquat, "xquat", 4), [])
         prim, dist = self._frame["prim"].to_numpy(), self._frame["dist"].to_numpy()
         geomid = np.append(self._shapes.geomid, [-1, -1]).astype(np.int32)[prim]
         return geomid, np.where(prim < 0, np.inf, dist)
@@ -160,7 +157,6 @@ class Renderer:
 
     def _sample(self, xpos, xquat, capsules):
         """Uploads a frame and traces one ray per pixel."""
-        xpos, xquat = self._checked(xpos, "xpos", 3), self._checked(xquat, "xquat", 4)
         axes = self.camera.axes()
         eye = self._offset + self._follow(self._target(xpos, xquat)) - self._distance * axes[0]
         prims = self._prims(xpos, xquat, capsules, eye)
@@ -193,8 +189,7 @@ class Renderer:
         if self._floor:
             origin, rgba = np.array([[0.0, 0.0, self._ground]]), [[*scene.FLOOR_RGB, 1.0]]
             parts.append(_Prims([GEOM_PLANE], [-1], origin - eye, [np.eye(3)], np.zeros((1, 3)), [0.0], rgba))
-        if capsules is not None:
-            parts.append(_capsule_prims(capsules, eye))
+        parts += [_capsule_prims(some, eye) for some in capsules]
         return _Prims(*(np.concatenate(columns) for columns in zip(*parts)))
 
     def _upload(self, prims: _Prims) -> None:
@@ -285,7 +280,8 @@ class _Prims(NamedTuple):
 def _capsule_prims(capsules: Capsules, eye: np.ndarray) -> _Prims:
     ends = np.asarray(capsules.ends, dtype=np.float64).reshape(-1, 2, 3)
     num = len(ends)
-    radius = np.broadcast_to(np.asarray(capsules.radius, dtype=np.float64), num)
+    radius = np.asarray(capsules.radius, dtype=np.float64)
+    radius = np.broadcast_to(radius[..., None] if radius.ndim < 2 else radius, (num, 2))
     rgba = np.broadcast_to(np.asarray(capsules.rgba, dtype=np.float64), (num, 4))
     if not (np.all(np.isfinite(ends)) and np.all(radius > 0)):
         raise ValueError("render: capsules need finite ends and positive radii.")
@@ -297,9 +293,14 @@ def _capsule_prims(capsules: Capsules, eye: np.ndarray) -> _Prims:
     x = np.cross(helper, z)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     rot = np.stack([x, np.cross(z, x), z], axis=2)
-    size = np.column_stack([radius, length / 2, np.zeros(num)])
+    # where one end's sphere all but holds the other there is no cone between them, and the larger radius serves both
+    steep = np.abs(radius[:, 1] - radius[:, 0]) > 0.9 * length
+    radius = np.where(steep[:, None], radius.max(axis=1, keepdims=True), radius)
+    growth = (radius[:, 1] - radius[:, 0]) / np.maximum(length, 1e-9)
+    size = np.column_stack([radius.mean(axis=1), length / 2, growth])
+    bound = (radius.max(axis=1) + length / 2) * 1.00001
     kind = np.full(num, GEOM_CAPSULE)
-    return _Prims(kind, np.full(num, -1), ends.mean(axis=1) - eye, rot, size, (radius + length / 2) * 1.00001, rgba)
+    return _Prims(kind, np.full(num, -1), ends.mean(axis=1) - eye, rot, size, bound, rgba)
 
 
 def _upload_meshes(meshes: list) -> dict:
