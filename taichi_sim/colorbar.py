@@ -45,23 +45,24 @@ def activation_rgb(activation) -> np.ndarray:
 
 
 def draw_colorbar(picture: np.ndarray) -> np.ndarray:
-    """The picture (height, width, 3), uint8, with a bar of activation's colours in its lower right corner."""
-    height, width = picture.shape[:2]
-    color, opacity = _bar(width, height)
-    mixed = picture + opacity * (color - picture.astype(np.float64))
-    return np.rint(mixed).astype(np.uint8)
+    """Draws a bar of activation's colours into the lower right corner of a picture (height, width, 3), uint8."""
+    color, opacity = _bar(*picture.shape[1::-1])
+    corner = picture[-len(color) :, -color.shape[1] :]
+    corner[:] = np.rint(corner + opacity * (color - corner.astype(np.float64)))
+    return picture
 
 
 @functools.lru_cache(maxsize=4)
 def _bar(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (height, width, 3) and opacities (height, width, 1) of what is laid over a picture of this size."""
+    """Colours and opacities, (rows, columns, 3) and (rows, columns, 1), to lay over that corner."""
     from PIL import Image, ImageDraw, ImageFont
 
     text = max(height / 30, 7.0)
     font = ImageFont.load_default(size=text)
-    bar_width, bar_height, margin = round(width / 5), max(round(text / 2), 2), round(text)
-    left, top = width - margin - round(text) - bar_width, height - margin - bar_height
-    overlay = Image.new("RGBA", (width, height), (255, 255, 255, 0))
+    bar_width, bar_height = round(width / 5), max(round(text / 2), 2)
+    left, top = round(2 * text), round(2 * text)
+    columns, rows = left + bar_width + round(2 * text), top + bar_height + round(text)
+    overlay = Image.new("RGBA", (columns, rows), (255, 255, 255, 0))
     draw = ImageDraw.Draw(overlay)
     ink = dict(
         fill=(30, 34, 40, 255), font=font, stroke_width=max(1, round(text / 12)), stroke_fill=(255, 255, 255, 170)
@@ -74,4 +75,6 @@ def _bar(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     ramp = activation_rgb((np.arange(bar_width) + 0.5) / bar_width)
     pixels[top : top + bar_height, left : left + bar_width, :3] = 255 * ramp
     pixels[top : top + bar_height, left : left + bar_width, 3] = 255
+    # what a tiny picture has no room for is cut off
+    pixels = pixels[-height:, -width:]
     return pixels[..., :3], pixels[..., 3:] / 255

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taichi_sim import raycast, runtime, scene, shading
+from taichi_sim import bvh, raycast, runtime, scene, shading
 from taichi_sim.camera import Camera, Follower
 from taichi_sim.colorbar import draw_colorbar
 from taichi_sim.runtime import ti
@@ -17,6 +17,8 @@ from taichi_sim.types import GEOM_CAPSULE, GEOM_PLANE, Model
 _GRID = 48
 # Tangent of the sun's angular radius: larger than the sun's own 0.005, for softer shadows.
 _SUN_RADIUS = 0.02
+
+_NO_CAPSULES = Capsules(np.zeros((0, 2, 3)), np.zeros((0, 2)), np.zeros((0, 4)))
 
 
 class Renderer:
@@ -70,7 +72,7 @@ class Renderer:
         self._floor = floor and not np.any(shapes.kind == GEOM_PLANE)
         self._bound = scene.bounding_radii(self._shapes)
         self._meshes = _upload_meshes(self._shapes.meshes)
-        self._allocate(16)
+        self._allocate(16, 1)
         self._frame = shading.Frame(
             radiance=ti.Vector.ndarray(3, ti.f32, (height, width)),
             prim=ti.ndarray(ti.i32, (height, width)),
@@ -159,11 +161,12 @@ class Renderer:
         """Uploads a frame and traces one ray per pixel."""
         axes = self.camera.axes()
         eye = self._offset + self._follow(self._target(xpos, xquat)) - self._distance * axes[0]
-        prims = self._prims(xpos, xquat, capsules, eye)
+        prims = self._prims(xpos, xquat, eye)
         num = len(prims.bound)
-        self._upload(prims)
+        tubes, depth, box = _tube_prims(capsules, eye)
+        self._upload(_Prims(*map(np.concatenate, zip(prims, tubes))), box)
         view = self._view(axes, prims)
-        shapes = raycast.Scene(**self._arrays, **self._meshes)
+        shapes = raycast.Scene(**self._arrays, **self._meshes, tube_first=num, tube_depth=depth)
         shading.bin_shapes(shapes, view, num)
         shading.trace_pixels(shapes, view, self._frame, 0)
         return shapes, view
@@ -181,21 +184,21 @@ class Renderer:
             raise ValueError(f"render: {name} of body {body} is not finite.")
         return pose
 
-    def _prims(self, xpos, xquat, capsules, eye) -> _Prims:
-        """All shapes of the frame relative to the eye: the model's, the added floor, the capsules."""
+    def _prims(self, xpos, xquat, eye) -> _Prims:
+        """All shapes of the frame but tubes, relative to the eye: the model's and the added floor."""
         shapes = self._shapes
         rot, pos = scene.geom_poses(self.model, shapes.geomid, xpos, xquat)
         parts = [_Prims(shapes.kind, shapes.mesh, pos - eye, rot, shapes.size, self._bound, shapes.rgba)]
         if self._floor:
             origin, rgba = np.array([[0.0, 0.0, self._ground]]), [[*scene.FLOOR_RGB, 1.0]]
             parts.append(_Prims([GEOM_PLANE], [-1], origin - eye, [np.eye(3)], np.zeros((1, 3)), [0.0], rgba))
-        parts += [_capsule_prims(some, eye) for some in capsules]
         return _Prims(*(np.concatenate(columns) for columns in zip(*parts)))
 
-    def _upload(self, prims: _Prims) -> None:
+    def _upload(self, prims: _Prims, tube_box: np.ndarray) -> None:
         num = len(prims.bound)
-        if num > self._capacity:
-            self._allocate(1 << (num - 1).bit_length())
+        nodes = self._arrays["tube_box"].shape[0]
+        if num > self._capacity or len(tube_box) > nodes:
+            self._allocate(1 << (max(num, self._capacity) - 1).bit_length(), max(len(tube_box), nodes))
         size = np.column_stack([prims.size, prims.bound])
         plane = prims.kind == GEOM_PLANE
         # the camera's place in the checker, modulo its period, in f64: f32 would blur it far from the origin
@@ -203,12 +206,14 @@ class Renderer:
         size[plane, 2:] = np.mod(own[plane, :2], 2 * self._checker)
         linear = np.column_stack([np.clip(prims.rgba[:, :3], 0, 1) ** 2.2, np.clip(prims.rgba[:, 3], 0, 1)])
         kind = np.column_stack([prims.kind, prims.mesh])
-        for name, values in dict(kind=kind, pos=prims.pos, rot=prims.rot, size=size, color=linear).items():
-            padded = np.zeros((self._capacity, *values.shape[1:]), np.int32 if name == "kind" else np.float32)
-            padded[:num] = values
+        arrays = dict(kind=kind, pos=prims.pos, rot=prims.rot, size=size, color=linear, tube_box=tube_box)
+        for name, values in arrays.items():
+            room = self._arrays[name].shape[0]
+            padded = np.zeros((room, *values.shape[1:]), np.int32 if name == "kind" else np.float32)
+            padded[: len(values)] = values
             self._arrays[name].from_numpy(padded)
 
-    def _allocate(self, capacity: int) -> None:
+    def _allocate(self, capacity: int, nodes: int) -> None:
         self._capacity = capacity
         self._arrays = dict(
             kind=ti.Vector.ndarray(2, ti.i32, capacity),
@@ -216,6 +221,7 @@ class Renderer:
             rot=ti.Matrix.ndarray(3, 3, ti.f32, capacity),
             size=ti.Vector.ndarray(4, ti.f32, capacity),
             color=ti.Vector.ndarray(4, ti.f32, capacity),
+            tube_box=ti.Vector.ndarray(3, ti.f32, (nodes, 2)),
         )
         tiles = -(-self.width // shading.TILE) * -(-self.height // shading.TILE)
         self._tiles = ti.ndarray(ti.i32, (tiles, capacity + 1))
@@ -275,6 +281,25 @@ class _Prims(NamedTuple):
     size: np.ndarray
     bound: np.ndarray
     rgba: np.ndarray
+
+
+def _tube_prims(capsules: list[Capsules], eye: np.ndarray) -> tuple[_Prims, int, np.ndarray]:
+    """Capsules in the order of the leaves of their tree, the tree's depth (-1: there is none) and its boxes.
+
+    Hundreds of thin, long shapes: lists per tile of the screen and per cell of the sunlight would hold too many.
+    """
+    prims = _Prims(*map(np.concatenate, zip(*(_capsule_prims(some, eye) for some in (_NO_CAPSULES, *capsules)))))
+    if not len(prims.bound):
+        return prims, -1, np.zeros((1, 2, 3))
+    axis = np.abs(prims.rot[:, :, 2]) * prims.size[:, 1:2]
+    reach = axis + (prims.bound - prims.size[:, 1])[:, None]
+    depth, order, box = bvh.tree(prims.pos - reach, prims.pos + reach)
+    # a capsule that fills up a leaf is not to dim the light twice
+    again = np.ones(len(order), bool)
+    again[np.unique(order, return_index=True)[1]] = False
+    prims = _Prims(*(column[order] for column in prims))
+    prims.rgba[again, 3] = 0
+    return prims, depth, box
 
 
 def _capsule_prims(capsules: Capsules, eye: np.ndarray) -> _Prims:

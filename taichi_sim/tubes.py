@@ -23,8 +23,8 @@ _END_SHARE = 0.4
 _DEFAULT_WIDTH = 0.003
 # Force per cross-section that gives a muscle its thickness [N/m^2]: Rajagopal et al. 2016.
 _SPECIFIC_TENSION = 6e5
-# A belly is not drawn thicker than this share of its path's length.
-_MOST_THICK = 0.08
+# A muscle's mean radius is not drawn larger than this share of its path's length.
+_MOST_THICK = 0.06
 
 
 class Capsules(NamedTuple):
@@ -111,14 +111,15 @@ def _arc(model: Model, wrap: int, last, site, sites, frames, resolution: float) 
 class Tubes:
     """The tendons of a model as tubes.
 
-    Those that muscles pull are spindles, from blue at activation 0 to red at 1; others have their own colour. A muscle's
-    belly has the radius that the file gives the tendon (`width`), or without one that of its peak force. Tendons of
-    opacity 0 are left out.
+    Those that muscles pull are spindles, from blue at activation 0 to red at 1; others have their own colour. A
+    spindle's mean radius is the `width` that the file gives the tendon, or without one that of a muscle of its peak
+    force. Tendons of opacity 0 are left out.
 
     | attribute | meaning |
     |---|---|
     | shown | tendons that are drawn, indices |
     | muscle | tendons that a muscle pulls, bool (ntendon,) |
+    | radius | mean radius [m], (ntendon,) |
     """
 
     def __init__(self, model: Model):
@@ -129,15 +130,14 @@ class Tubes:
         self.muscle = np.isin(np.arange(model.ntendon), self._tendon)
         self._has_path = np.array([bool(branches) for branches in tendon_branches(model)], bool)
         self.shown = np.flatnonzero(self._has_path & (model.tendon_rgba[:, 3] > 0))
-        self._radius = self._belly_radius()
+        self.radius = self._mean_radius()
 
     @property
     def has_muscles(self) -> bool:
         """Whether any tube's colour tells an activation."""
         return bool(np.any(self.muscle[self.shown]))
 
-    def _belly_radius(self) -> np.ndarray:
-        """Radius [m] of each tendon, of a muscle's at its thickest, shape (ntendon,)."""
+    def _mean_radius(self) -> np.ndarray:
         model = self.model
         force = np.zeros(model.ntendon)
         np.maximum.at(force, self._tendon, model.muscle_force[self._actuator])
@@ -166,15 +166,20 @@ class Tubes:
         return rgba
 
     def capsules(self, xpos: np.ndarray, xquat: np.ndarray, act=None, ctrl=None) -> Capsules:
-        """The tubes of one pose of the bodies, each a chain of capsules; arguments as of `tendon_paths`, `activation`."""
+        """The tubes of one pose of the bodies, as chains of capsules.
+
+        Args:
+            xpos, xquat: as of `tendon_paths`.
+            act, ctrl: as of `activation`.
+        """
         rgba = self.rgba(act, ctrl)
         paths = tendon_paths(self.model, xpos, xquat)
         ends, radius, colors = [np.zeros((0, 2, 3))], [np.zeros((0, 2))], [np.zeros((0, 4))]
         for tendon in self.shown:
             for points in paths[tendon]:
-                thickness = np.full(len(points), self._radius[tendon])
+                thickness = np.full(len(points), self.radius[tendon])
                 if self.muscle[tendon]:
-                    points, thickness = _spindle(points, self._radius[tendon])
+                    points, thickness = _spindle(points, self.radius[tendon])
                 ends.append(np.stack([points[:-1], points[1:]], axis=1))
                 radius.append(np.stack([thickness[:-1], thickness[1:]], axis=1))
                 colors.append(np.tile(rgba[tendon], (len(points) - 1, 1)))
@@ -194,13 +199,14 @@ def _vector(values, num: int, name: str) -> np.ndarray:
     return values
 
 
-def _spindle(points: np.ndarray, belly: float) -> tuple[np.ndarray, np.ndarray]:
+def _spindle(points: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """A path with further points where its thickness changes, (num, 3), and the radius at each, (num,) [m]."""
     way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    belly = min(belly, _MOST_THICK * way[-1])
     stops = np.union1d(way, np.linspace(0.0, way[-1], _PIECES + 1))
     # nearly coincident points make pieces that are shorter than they are thick
     stops = stops[np.append(True, np.diff(stops) > 1e-3 * way[-1])]
     dense = np.stack([np.interp(stops, way, x) for x in points.T], axis=1)
+    # half a sine wave, whose mean is 2 / pi
     share = _END_SHARE + (1 - _END_SHARE) * np.sin(np.pi * stops / max(way[-1], 1e-12))
-    return dense, np.maximum(belly * share, 1e-5)
+    thickness = min(radius, _MOST_THICK * way[-1]) * share / (_END_SHARE + (1 - _END_SHARE) * 2 / np.pi)
+    return dense, np.maximum(thickness, 1e-5)
