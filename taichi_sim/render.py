@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from taichi_sim import bvh, raycast, runtime, scene, shading
-from taichi_sim.camera import Camera, Follower
+from taichi_sim.camera import Camera, CameraRig
 from taichi_sim.colorbar import draw_colorbar
 from taichi_sim.runtime import ti
 from taichi_sim.tubes import Capsules, Tubes
@@ -65,8 +65,9 @@ class Renderer:
         self.camera = camera or Camera()
         self.sun = sun / np.linalg.norm(sun)
         shapes = scene.visible_shapes(model, groups)
-        self._set_view(shapes)
-        self._shapes = scene.unbounded(shapes, self._extent)
+        self._rig = CameraRig(model, shapes, self.camera, width / height)
+        self._checker = scene.checker_size(self._rig.extent)
+        self._shapes = scene.unbounded(shapes, self._rig.extent)
         self._tubes = Tubes(model)
         self.colorbar = colorbar
         self._floor = floor and not np.any(shapes.kind == GEOM_PLANE)
@@ -121,46 +122,12 @@ class Renderer:
 
     def reset(self) -> None:
         """Begins a new shot: the camera goes to its target at once."""
-        self._follow.reset()
-
-    def _set_view(self, shapes: scene.Shapes) -> None:
-        """Resolves what the camera left open: the tracked body, the offset from it and the distance."""
-        model, camera = self.model, self.camera
-        center, half = scene.frame_box(model, shapes)
-        self._extent = float(np.linalg.norm(half))
-        self._ground = center[2] - half[2]
-        self._track = camera.track
-        if camera.track is None and camera.lookat is None and scene.travels(model):
-            self._track = "com"
-        names = model.names.get("body", [])
-        if self._track not in (None, "com", *names):
-            raise ValueError(f"Camera: there is no body '{self._track}' to track. Bodies: com, {', '.join(names)}.")
-        self._distance = camera.distance
-        if camera.distance is None:
-            # room to move in front of a camera that follows, a margin before one that stands
-            margin = 1.3 if self._track else 1.1
-            self._distance = camera.fit(half * margin, self.width / self.height)
-        self._offset = np.zeros(3)
-        if camera.lookat is not None:
-            self._offset = np.asarray(camera.lookat, dtype=np.float64)
-        elif self._track in (None, "com"):
-            self._offset = center - self._target(*scene.rest_pose(model))
-        self._follow = Follower(camera.smoothing, cut=3 * self._extent)
-        # squares that the model spans a few of
-        sizes = np.outer(10.0 ** np.arange(-4, 5), [1, 2, 5]).reshape(-1)
-        self._checker = float(sizes[np.abs(np.log(sizes / (0.7 * self._extent))).argmin()])
-
-    def _target(self, xpos: np.ndarray, xquat: np.ndarray) -> np.ndarray:
-        if self._track is None:
-            return np.zeros(3)
-        if self._track == "com":
-            return scene.center_of_mass(self.model, xpos, xquat)
-        return xpos[self.model.names["body"].index(self._track)]
+        self._rig.reset()
 
     def _sample(self, xpos, xquat, capsules):
         """Uploads a frame and traces one ray per pixel."""
         axes = self.camera.axes()
-        eye = self._offset + self._follow(self._target(xpos, xquat)) - self._distance * axes[0]
+        eye = self._rig.lookat(xpos, xquat) - self._rig.distance * axes[0]
         prims = self._prims(xpos, xquat, eye)
         num = len(prims.bound)
         tubes, depth, box = _tube_prims(capsules, eye)
@@ -190,7 +157,7 @@ class Renderer:
         rot, pos = scene.geom_poses(self.model, shapes.geomid, xpos, xquat)
         parts = [_Prims(shapes.kind, shapes.mesh, pos - eye, rot, shapes.size, self._bound, shapes.rgba)]
         if self._floor:
-            origin, rgba = np.array([[0.0, 0.0, self._ground]]), [[*scene.FLOOR_RGB, 1.0]]
+            origin, rgba = np.array([[0.0, 0.0, self._rig.ground]]), [[*scene.FLOOR_RGB, 1.0]]
             parts.append(_Prims([GEOM_PLANE], [-1], origin - eye, [np.eye(3)], np.zeros((1, 3)), [0.0], rgba))
         return _Prims(*(np.concatenate(columns) for columns in zip(*parts)))
 
@@ -252,7 +219,7 @@ class Renderer:
             grid_origin=raycast.vec2(*lower),
             grid_cell=float(np.max(upper - lower)) / _GRID,
             grid_num=_GRID,
-            fade=12 * self._distance,
+            fade=12 * self._rig.distance,
             checker=self._checker,
             tiles=self._tiles,
             cells=self._cells,
@@ -268,7 +235,7 @@ class Renderer:
         for normal, origin in zip(prims.rot[~solid][:, :, 2], prims.pos[~solid]):
             if normal @ self.sun > 0.1:
                 reach = max(reach, np.max((pos - origin) @ normal + bound) / (normal @ self.sun))
-        return float(min(reach, 50 * self._extent))
+        return float(min(reach, 50 * self._rig.extent))
 
 
 class _Prims(NamedTuple):
