@@ -191,7 +191,7 @@ def check_output(path: Path, width: int, height: int) -> None:
         raise UserError(f"cannot write {path}: it is a folder")
     if path.suffix == ".mp4" and (width % 2 or height % 2):
         raise UserError(f"mp4 needs an even width and height, got {width} x {height}")
-    with _temporary(path):
+    with temporary(path):
         pass
 
 
@@ -203,22 +203,22 @@ def write(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
     """
     import imageio
 
-    with _temporary(path) as temporary:
+    with temporary(path) as name:
         if path.suffix == ".png":
-            imageio.imwrite(temporary, np.concatenate(list(frames), axis=1))
+            imageio.imwrite(name, np.concatenate(list(frames), axis=1))
         else:
             options = dict(duration=round(1000 / fps), loop=0) if path.suffix == ".gif" else dict(fps=fps, quality=8)
             if path.suffix == ".mp4":
                 # by default imageio would resize to multiples of 16
                 options.update(codec="libx264", macro_block_size=2)
-            with imageio.get_writer(temporary, **options) as writer:
+            with imageio.get_writer(name, **options) as writer:
                 for frame in frames:
                     writer.append_data(frame)
-        os.replace(temporary, path)
+        os.replace(name, path)
 
 
 @contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[str]:
+def temporary(path: Path) -> Iterator[str]:
     """A file beside `path`, of the same suffix; removed again unless it was renamed."""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)

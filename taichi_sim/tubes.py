@@ -118,6 +118,7 @@ class Tubes:
     | attribute | meaning |
     |---|---|
     | shown | tendons that are drawn, indices |
+    | branches | `tendon_branches` of the model |
     | muscle | tendons that a muscle pulls, bool (ntendon,) |
     | radius | mean radius [m], (ntendon,) |
     """
@@ -128,8 +129,9 @@ class Tubes:
         self._actuator = np.flatnonzero(pulls)
         self._tendon = model.actuator_trnid[self._actuator]
         self.muscle = np.isin(np.arange(model.ntendon), self._tendon)
-        self._has_path = np.array([bool(branches) for branches in tendon_branches(model)], bool)
-        self.shown = np.flatnonzero(self._has_path & (model.tendon_rgba[:, 3] > 0))
+        self.branches = tendon_branches(model)
+        has_path = np.array([bool(branches) for branches in self.branches], bool)
+        self.shown = np.flatnonzero(has_path & (model.tendon_rgba[:, 3] > 0))
         self.radius = self._mean_radius()
 
     @property
