@@ -24,6 +24,7 @@ _WRAP_PIECES = 24
 _METRE_STEPS, _UNIT_STEPS = 4096.0, 2048.0
 
 _ASPECT = 16 / 9
+_SKY_LIGHT = 2.0
 
 
 def check_viser() -> None:
@@ -72,10 +73,14 @@ def write(path: Path, poses: Poses, indices: Iterable[int], fps: float, camera: 
 
 
 class Stage:
-    """A model in a viser server's scene: bodies below the node /world, which is moved against the camera's travel."""
+    """A model in a viser server's scene, in a frame that travels with what the camera looks at.
+
+    All that moves is a batch of instances, geoms too: viser shows changes of batches one picture later than changes of
+    nodes, and tendons would lag behind their bodies.
+    """
 
     def __init__(self, server, model: Model, camera: Camera):
-        self._server, self.model = server, model
+        self._scene, self.model = server.scene, model
         shapes = scene.visible_shapes(model, (0, 1, 2))
         try:
             self.rig = CameraRig(model, shapes, camera, _ASPECT)
@@ -83,102 +88,99 @@ class Stage:
             raise UserError(str(error)) from error
         self.tubes = Tubes(model)
         server.scene.set_up_direction("+z")
+        # the default light of all sides would wash the muscles' colours out
+        server.scene.configure_environment_map(None)
+        server.scene.add_light_hemisphere("/light", ground_color=(150, 145, 140), intensity=_SKY_LIGHT)
         server.initial_camera.fov = float(np.deg2rad(camera.fovy))
         server.initial_camera.look_at = (0.0, 0.0, 0.0)
         server.initial_camera.position = tuple(-self.rig.distance * camera.axes()[0])
-        self._world = server.scene.add_frame("/world", show_axes=False)
-        self._bodies = {
-            int(body): server.scene.add_frame(_node(body), show_axes=False) for body in range(1, model.nbody)
-        }
-        self._add_geoms(shapes)
-        self._add_tendons()
+        plane = shapes.kind == GEOM_PLANE
+        self._planes = [
+            (geom, self._add_plane(geom, rgba)) for geom, rgba in zip(shapes.geomid[plane], shapes.rgba[plane])
+        ]
+        self._solids = self._add_solids(shapes.geomid[~plane], shapes.rgba[~plane])
+        self._tendon, self._first = _pieces(self.model, self.tubes)
+        self._cords = self._add_cords() if len(self._first) else None
 
     def show(self, xpos: np.ndarray, xquat: np.ndarray, act: np.ndarray, ctrl: np.ndarray) -> None:
         """Moves everything to a pose and colours the muscles."""
-        self._world.position = _rounded(-self.rig.lookat(xpos, xquat), _METRE_STEPS)
-        for body, frame in self._bodies.items():
-            frame.position = _rounded(xpos[body], _METRE_STEPS)
-            frame.wxyz = _rounded(xquat[body], _UNIT_STEPS)
-        rgb = (255 * self.tubes.rgba(act, ctrl)[:, :3] + 0.5).astype(np.uint8)
-        points = _fixed_paths(self.model, self.tubes, xpos, xquat)
-        for cords, first in self._cords:
-            cords.show(rgb, np.stack([points[first], points[first + 1]], axis=1))
+        lookat = self.rig.lookat(xpos, xquat)
+        pos, quat = xpos - lookat, xquat
+        for geom, handle in self._planes:
+            _, place = scene.geom_poses(self.model, np.array([geom]), pos, quat)
+            handle.position = _rounded(place[0], _METRE_STEPS)
+        for body, handle in self._solids:
+            handle.batched_positions = _rounded(pos[body][None], _METRE_STEPS)
+            handle.batched_wxyzs = _rounded(quat[body][None], _UNIT_STEPS)
+        if self._cords is not None:
+            for name, values in self._cord_poses(pos, quat).items():
+                setattr(self._cords, name, values)
+            self._cords.batched_colors = _bytes(self.tubes.rgba(act, ctrl)[self._tendon, :3])
 
-    def _add_tendons(self) -> None:
-        xpos, xquat = scene.rest_pose(self.model)
-        points = _fixed_paths(self.model, self.tubes, xpos, xquat)
-        tendon, first, body = _pieces(self.model, self.tubes)
-        self._cords = []
-        for holder in np.unique(body):
-            own = np.flatnonzero(body == holder)
-            ends = np.stack([points[first[own]], points[first[own] + 1]], axis=1) - xpos[holder]
-            local = ends @ scene.rotations(xquat[holder])
-            self._cords.append((_Cords(self._server, holder, tendon[own], local, self.tubes.radius), first[own]))
+    def _add_solids(self, geomid: np.ndarray, rgba: np.ndarray) -> list:
+        """One mesh for all geoms of a body and a colour: (body, handle) of each."""
+        handles = []
+        keys = np.column_stack([self.model.geom_bodyid[geomid], rgba])
+        for num, key in enumerate(np.unique(keys, axis=0)):
+            parts = []
+            for geom in geomid[np.all(keys == key, axis=1)]:
+                vert, face = solids.geom_mesh(self.model, geom)
+                rot = scene.rotations(self.model.geom_quat[geom])
+                parts.append((vert @ rot.T + self.model.geom_pos[geom], face))
+            handle = self._scene.add_batched_meshes_simple(
+                f"/solids/{num}",
+                *solids.join(parts),
+                batched_positions=np.zeros((1, 3)),
+                batched_wxyzs=np.array([[1.0, 0.0, 0.0, 0.0]]),
+                batched_colors=_bytes(key[1:4]),
+                opacity=float(key[4]) if key[4] < 1 else None,
+                lod="off",
+            )
+            handles.append((int(key[0]), handle))
+        return handles
 
-    def _add_geoms(self, shapes: scene.Shapes) -> None:
-        model = self.model
-        for geom, kind, rgba in zip(shapes.geomid, shapes.kind, shapes.rgba):
-            node = f"{_node(model.geom_bodyid[geom])}/geom{geom}"
-            place = dict(position=model.geom_pos[geom], wxyz=model.geom_quat[geom])
-            color = tuple(int(c) for c in 255 * rgba[:3])
-            if kind == GEOM_PLANE:
-                self._add_plane(node, model.geom_size[geom], color, place)
-            else:
-                vert, face = solids.geom_mesh(model, geom)
-                opacity = float(rgba[3]) if rgba[3] < 1 else None
-                self._server.scene.add_mesh_simple(node, vert, face, color=color, opacity=opacity, **place)
-
-    def _add_plane(self, node: str, size: np.ndarray, color: tuple[int, ...], place: dict) -> None:
-        cell = scene.checker_size(self.rig.extent)
-        endless = min(size[:2]) == 0 or min(size[:2]) > 5 * self.rig.extent
-        width, height = (0.0, 0.0) if endless else 2 * size[:2]
-        self._server.scene.add_grid(
-            node,
+    def _add_plane(self, geom: int, rgba: np.ndarray):
+        # planes stand still
+        _, xquat = scene.rest_pose(self.model)
+        size, cell = self.model.geom_size[geom], scene.checker_size(self.rig.extent)
+        endless = bool(min(size[:2]) == 0 or min(size[:2]) > 5 * self.rig.extent)
+        width, height = (10.0, 10.0) if endless else 2 * size[:2]
+        return self._scene.add_grid(
+            f"/planes/{geom}",
             width=float(width),
             height=float(height),
-            infinite_grid=bool(endless),
+            infinite_grid=endless,
             cell_size=cell,
             section_size=5 * cell,
             fade_distance=12 * self.rig.distance,
-            plane_color=color,
-            plane_opacity=1.0,
+            plane_color=tuple(_bytes(rgba[:3])),
+            plane_opacity=float(rgba[3]),
             shadow_opacity=0.3,
-            **place,
+            wxyz=scene.multiply(xquat[self.model.geom_bodyid[geom]], self.model.geom_quat[geom]),
         )
 
-
-class _Cords:
-    """Straight pieces of tendons in one body's frame, where only their colours change, or in the world's (body 0)."""
-
-    def __init__(self, server, body: int, tendon: np.ndarray, ends: np.ndarray, radius: np.ndarray):
-        self._tendon, self._radius, self._moves = tendon, np.maximum(radius[tendon], 1e-4), body == 0
+    def _add_cords(self):
         # round ends fill the gaps where pieces meet at an angle
         latitude = np.linspace(-np.pi / 2, np.pi / 2, 8)
         vert, face = solids.revolve(np.cos(latitude), 0.04 * np.sin(latitude) + 0.5 * np.sign(latitude))
-        self._handle = server.scene.add_batched_meshes_simple(
-            f"{_node(body)}/tendons", vert, face, lod="off", **self._poses(ends)
-        )
+        poses = self._cord_poses(*scene.rest_pose(self.model))
+        return self._scene.add_batched_meshes_simple("/tendons", vert, face, lod="off", **poses)
 
-    def show(self, rgb: np.ndarray, ends: np.ndarray) -> None:
-        """Colours of the tendons (ntendon, 3), uint8, and ends of these pieces (num, 2, 3) [m]."""
-        self._handle.batched_colors = rgb[self._tendon]
-        if self._moves:
-            for name, values in self._poses(ends).items():
-                setattr(self._handle, name, values)
-
-    def _poses(self, ends: np.ndarray) -> dict[str, np.ndarray]:
-        axis = ends[:, 1] - ends[:, 0]
-        length = np.linalg.norm(axis, axis=1)
-        x, y, z = (axis / np.maximum(length, 1e-9)[:, None]).T
+    def _cord_poses(self, pos: np.ndarray, quat: np.ndarray) -> dict[str, np.ndarray]:
+        """Where the pieces of tendons are: a unit cylinder along z, turned and stretched."""
+        points = _fixed_paths(self.model, self.tubes, pos, quat)
+        start, end = points[self._first], points[self._first + 1]
+        length = np.linalg.norm(end - start, axis=1)
+        x, y, z = ((end - start) / np.maximum(length, 1e-9)[:, None]).T
         # the shortest turn of the z axis to this one; upside down it may be about any level axis
         turned = np.stack([1 + z, -y, x, np.zeros_like(z)], axis=1)
         turned[z < -1 + 1e-6] = [0.0, 1.0, 0.0, 0.0]
         turned /= np.linalg.norm(turned, axis=1, keepdims=True)
-        scales = np.stack([self._radius, self._radius, np.maximum(length, 1e-4)], axis=1)
+        radius = np.maximum(self.tubes.radius[self._tendon], 1e-4)
         return dict(
-            batched_positions=_rounded(ends.mean(axis=1), _METRE_STEPS),
+            batched_positions=_rounded((start + end) / 2, _METRE_STEPS),
             batched_wxyzs=_rounded(turned, _UNIT_STEPS),
-            batched_scales=_rounded(scales, _METRE_STEPS * 4),
+            batched_scales=_rounded(np.stack([radius, radius, np.maximum(length, 1e-4)], axis=1), 4 * _METRE_STEPS),
         )
 
 
@@ -192,22 +194,16 @@ def _fixed_paths(model: Model, tubes: Tubes, xpos: np.ndarray, xquat: np.ndarray
     return np.concatenate(rows)
 
 
-def _pieces(model: Model, tubes: Tubes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each piece between two points of `_fixed_paths`: its tendon, the first point, and the body that holds both.
-
-    That body is 0, the world, where the ends belong to two bodies or the path wraps.
-    """
-    tendons, firsts, bodies, start = [], [], [], 0
+def _pieces(model: Model, tubes: Tubes) -> tuple[np.ndarray, np.ndarray]:
+    """For each piece between two points of `_fixed_paths` its tendon and the first point."""
+    tendons, firsts, start = [], [], 0
     for tendon in tubes.shown:
         for branch in tubes.branches[tendon]:
-            holder = np.zeros(_WRAP_PIECES + 1, int)
-            if _is_straight(model, branch):
-                holder = model.site_bodyid[model.wrap_objid[branch]]
-            tendons += [tendon] * (len(holder) - 1)
-            firsts += range(start, start + len(holder) - 1)
-            bodies += list(np.where(holder[1:] == holder[:-1], holder[:-1], 0))
-            start += len(holder)
-    return np.array(tendons, int), np.array(firsts, int), np.array(bodies, int)
+            num = len(branch) if _is_straight(model, branch) else _WRAP_PIECES + 1
+            tendons += [tendon] * (num - 1)
+            firsts += range(start, start + num - 1)
+            start += num
+    return np.array(tendons, int), np.array(firsts, int)
 
 
 def _is_straight(model: Model, branch: np.ndarray) -> bool:
@@ -220,12 +216,12 @@ def _resampled(points: np.ndarray, num: int) -> np.ndarray:
     return np.stack([np.interp(np.linspace(0, way[-1], num), way, x) for x in points.T], axis=1)
 
 
+def _bytes(rgb: np.ndarray) -> np.ndarray:
+    return np.rint(255 * np.clip(rgb, 0, 1)).astype(np.uint8)
+
+
 def _rounded(values: np.ndarray, steps: float) -> np.ndarray:
     return np.rint(np.asarray(values) * steps) / steps
-
-
-def _node(body: int) -> str:
-    return f"/world/body{body}" if body > 0 else "/world"
 
 
 def _with_legend(page: str, title: str, muscles: bool) -> str:

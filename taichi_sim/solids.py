@@ -45,7 +45,7 @@ def geom_mesh(model: Model, geom: int) -> tuple[np.ndarray, np.ndarray]:
     if kind == GEOM_CYLINDER:
         lids = [revolve(np.array([0, size[0]])[::end], np.full(2, -end * size[1])) for end in (1, -1)]
         side = revolve(np.full(2, size[0]), size[1] * np.array([-1.0, 1.0]))
-        return _join([side, *lids])
+        return join([side, *lids])
     raise ValueError(f"geom '{model.names['geom'][geom]}' has no closed surface")
 
 
@@ -71,10 +71,11 @@ def _box(half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             u, v = np.eye(3)[(axis + 1) % 3], np.eye(3)[(axis + 2) % 3] * sign
             corners = sign * np.eye(3)[axis] + np.array([-u - v, u - v, u + v, -u + v])
             sides.append((corners * half, np.array([[0, 1, 2], [0, 2, 3]])))
-    return _join(sides)
+    return join(sides)
 
 
-def _join(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def join(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Several meshes as one."""
     first = np.cumsum([0] + [len(vert) for vert, _ in parts])
     vert = np.concatenate([vert for vert, _ in parts])
     return vert, np.concatenate([face + start for start, (_, face) in zip(first, parts)])
