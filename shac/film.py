@@ -186,11 +186,20 @@ def check_output(path: Path, width: int, height: int) -> None:
         UserError: an unknown format, a folder that is missing or read-only, or a size that mp4 cannot hold.
     """
     if path.suffix not in FORMATS:
-        raise UserError(f"{path}: unknown format {path.suffix!r}; --out must end in {', '.join(FORMATS)}")
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder")
+        raise UserError(f"{path}: unknown format {path.suffix!r}; --out must end in {', '.join(FORMATS)} (a page: --html FILE)")
     if path.suffix == ".mp4" and (width % 2 or height % 2):
         raise UserError(f"mp4 needs an even width and height, got {width} x {height}")
+    check_place(path)
+
+
+def check_place(path: Path) -> None:
+    """Refuses a path where no file can be written.
+
+    Raises:
+        UserError: it is a folder, or its folder is missing or read-only.
+    """
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
     with temporary(path):
         pass
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 from collections.abc import Iterable
@@ -10,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from shac.errors import UserError
-from shac.film import Poses, temporary
+from shac.film import Poses, check_place, temporary
 from taichi_sim import scene, solids
 from taichi_sim.camera import Camera, CameraRig
 from taichi_sim.colorbar import activation_rgb
@@ -27,16 +29,24 @@ _ASPECT = 16 / 9
 _SKY_LIGHT = 2.0
 
 
-def check_viser() -> None:
-    """Refuses to begin without viser.
+def check_output(path: Path) -> None:
+    """Refuses what cannot be written, before any time is spent on it.
 
     Raises:
-        UserError: it is not installed.
+        UserError: viser is not installed, the name does not end in .html, or its folder is missing or read-only.
     """
+    if path.suffix != ".html":
+        raise UserError(f"{path}: --html is the page to write; its name must end in .html")
+    check_place(path)
+    _viser()
+
+
+def _viser():
     try:
-        import viser  # noqa: F401
+        import viser
     except ImportError:
-        raise UserError('a page needs viser: pip install "taichi-sim[view]", or pip install viser') from None
+        raise UserError('--html needs viser: pip install "viser>=1.1"') from None
+    return viser
 
 
 def write(path: Path, poses: Poses, indices: Iterable[int], fps: float, camera: Camera, title: str) -> None:
@@ -47,10 +57,9 @@ def write(path: Path, poses: Poses, indices: Iterable[int], fps: float, camera: 
     Raises:
         UserError: viser is missing, the camera does not fit the model or the file cannot be written.
     """
-    check_viser()
-    import viser
-
-    with temporary(path) as name:
+    viser = _viser()
+    with temporary(path) as name, contextlib.redirect_stdout(io.StringIO()):
+        # it builds the recording; nobody connects to it
         server = viser.ViserServer(host="127.0.0.1", verbose=False)
         try:
             stage = Stage(server, poses.model, camera)

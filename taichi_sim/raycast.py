@@ -86,9 +86,9 @@ def closest_hit(scene: ti.template(), lists: ti.template(), row, origin, directi
 
 @ti.func
 def transmission(scene: ti.template(), lists: ti.template(), row, origin, direction):
-    """Share of light that the tubes and the shapes in lists[row, 1:] let through along a ray."""
+    """Share of light that the tubes and, unless row is -1, the shapes in lists[row, 1:] let through along a ray."""
     _, _, passed = walk_tubes(scene, origin, direction, f32(0.0), f32(MISS), True)
-    for k in range(lists[row, 0]):
+    for k in range(ti.select(row >= 0, lists[ti.max(row, 0), 0], 0)):
         if passed > f32(0.01):
             prim = lists[row, 1 + k]
             found = hit_prim(scene, prim, origin, direction, f32(0.0), f32(MISS))

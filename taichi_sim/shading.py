@@ -264,18 +264,19 @@ def _sunlight(scene: ti.template(), view: ti.template(), point, k):
     place = (vec2(point.dot(view.sun_u), point.dot(view.sun_v)) - view.grid_origin) / view.grid_cell
     column = ti.i32(ti.floor(place.x))
     row = ti.i32(ti.floor(place.y))
+    cell = ti.select(
+        (column >= 0) & (column < view.grid_num) & (row >= 0) & (row < view.grid_num), row * view.grid_num + column, -1
+    )
     light = f32(1.0)
-    if (column >= 0) & (column < view.grid_num) & (row >= 0) & (row < view.grid_num):
-        cell = row * view.grid_num + column
-        if view.cells[cell, 0] > 0:
-            rays = ti.select(k < 0, 4, 1)
-            light = f32(0.0)
-            for i in range(rays):
-                spiral = (k * 7) % SAMPLES
-                angle = ti.select(k < 0, i * f32(1.5707963), spiral * f32(_GOLDEN_ANGLE))
-                radius = ti.select(k < 0, f32(1.0), ti.sqrt((spiral + f32(0.5)) * f32(1 / SAMPLES))) * view.sun_radius
-                ray = view.sun + radius * (ti.cos(angle) * view.sun_u + ti.sin(angle) * view.sun_v)
-                light += transmission(scene, view.cells, cell, point, ray / length(ray)) / f32(rays)
+    if (scene.tube_depth >= 0) | ((cell >= 0) & (view.cells[ti.max(cell, 0), 0] > 0)):
+        rays = ti.select(k < 0, 4, 1)
+        light = f32(0.0)
+        for i in range(rays):
+            spiral = (k * 7) % SAMPLES
+            angle = ti.select(k < 0, i * f32(1.5707963), spiral * f32(_GOLDEN_ANGLE))
+            radius = ti.select(k < 0, f32(1.0), ti.sqrt((spiral + f32(0.5)) * f32(1 / SAMPLES))) * view.sun_radius
+            ray = view.sun + radius * (ti.cos(angle) * view.sun_u + ti.sin(angle) * view.sun_v)
+            light += transmission(scene, view.cells, cell, point, ray / length(ray)) / f32(rays)
     return light
 
 
