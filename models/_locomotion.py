@@ -47,13 +47,17 @@ class FreeRunner(Task):
 
     | attribute | meaning |
     |---|---|
-    | start_joints | joint positions in the nominal initial state [rad], nq - 7 of them, or one number for all |
+    | start_height | height of the torso's frame in the nominal initial state [m]; None: the asset's |
+    | start_joints | positions of its joints there, nq - 7 of them, or one number for all; None: the asset's |
+    | joint_spread | spread to each side of the joints' initial positions [rad]; 0 where there are ball joints |
     | min_height | the episode fails with the torso's frame below it [m] |
     | target_distance | the target lies on the x axis, this far from the origin [m] |
     | action_cost | weight of the action's square in the reward |
     """
 
-    start_joints: ClassVar[tuple[float, ...] | float] = 0.0
+    start_height: ClassVar[float | None] = None
+    start_joints: ClassVar[tuple[float, ...] | float | None] = None
+    joint_spread: ClassVar[float] = JOINT_SPREAD
     min_height: ClassVar[float]
     target_distance: ClassVar[float]
     action_cost: ClassVar[float] = 0.0
@@ -101,12 +105,16 @@ class FreeRunner(Task):
     def reset(self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True) -> State:
         state = self.nominal(num, sim)
         qpos, qvel = state.qpos, torch.zeros_like(state.qvel)
-        qpos[:, 7:] = qpos.new_tensor(self.start_joints)
+        if self.start_height is not None:
+            qpos[:, 2] = self.start_height
+        if self.start_joints is not None:
+            qpos[:, 7:] = qpos.new_tensor(self.start_joints)
         if stochastic:
             draw = functools.partial(uniform, generator, sim, num)
             qpos[:, :3] += draw(3, POSITION_SPREAD)
             qpos[:, 3:7] = quaternion.from_axis_angle(axis=draw(3, 1.0), angle=draw(1, TILT_SPREAD)[:, 0])
-            qpos[:, 7:] += draw(qpos.shape[1] - 7, JOINT_SPREAD)
+            if self.joint_spread:
+                qpos[:, 7:] += draw(qpos.shape[1] - 7, self.joint_spread)
             qvel += draw(qvel.shape[1], VELOCITY_SPREAD)
         return state._replace(qpos=qpos, qvel=qvel)
 
@@ -114,6 +122,38 @@ class FreeRunner(Task):
         quat = states.qpos[..., 3:7]
         upward = quaternion.rotate(quat, quat.new_tensor((0.0, 0.0, 1.0)))
         return running_measures(states.qvel[..., 0], upward[..., 2], alive)
+
+
+class MuscleRunner(FreeRunner):
+    """A body with muscles, one action for each, that is to run along x.
+
+    An action from -1 to 1 is an excitation from 0 to 1. The observation is `posture`: neither the action nor the
+    muscles' activations, which follow the excitations within a few hundredths of a second. An episode begins with the
+    activations that the action 0 keeps up, one half: with it the muscles are in equilibrium, and neither limp nor
+    different from what they are at any other time of an untrained policy.
+
+    Reward: forward velocity + 0.1 up + heading - 0.001 times the sum of the excitations. The benchmark's muscles have
+    no activation dynamics, and its joints begin at rest.
+    """
+
+    joint_spread = 0.0
+    excitation_cost: ClassVar[float] = 0.001
+
+    def observe(self, state: State, action: torch.Tensor) -> torch.Tensor:
+        return self.posture(state)
+
+    def control(self, action: torch.Tensor) -> torch.Tensor:
+        return 0.5 * action + 0.5
+
+    def height_reward(self, height: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(height)
+
+    def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        return super().reward(state, obs, action) - self.excitation_cost * self.control(action).sum(1)
+
+    def reset(self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True) -> State:
+        state = super().reset(num, generator, sim, stochastic)
+        return state._replace(act=self.control(torch.zeros_like(state.act)))
 
 
 class PlanarRunner(Task):

@@ -1,10 +1,11 @@
-"""Actuators on joints: force = gain * ctrl + bias with affine gain and bias; and their adjoint.
+"""Actuators on joints and tendons: force = gain * x + bias, x the activation or else the control; and their adjoint.
 
-On hinges and slides the velocity-dependent part of a force is taken at v + theta h a, its coefficient frozen, and
-drops out where the force is clamped. On balls and free joints it is explicit.
+Gain and bias are affine in length and velocity, or a muscle's (`muscle`). On hinges, slides and tendons the
+velocity-dependent part of a force is taken at v + theta h a, its coefficient frozen, and drops out where the force is
+clamped. On balls and free joints it is explicit.
 """
 
-from taichi_sim import spatial
+from taichi_sim import muscle, spatial
 from taichi_sim.runtime import ti
 from taichi_sim.types import JNT_BALL, JNT_FREE
 
@@ -48,23 +49,37 @@ def ball_gear(m: ti.template(), u):
 def transmission(m: ti.template(), d: ti.template(), e):
     """actuator_length and actuator_velocity."""
     for u in range(m.nu):
-        j = m.actuator_trnid[u]
-        qadr = m.jnt_qposadr[j]
-        dof = m.jnt_dofadr[j]
-        length = m.actuator_gear[0][u] * d.qpos[e, qadr]
-        if ti.static(m.act_free):
-            if m.jnt_type[j] == JNT_FREE:
-                length = length * 0.0
-        if ti.static(m.act_ball):
-            if m.jnt_type[j] == JNT_BALL:
-                q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr))
-                length = spatial.dot(ball_gear(m, u), spatial.quat_log(q))
-        speed = m.actuator_gear[0][u] * d.qvel[e, dof]
-        if ti.static(m.act_ball or m.act_free):
-            for k in range(1, dofnum(m, j)):
-                speed = speed + gear(m, u, k) * d.qvel[e, dof + k]
-        d.actuator_length[e, u] = length
-        d.actuator_velocity[e, u] = speed
+        g = m.actuator_gear[0][u]
+        t = m.actuator_tendon[u]
+        if ti.static(m.act_tendon):
+            if t >= 0:
+                d.actuator_length[e, u] = g * d.ten_length[e, t]
+                d.actuator_velocity[e, u] = g * d.ten_velocity[e, t]
+        if ti.static(m.act_joint):
+            if t < 0:
+                joint_transmission(m, d, e, u)
+
+
+@ti.func
+def joint_transmission(m: ti.template(), d: ti.template(), e, u):
+    """Length and velocity of an actuator on a joint."""
+    j = m.actuator_trnid[u]
+    qadr = m.jnt_qposadr[j]
+    dof = m.jnt_dofadr[j]
+    length = m.actuator_gear[0][u] * d.qpos[e, qadr]
+    if ti.static(m.act_free):
+        if m.jnt_type[j] == JNT_FREE:
+            length = length * 0.0
+    if ti.static(m.act_ball):
+        if m.jnt_type[j] == JNT_BALL:
+            q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr))
+            length = spatial.dot(ball_gear(m, u), spatial.quat_log(q))
+    speed = m.actuator_gear[0][u] * d.qvel[e, dof]
+    if ti.static(m.act_ball or m.act_free):
+        for k in range(1, dofnum(m, j)):
+            speed = speed + gear(m, u, k) * d.qvel[e, dof + k]
+    d.actuator_length[e, u] = length
+    d.actuator_velocity[e, u] = speed
 
 
 @ti.func
@@ -79,39 +94,83 @@ def servo_length(m: ti.template(), d: ti.template(), e, u, c):
 
 
 @ti.func
-def law(m: ti.template(), d: ti.template(), e, u, speed):
+def drive(m: ti.template(), d: ti.template(), e, u):
+    """What the force is driven by: the activation, or the control where there is none."""
+    x = control(m, d, e, u)
+    if ti.static(m.na > 0):
+        i = m.actuator_actadr[u]
+        if i >= 0:
+            x = d.act[e, i]
+    return x
+
+
+@ti.func
+def affine(m: ti.template(), d: ti.template(), e, u, x, speed):
     """gain, d force/d length, d force/d velocity and the force before clamping, at the given velocity."""
     row = e * m.per_block
-    c = control(m, d, e, u)
-    length = servo_length(m, d, e, u, c)
+    length = servo_length(m, d, e, u, x)
     gain = (
         m.actuator_gainprm[0][row, u] + m.actuator_gainprm[1][row, u] * length + m.actuator_gainprm[2][row, u] * speed
     )
-    kp = m.actuator_gainprm[1][row, u] * c + m.actuator_biasprm[1][row, u]
-    kv = m.actuator_gainprm[2][row, u] * c + m.actuator_biasprm[2][row, u]
-    force = gain * c + m.actuator_biasprm[0][row, u]
+    kp = m.actuator_gainprm[1][row, u] * x + m.actuator_biasprm[1][row, u]
+    kv = m.actuator_gainprm[2][row, u] * x + m.actuator_biasprm[2][row, u]
+    force = gain * x + m.actuator_biasprm[0][row, u]
     force = force + m.actuator_biasprm[1][row, u] * length + m.actuator_biasprm[2][row, u] * speed
     return gain, kp, kv, force
 
 
 @ti.func
+def muscle_constants(m: ti.template(), e, u):
+    """The rows of `muscle`, FORCE to DAMPING, for actuator u."""
+    row = e * m.per_block
+    rows = [m.muscle_force[row, u], m.muscle_optimal_length[row, u], m.muscle_slack_length[row, u]]
+    return ti.Matrix.rows(rows + [m.muscle_prm[k][u] for k in ti.static(range(len(m.muscle_prm)))])
+
+
+@ti.func
+def law(m: ti.template(), d: ti.template(), e, u):
+    """Force before clamping and d force/d velocity, at v."""
+    x = drive(m, d, e, u)
+    speed = d.actuator_velocity[e, u]
+    _, _, kv, force = affine(m, d, e, u, x, speed)
+    if ti.static(m.muscle):
+        if m.actuator_muscle[u] == 1:
+            force, kv = muscle.force(
+                m.muscle_laws, m.muscle_law[u], muscle_constants(m, e, u), d.actuator_length[e, u], speed, x
+            )
+    return force, kv
+
+
+@ti.func
 def forces(m: ti.template(), d: ti.template(), e):
-    """actuator_force and qfrc_actuator, both at v; implicit coefficients on dof_implicit."""
+    """actuator_force and qfrc_actuator, both at v; on tendons ten_force; implicit coefficients."""
     for i in range(m.nv):
         d.qfrc_actuator[e, i] = d.qvel[e, i] * 0.0
         d.dof_actuator[e, i] = d.qvel[e, i] * 0.0
     if ti.static(m.actuation):
         for u in range(m.nu):
-            j = m.actuator_trnid[u]
-            dof = m.jnt_dofadr[j]
-            _, _, kv, force = law(m, d, e, u, d.actuator_velocity[e, u])
+            force, kv = law(m, d, e, u)
             clamped = ti.min(ti.max(force, m.force_lo[u]), m.force_hi[u])
+            # a clamped force depends on nothing
+            free = ti.select(clamped == force, force * 0.0 + 1.0, force * 0.0)
             d.actuator_force[e, u] = clamped
-            for k in range(dofnum(m, j)):
-                d.qfrc_actuator[e, dof + k] = d.qfrc_actuator[e, dof + k] + gear(m, u, k) * clamped
-            if m.jnt_type[j] > JNT_BALL:
-                g = m.actuator_gear[0][u]
-                d.dof_actuator[e, dof] = d.dof_actuator[e, dof] + ti.select(clamped == force, -kv * g * g, g * 0.0)
+            d.actuator_free[e, u] = free
+            d.actuator_kv[e, u] = free * kv
+            g = m.actuator_gear[0][u]
+            damping = -free * kv * g * g
+            t = m.actuator_tendon[u]
+            if ti.static(m.act_tendon):
+                if t >= 0:
+                    d.ten_force[e, t] = d.ten_force[e, t] + g * clamped
+                    d.ten_implicit[e, t] = d.ten_implicit[e, t] + damping
+            if ti.static(m.act_joint):
+                if t < 0:
+                    j = m.actuator_trnid[u]
+                    dof = m.jnt_dofadr[j]
+                    for k in range(dofnum(m, j)):
+                        d.qfrc_actuator[e, dof + k] = d.qfrc_actuator[e, dof + k] + gear(m, u, k) * clamped
+                    if m.jnt_type[j] > JNT_BALL:
+                        d.dof_actuator[e, dof] = d.dof_actuator[e, dof] + damping
         for i in range(m.nv):
             j = m.dof_jntid[i]
             total = d.qfrc_actuator[e, i]
@@ -125,40 +184,103 @@ def forces(m: ti.template(), d: ti.template(), e):
 
 @ti.func
 def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
-    """grad_qpos, grad_qvel, grad_ctrl += lam' dqfrc_actuator/d(q, v, ctrl)."""
+    """lam' dqfrc_actuator/d(q, v, act, ctrl) to grad_qpos, grad_qvel, grad_act, grad_ctrl and the tendons' adjoints."""
     if ti.static(m.actuation):
         for u in range(m.nu):
-            j = m.actuator_trnid[u]
-            dof = m.jnt_dofadr[j]
-            scalar = m.jnt_type[j] > JNT_BALL
-            _, _, kv, force = law(m, d, e, u, d.actuator_velocity[e, u])
-            clamped = ti.min(ti.max(force, m.force_lo[u]), m.force_hi[u])
-            free = ti.select(clamped == force, force * 0.0 + 1.0, force * 0.0)
-            pull = force * 0.0
-            for k in range(dofnum(m, j)):
-                pull = pull + gear(m, u, k) * d.lam[e, dof + k] * d.dof_unclamped[e, dof + k]
-            pull = pull * free
-            # the velocity at which the force was taken
-            speed = d.actuator_velocity[e, u]
-            if scalar:
-                ahead = h_theta * m.actuator_gear[0][u] * d.qacc[e, dof] * d.dof_unclamped[e, dof]
-                speed = speed + ahead
-            gain, kp, _, _ = law(m, d, e, u, speed)
-            inside = (d.ctrl[e, u] >= m.ctrl_lo[u]) & (d.ctrl[e, u] <= m.ctrl_hi[u])
-            d.grad_ctrl[e, u] = d.grad_ctrl[e, u] + ti.select(inside, pull * gain, pull * 0.0)
-            for k in range(dofnum(m, j)):
-                d.grad_qvel[e, dof + k] = d.grad_qvel[e, dof + k] + gear(m, u, k) * pull * kv
-            if scalar:
-                d.grad_qpos[e, dof] = d.grad_qpos[e, dof] + m.actuator_gear[0][u] * pull * kp
-            if ti.static(m.act_ball):
-                if m.jnt_type[j] == JNT_BALL:
-                    q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, m.jnt_qposadr[j]))
-                    g = spatial.jac_right_inv_transpose(spatial.quat_log(q), ball_gear(m, u))
-                    for k in ti.static(range(3)):
-                        d.grad_qpos[e, dof + k] = d.grad_qpos[e, dof + k] + g[k, :] * pull * kp
-            if ti.static(m.fit):
-                c = control(m, d, e, u)
-                length = servo_length(m, d, e, u, c)
-                for k, factor in ti.static(enumerate((1.0, length, speed))):
-                    m.grad_gainprm[k][e, u] = m.grad_gainprm[k][e, u] + pull * c * factor
-                    m.grad_biasprm[k][e, u] = m.grad_biasprm[k][e, u] + pull * factor
+            # lam' d qfrc_actuator / d force, and by how much the velocity moves ahead within the substep
+            pull = d.ctrl[e, u] * 0.0
+            ahead = d.ctrl[e, u] * 0.0
+            g = m.actuator_gear[0][u]
+            t = m.actuator_tendon[u]
+            if ti.static(m.act_tendon):
+                if t >= 0:
+                    pull = g * d.ten_lam[e, t]
+                    ahead = g * (d.ten_ahead[e, t] - d.ten_velocity[e, t])
+            if ti.static(m.act_joint):
+                if t < 0:
+                    j = m.actuator_trnid[u]
+                    dof = m.jnt_dofadr[j]
+                    for k in range(dofnum(m, j)):
+                        pull = pull + gear(m, u, k) * d.lam[e, dof + k] * d.dof_unclamped[e, dof + k]
+                    if m.jnt_type[j] > JNT_BALL:
+                        ahead = h_theta * g * d.qacc[e, dof] * d.dof_unclamped[e, dof]
+            adjoint_law(m, d, e, u, pull, ahead)
+
+
+@ti.func
+def adjoint_law(m: ti.template(), d: ti.template(), e, u, pull, ahead):
+    """`adjoint_forces` of one actuator, its force taken with the velocity ahead of actuator_velocity."""
+    speed = d.actuator_velocity[e, u]
+    x = drive(m, d, e, u)
+    kv = d.actuator_kv[e, u]
+    # derivatives of force + kv ahead in x, in the length, and in the velocity with `ahead` held
+    by_x, by_length, by_speed, _ = affine(m, d, e, u, x, speed + ahead)
+    if ti.static(m.muscle):
+        if m.actuator_muscle[u] == 1:
+            c = muscle_constants(m, e, u)
+            by_length, by_speed, by_x = muscle.adjoint(
+                m.muscle_laws, m.muscle_law[u], c, d.actuator_length[e, u], speed, x, ahead
+            )
+    t = m.actuator_tendon[u]
+    g = m.actuator_gear[0][u]
+    pull = pull * d.actuator_free[e, u]
+    if ti.static(m.act_tendon):
+        if t >= 0:
+            d.ten_force[e, t] = d.ten_force[e, t] + g * (d.actuator_force[e, u] + kv * ahead)
+            d.ten_length_bar[e, t] = d.ten_length_bar[e, t] + g * pull * by_length
+            d.ten_velocity_bar[e, t] = d.ten_velocity_bar[e, t] + g * pull * (by_speed - kv)
+            d.ten_ahead_bar[e, t] = d.ten_ahead_bar[e, t] + g * pull * kv
+    if ti.static(m.act_joint):
+        if t < 0:
+            adjoint_joint(m, d, e, u, pull * by_length, pull * by_speed)
+    adjoint_drive(m, d, e, u, pull * by_x)
+    if ti.static(m.fit):
+        adjoint_constants(m, d, e, u, x, speed, ahead, pull)
+
+
+@ti.func
+def adjoint_joint(m: ti.template(), d: ti.template(), e, u, length_bar, speed_bar):
+    """Adjoints of an actuator's length and velocity on a joint, to grad_qpos and grad_qvel."""
+    j = m.actuator_trnid[u]
+    dof = m.jnt_dofadr[j]
+    for k in range(dofnum(m, j)):
+        d.grad_qvel[e, dof + k] = d.grad_qvel[e, dof + k] + gear(m, u, k) * speed_bar
+    if m.jnt_type[j] > JNT_BALL:
+        d.grad_qpos[e, dof] = d.grad_qpos[e, dof] + m.actuator_gear[0][u] * length_bar
+    if ti.static(m.act_ball):
+        if m.jnt_type[j] == JNT_BALL:
+            q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, m.jnt_qposadr[j]))
+            g = spatial.jac_right_inv_transpose(spatial.quat_log(q), ball_gear(m, u))
+            for k in ti.static(range(3)):
+                d.grad_qpos[e, dof + k] = d.grad_qpos[e, dof + k] + g[k, :] * length_bar
+
+
+@ti.func
+def adjoint_drive(m: ti.template(), d: ti.template(), e, u, x_bar):
+    """The adjoint of what drives actuator u, to grad_act or grad_ctrl."""
+    inside = (d.ctrl[e, u] >= m.ctrl_lo[u]) & (d.ctrl[e, u] <= m.ctrl_hi[u])
+    ctrl_bar = ti.select(inside, x_bar, x_bar * 0.0)
+    if ti.static(m.na > 0):
+        i = m.actuator_actadr[u]
+        if i >= 0:
+            d.grad_act[e, i] = d.grad_act[e, i] + x_bar
+            ctrl_bar = x_bar * 0.0
+    d.grad_ctrl[e, u] = d.grad_ctrl[e, u] + ctrl_bar
+
+
+@ti.func
+def adjoint_constants(m: ti.template(), d: ti.template(), e, u, x, speed, ahead, pull):
+    """pull times the gradient of the force in the constants of its law."""
+    if m.actuator_muscle[u] == 0:
+        for k, factor in ti.static(enumerate((1.0, servo_length(m, d, e, u, x), speed + ahead))):
+            m.grad_gainprm[k][e, u] = m.grad_gainprm[k][e, u] + pull * x * factor
+            m.grad_biasprm[k][e, u] = m.grad_biasprm[k][e, u] + pull * factor
+    if ti.static(m.muscle):
+        if m.actuator_muscle[u] == 1:
+            c = muscle_constants(m, e, u)
+            f0, lopt, lslack = muscle.adjoint_constants(
+                m.muscle_laws, m.muscle_law[u], c, d.actuator_length[e, u], speed, x, ahead
+            )
+            m.grad_muscle_force[e, u] = m.grad_muscle_force[e, u] + pull * f0
+            m.grad_muscle_optimal_length[e, u] = m.grad_muscle_optimal_length[e, u] + pull * lopt
+            m.grad_muscle_slack_length[e, u] = m.grad_muscle_slack_length[e, u] + pull * lslack

@@ -13,16 +13,19 @@ Taichi's autodiff, too (tests/test_autodiff.py).
 """
 
 from taichi_sim import (
+    activation,
     actuator,
     contact,
     contact_pairs,
     dynamics,
     equality,
+    external,
     inertia,
     integrate,
     kinematics,
     passive,
     spatial,
+    tendon,
 )
 from taichi_sim.runtime import Runtime, ti
 
@@ -30,6 +33,7 @@ from taichi_sim.runtime import Runtime, ti
 @ti.func
 def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     """Adjoints of the state after a substep -> before it. Expects what the tape has of that substep."""
+    activation.adjoint_advance(m, d, e, h)
     if ti.static(m.neq > 0):
         equality.adjoint_project(m, d, e, h)
         equality.dependence(m, d, e)
@@ -44,29 +48,37 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     dynamics.newton_euler(m, d, e)
     dynamics.adjoint_motion(m, d, e)
     dynamics.adjoint_bodies(m, d, e)
-    if ti.static(m.contact):
+    passive.adjoint_springs(m, d, e)
+    passive.adjoint_dampers(m, d, e, h_theta)
+    passive.adjoint_limits(m, d, e, h_theta)
+    if ti.static(m.external):
         kinematics.origins(m, d, e)
-        contact.ahead(m, d, e, h_theta)
+        external.ahead(m, d, e, h_theta)
+    if ti.static(m.ntendon > 0):
+        tendon.lengths(m, d, e)
+    actuator.transmission(m, d, e)
+    actuator.forces(m, d, e)
+    if ti.static(m.ntendon > 0):
+        tendon.adjoint_forces(m, d, e, h_theta)
+    actuator.adjoint_forces(m, d, e, h_theta)
+    if ti.static(m.ntendon > 0):
+        tendon.adjoint_lengths(m, d, e)
+    if ti.static(m.contact):
         contact.adjoint_forces(m, d, e)
         if ti.static(m.npair > 0):
             contact_pairs.adjoint_forces(m, d, e)
-        contact.adjoint_project(m, d, e)
+    if ti.static(m.external):
+        external.adjoint_project(m, d, e)
     dynamics.adjoint_project(m, d, e)
     if ti.static(m.fit):
         dynamics.adjoint_inertia(m, d, e)
         dynamics.adjoint_armature(m, d, e)
-    passive.adjoint_springs(m, d, e)
-    passive.adjoint_dampers(m, d, e, h_theta)
-    passive.adjoint_limits(m, d, e, h_theta)
-    actuator.transmission(m, d, e)
-    actuator.forces(m, d, e)
-    actuator.adjoint_forces(m, d, e, h_theta)
     if ti.static(m.neq > 0):
         equality.adjoint_dependence(m, d, e)
 
 
 class AdjointKernels:
-    """The compiled backward pass of one Simulator: the adjoints of `ForwardKernels.step` and of poses."""
+    """The compiled backward pass of one Simulator: the adjoints of `ForwardKernels.step`, and of poses and tendons' lengths and velocities."""
 
     def __init__(self, m, d, fields, runtime: Runtime, lanes: int):
         array = ti.types.ndarray(dtype=ti.types.vector(lanes, runtime.real), ndim=2)
@@ -97,6 +109,8 @@ class AdjointKernels:
                     d.grad_ctrl[e, i] = tape[e, at] * 0.0
                 for i in range(m.nv):
                     d.grad_qvel[e, i] = grad_outputs[e, m.nq + i]
+                for i in range(m.na):
+                    d.grad_act[e, i] = grad_outputs[e, m.nq + m.nv + i]
                 integrate.tangent(m, d, e, d.grad_raw)
                 for _ in range(substeps):
                     at = at - m.nrecord
@@ -104,12 +118,14 @@ class AdjointKernels:
                         d.qpos[e, i] = tape[e, at + i]
                     for i in range(m.nv):
                         d.qvel[e, i] = tape[e, at + m.nq + i]
-                        d.qacc[e, i] = tape[e, at + m.nq + m.nv + i]
+                        d.qacc[e, i] = tape[e, at + m.nstate + i]
+                    for i in range(m.na):
+                        d.act[e, i] = tape[e, at + m.nq + m.nv + i]
                     for i in range(m.nfactor):
-                        d.qLD[e, i] = tape[e, at + m.nq + 2 * m.nv + i]
+                        d.qLD[e, i] = tape[e, at + m.nstate + m.nv + i]
                     if ti.static(m.neq > 0):
                         for i in range(m.nnz):
-                            d.qM[e, i] = tape[e, at + m.nq + 2 * m.nv + m.nfactor + i]
+                            d.qM[e, i] = tape[e, at + m.nstate + m.nv + m.nfactor + i]
                         for i in range(m.neq):
                             d.eq_force[e, i] = tape[e, at + m.nrecord - m.neq + i]
                     substep(m, d, e, h, h_theta)
@@ -120,8 +136,10 @@ class AdjointKernels:
                     grad_inputs[e, i] = d.grad_raw[e, i]
                 for i in range(m.nv):
                     grad_inputs[e, m.nq + i] = d.grad_qvel[e, i]
+                for i in range(m.na):
+                    grad_inputs[e, m.nq + m.nv + i] = d.grad_act[e, i]
                 for i in range(m.nu):
-                    grad_inputs[e, m.nq + m.nv + i] = d.grad_ctrl[e, i]
+                    grad_inputs[e, m.nstate + i] = d.grad_ctrl[e, i]
                 if ti.static(m.fit):
                     for i in range(m.ncell):
                         grad_fitted[e, i] = fields.gradient.field[e, i]
@@ -130,22 +148,16 @@ class AdjointKernels:
         def load3(source: ti.template(), e, at):
             return ti.Matrix.rows([source[e, at], source[e, at + 1], source[e, at + 2]])
 
-        @ti.func
-        def still(e):
-            # poses depend on no velocity, and what the last step left may not be finite
-            zero = m.gravity[0][0, :] * 0.0
-            for i in range(m.nv):
-                d.qvel[e, i] = zero
-                d.qacc[e, i] = zero
-                d.grad_qvel[e, i] = zero
-
         @ti.kernel
-        def poses(qpos: array, grad_poses: array, grad_qpos: array):
+        def kinematic(states: array, grad_poses: array, grad_tendons: array, grad_states: array):
             for e in range(m.num_blocks):
                 for i in range(m.nq):
-                    d.qpos[e, i] = qpos[e, i]
+                    d.qpos[e, i] = states[e, i]
+                for i in range(m.nv):
+                    d.qvel[e, i] = states[e, m.nq + i]
+                    d.qacc[e, i] = states[e, 0] * 0.0
+                    d.grad_qvel[e, i] = states[e, 0] * 0.0
                 if ti.static(m.neq > 0):
-                    still(e)
                     equality.project(m, d, e)
                 kinematics.world(m, d, e)
                 kinematics.position(m, d, e)
@@ -165,10 +177,34 @@ class AdjointKernels:
                     d.fn[e, link] = d.fn[e, link] + spatial.cross(x, g) + 0.5 * spatial.quat_vec(turn)
                     d.ff[e, link] = d.ff[e, link] + g
                 dynamics.generalised(m, d, e, d.fn, d.ff, d.grad_qpos)
+                if ti.static(m.ntendon > 0):
+                    tendons(e, grad_tendons)
                 if ti.static(m.neq > 0):
                     equality.adjoint_project(m, d, e, 0.0)
                 integrate.raw_gradient(m, d, e, d.grad_raw)
                 for i in range(m.nq):
-                    grad_qpos[e, i] = d.grad_raw[e, i]
+                    grad_states[e, i] = d.grad_raw[e, i]
+                for i in range(m.nv):
+                    grad_states[e, m.nq + i] = d.grad_qvel[e, i]
 
-        self.step, self.poses = step, poses
+        @ti.func
+        def tendons(e, grad_tendons: ti.template()):
+            kinematics.velocity(m, d, e, False)
+            if ti.static(m.external):
+                kinematics.origins(m, d, e)
+                external.ahead(m, d, e, 0.0)
+                # the motion of lam, which is of no interest here
+                for link in range(m.nlink):
+                    d.nw[e, link] = m.gravity[0] * 0.0
+                    d.nl[e, link] = m.gravity[0] * 0.0
+            tendon.lengths(m, d, e)
+            for t in range(m.ntendon):
+                d.ten_force[e, t] = grad_tendons[e, t] * 0.0
+                d.ten_length_bar[e, t] = grad_tendons[e, t]
+                d.ten_velocity_bar[e, t] = grad_tendons[e, t] * 0.0
+                d.ten_ahead_bar[e, t] = grad_tendons[e, m.ntendon + t]
+            tendon.adjoint_lengths(m, d, e)
+            if ti.static(m.external):
+                external.adjoint_project(m, d, e)
+
+        self.step, self.kinematic = step, kinematic

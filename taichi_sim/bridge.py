@@ -31,6 +31,9 @@ class ForwardData:
     | qacc | acceleration [m/s^2, rad/s^2] | (N, nv) |
     | actuator_length, actuator_velocity | transmission's length and its rate | (N, nu) |
     | actuator_force | scalar force of the actuator [N, N m] | (N, nu) |
+    | act_dot | rate of the activations [1/s] | (N, na) |
+    | ten_length, ten_velocity | tendons' lengths [m] and their rates [m/s], differentiable | (N, ntendon) |
+    | ten_J | d ten_length / d q, in the coordinates of qvel | (N, ntendon, nv) |
     """
 
     xpos: torch.Tensor
@@ -47,6 +50,10 @@ class ForwardData:
     actuator_length: torch.Tensor
     actuator_velocity: torch.Tensor
     actuator_force: torch.Tensor
+    act_dot: torch.Tensor
+    ten_length: torch.Tensor
+    ten_velocity: torch.Tensor
+    ten_J: torch.Tensor  # noqa: N815
 
 
 class Simulator:
@@ -56,8 +63,8 @@ class Simulator:
         model: what `taichi_sim.load` returns.
         num_worlds: number of worlds, N.
         parameters: names of model constants that `step` takes as tensors and gives gradients for: body_mass,
-            body_inertia, body_ipos, dof_armature, dof_damping, jnt_stiffness, actuator_gainprm, actuator_biasprm. None
-            cost nothing.
+            body_inertia, body_ipos, dof_armature, dof_damping, jnt_stiffness, actuator_gainprm, actuator_biasprm,
+            muscle_force, muscle_optimal_length, muscle_slack_length, muscle_timeconst. None cost nothing.
         check_finite: look for non-finite numbers in what enters a step and in its gradient. Each check waits for the
             device; without it they spread.
 
@@ -84,6 +91,7 @@ class Simulator:
         self._parameters = Parameters(model, self._m, parameters, self.dtype, self.device) if fit else None
         self._forward = forward.ForwardKernels(self._m, self._d, fields, self._runtime, self._lanes)
         self._adjoint = adjoint.AdjointKernels(self._m, self._d, fields, self._runtime, self._lanes)
+        self._sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na, "ctrl": model.nu}
         # stands for the tape, or for fitted constants, where there are none
         self._nothing = self._empty(1)
         self._body_ipos, self._site_pos = self._tensor(model.body_ipos), self._tensor(model.site_pos.reshape(-1, 3))
@@ -119,7 +127,7 @@ class Simulator:
                 others keep the model's figures.
 
         Returns:
-            The next state. Gradients flow to qpos, qvel, ctrl and the parameters. What a joint equality determines
+            The next state. Gradients flow to qpos, qvel, act, ctrl and the parameters. What a joint equality determines
             follows its independent joint: entries of the state for joint1 are not read, and their gradients are 0.
 
         Raises:
@@ -128,8 +136,8 @@ class Simulator:
                 the quantity.
         """
         qpos, qvel, act, ctrl = self._inputs(state, ctrl)
-        out = _Step.apply(torch.cat([qpos, qvel, ctrl], dim=1), self._cells(parameters), self)
-        return State(out[:, : self.model.nq], out[:, self.model.nq :], act)
+        out = _Step.apply(torch.cat([qpos, qvel, act, ctrl], dim=1), self._cells(parameters), self)
+        return State(*out.split([self.model.nq, self.model.nv, self.model.na], dim=1))
 
     def forward(self, state: State, ctrl=None, parameters: dict | None = None) -> ForwardData:
         """Poses, mass matrix, forces and acceleration of a state, without a step.
@@ -140,21 +148,25 @@ class Simulator:
             parameters: as in `step`.
 
         Returns:
-            `ForwardData`. Gradients flow from xpos, xquat, xipos and site_xpos to qpos; the rest is detached.
+            `ForwardData`. Gradients flow from xpos, xquat, xipos, site_xpos, ten_length and ten_velocity to qpos and
+            qvel; the rest is detached.
 
         Raises:
             ValueError, FloatingPointError: as in `step`.
         """
         if ctrl is None:
             ctrl = torch.zeros(self.num_worlds, self.model.nu, dtype=self.dtype, device=self.device)
-        qpos, qvel, _, ctrl = self._inputs(state, ctrl)
         m, n = self.model, self.num_worlds
-        poses, mass, forces, actuators = _Evaluate.apply(qpos, qvel, ctrl, self._cells(parameters), self)
+        qpos, qvel, act, ctrl = self._inputs(state, ctrl)
+        motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl], dim=1)
+        poses, tendons, mass, forces, actuators, jacobian = _Evaluate.apply(
+            motion, drive, self._cells(parameters), self
+        )
         xpos = poses[:, : 3 * m.nbody].reshape(n, m.nbody, 3)
         xquat = poses[:, 3 * m.nbody :].reshape(n, m.nbody, 4)
         ipos = (parameters or {}).get("body_ipos", self._body_ipos)
         bias, passive, limit, actuation, qacc, contact = forces.split(m.nv, dim=1)
-        length, speed, force = actuators.split(m.nu, dim=1) if m.nu else (actuators[:, :0],) * 3
+        length, speed, force, act_dot = actuators.split([m.nu, m.nu, m.nu, m.na], dim=1)
         return ForwardData(
             xpos=xpos,
             xquat=xquat,
@@ -170,6 +182,10 @@ class Simulator:
             actuator_length=length,
             actuator_velocity=speed,
             actuator_force=force,
+            act_dot=act_dot,
+            ten_length=tendons[:, : m.ntendon],
+            ten_velocity=tendons[:, m.ntendon :],
+            ten_J=jacobian.reshape(n, m.ntendon, m.nv),
         )
 
     def _cells(self, parameters: dict | None):
@@ -243,11 +259,11 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx, packed, cells, sim: Simulator):
         opt, m = sim.model.opt, sim._m
-        sim._require_finite(packed, "", {"qpos": m.nq, "qvel": m.nv, "ctrl": m.nu})
+        sim._require_finite(packed, "", sim._sizes)
         record = any(ctx.needs_input_grad[:2])
         tape = sim._empty(forward.tape_size(m, opt.substeps)) if record else sim._nothing
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
-        out = sim._empty(m.nq + m.nv)
+        out = sim._empty(m.nstate)
         inputs = sim._to_lanes(packed.detach(), sim._rest)
         mode = forward.RECORD if record else forward.ADVANCE
         # options may have changed by the time of the backward pass
@@ -262,37 +278,45 @@ class _Step(torch.autograd.Function):
     def backward(ctx, grad_out):
         sim, (tape, fitted) = ctx.sim, ctx.saved_tensors
         m = sim._m
-        sim._require_finite(grad_out, "the gradient that reached a step's ", {"qpos": m.nq, "qvel": m.nv})
-        grad_in = sim._empty(m.nq + m.nv + m.nu)
+        sim._require_finite(grad_out, "the gradient that reached a step's ", sim._sizes)
+        grad_in = sim._empty(m.nstate + m.nu)
         grad_fitted = sim._empty(m.ncell) if m.fit else sim._nothing
         sim._adjoint.step(tape, fitted, sim._to_lanes(grad_out), grad_in, grad_fitted, *ctx.plan)
         grad_in = sim._from_lanes(grad_in)
-        sim._require_finite(grad_in, "the gradient of a step in ", {"qpos": m.nq, "qvel": m.nv, "ctrl": m.nu})
+        sim._require_finite(grad_in, "the gradient of a step in ", sim._sizes)
         return grad_in, sim._from_lanes(grad_fitted) if m.fit else None, None
 
 
 class _Evaluate(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, qpos, qvel, ctrl, cells, sim: Simulator):
+    def forward(ctx, motion, drive, cells, sim: Simulator):
         m = sim._m
-        packed = torch.cat([qpos, qvel, ctrl], dim=1).detach()
-        sim._require_finite(packed, "", {"qpos": m.nq, "qvel": m.nv, "ctrl": m.nu})
+        packed = torch.cat([motion, drive], dim=1).detach()
+        sim._require_finite(packed, "", sim._sizes)
         inputs = sim._to_lanes(packed, sim._rest)
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         poses, mass = sim._empty(7 * m.nbody), sim._empty(m.nv * m.nv)
-        forces, actuators = sim._empty(6 * m.nv), sim._empty(max(1, 3 * m.nu))
-        sim._forward.step(inputs, fitted, sim._empty(m.nq + m.nv), mass, 0.0, 0.0, 1, forward.EVALUATE)
-        sim._forward.results(poses, forces, actuators)
+        # no kernel takes an array of size zero
+        actuators, tendons = sim._empty(max(1, 3 * m.nu + m.na)), sim._empty(max(1, m.ntendon * (2 + m.nv)))
+        forces = sim._empty(6 * m.nv)
+        sim._forward.step(inputs, fitted, sim._empty(m.nstate), mass, 0.0, 0.0, 1, forward.EVALUATE)
+        sim._forward.results(poses, forces, actuators, tendons)
         ctx.sim = sim
-        ctx.save_for_backward(qpos)
-        outputs = [sim._from_lanes(x) for x in (poses, mass, forces, actuators)]
-        ctx.mark_non_differentiable(*outputs[1:])
-        return tuple(outputs)
+        ctx.save_for_backward(motion)
+        poses, mass, forces, actuators, tendons = (
+            sim._from_lanes(x) for x in (poses, mass, forces, actuators, tendons)
+        )
+        actuators = actuators[:, : 3 * m.nu + m.na]
+        lengths, jacobian = tendons[:, : 2 * m.ntendon], tendons[:, 2 * m.ntendon : m.ntendon * (2 + m.nv)]
+        ctx.mark_non_differentiable(mass, forces, actuators, jacobian)
+        return poses, lengths, mass, forces, actuators, jacobian
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_poses, *_):
-        sim, (qpos,) = ctx.sim, ctx.saved_tensors
-        grad_qpos = sim._empty(sim._m.nq)
-        sim._adjoint.poses(sim._to_lanes(qpos.detach(), sim._rest), sim._to_lanes(grad_poses), grad_qpos)
-        return sim._from_lanes(grad_qpos), None, None, None, None
+    def backward(ctx, grad_poses, grad_lengths, *_):
+        sim, (motion,) = ctx.sim, ctx.saved_tensors
+        grad_motion = sim._empty(sim._m.nq + sim._m.nv)
+        grad_tendons = sim._to_lanes(grad_lengths) if sim._m.ntendon else sim._nothing
+        states = sim._to_lanes(motion.detach(), sim._rest)
+        sim._adjoint.kinematic(states, sim._to_lanes(grad_poses), grad_tendons, grad_motion)
+        return sim._from_lanes(grad_motion), None, None, None

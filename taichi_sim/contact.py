@@ -91,34 +91,8 @@ def blocks(m: ti.template(), d: ti.template(), e, c, p, n, particle_mass, normal
 
 
 @ti.func
-def ahead(m: ti.template(), d: ti.template(), e, h_theta):
-    """qvel, qacc -> tw, tl: the links' spatial velocities if qvel were v' = qvel + h_theta qacc."""
-    d.tw[e, 0] = m.gravity[0] * 0.0
-    d.tl[e, 0] = m.gravity[0] * 0.0
-    for link in range(1, m.nlink):
-        p = m.link_parent[link]
-        dof = m.link_dofadr[link]
-        w = d.tw[e, p]
-        v = d.tl[e, p]
-        for i in range(dof, dof + m.link_dofnum[link]):
-            speed = d.qvel[e, i] + h_theta * d.qacc[e, i]
-            w = w + spatial.scale(d.sw[e, i], speed)
-            v = v + spatial.scale(d.sl[e, i], speed)
-        d.tw[e, link] = w
-        d.tl[e, link] = v
-
-
-@ti.func
 def adjoint_forces(m: ti.template(), d: ti.template(), e):
-    """The gradient of nu . W, W the contact forces: of nu to fn, ff (as -W), of v to wn, wf (as -v_bar), of v' to xn, xf,
-    of the pose to gn, gf (with what nu, v and v' turn along, see docs/adjoint.md).
-    """  # noqa: E501
-    for link in range(m.nlink):
-        zero = m.gravity[0] * 0.0
-        d.xn[e, link] = zero
-        d.xf[e, link] = zero
-        d.gn[e, link] = zero
-        d.gf[e, link] = zero
+    """The gradient of nu . W, W the contact forces, where `external` wants it (with what nu, v and v' turn along)."""
     for c in range(m.ncontact):
         p, depth = touch(m, d, e, c)
         if depth.max() > 0.0:
@@ -149,29 +123,3 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
             turn = turn + wander(m, d, e, c, n, p_bar)
             d.gn[e, link] = d.gn[e, link] + spatial.cross(p, lift) + turn
             d.gf[e, link] = d.gf[e, link] + lift
-
-
-@ti.func
-def adjoint_project(m: ti.template(), d: ti.template(), e):
-    """Sums xn, xf and gn, gf over subtrees and adds their part of lam' dtau/d(q, v) to grad_qpos and grad_qvel.
-
-    With p the parent link, X and G the subtree's sums: q_bar_i = S_i . [G - v'_p x* X], v_bar_i = S_i . X.
-    """
-    for step in range(1, m.nlink):
-        link = m.nlink - step
-        p = m.link_parent[link]
-        xn = d.xn[e, link]
-        xf = d.xf[e, link]
-        gn = d.gn[e, link]
-        gf = d.gf[e, link]
-        cn, cf = spatial.force_cross(d.tw[e, p], d.tl[e, p], xn, xf)
-        cn = gn - cn
-        cf = gf - cf
-        dof = m.link_dofadr[link]
-        for i in range(dof, dof + m.link_dofnum[link]):
-            d.grad_qpos[e, i] = d.grad_qpos[e, i] + spatial.dot(d.sw[e, i], cn) + spatial.dot(d.sl[e, i], cf)
-            d.grad_qvel[e, i] = d.grad_qvel[e, i] + spatial.dot(d.sw[e, i], xn) + spatial.dot(d.sl[e, i], xf)
-        d.xn[e, p] = d.xn[e, p] + xn
-        d.xf[e, p] = d.xf[e, p] + xf
-        d.gn[e, p] = d.gn[e, p] + gn
-        d.gf[e, p] = d.gf[e, p] + gf

@@ -10,7 +10,17 @@ import numpy as np
 from taichi_sim import contact_points
 from taichi_sim import tree as tree_module
 from taichi_sim.runtime import Runtime, ti
-from taichi_sim.types import JNT_BALL, JNT_FREE, Model
+from taichi_sim.tendon_tables import Tables
+from taichi_sim.types import (
+    DYN_MUSCLE,
+    DYN_NONE,
+    GAIN_MUSCLE,
+    JNT_BALL,
+    JNT_FREE,
+    TRN_JOINT,
+    TRN_TENDON,
+    Model,
+)
 
 # Bound of what is not bounded: fast-math code may assume that there are no infinities.
 _UNBOUNDED = 1e30
@@ -168,23 +178,29 @@ class DeviceModel:
         tree = tree_module.Tree(model)
         self.tree = tree
         links = tree.links
-        self.nq, self.nv, self.nu = model.nq, model.nv, model.nu
+        self.nq, self.nv, self.nu, self.na = model.nq, model.nv, model.nu, model.na
         self.nbody, self.njnt = model.nbody, model.njnt
         self.nlink, self.ntree, self.nnz = len(links), tree.num_trees, len(tree.row_dof)
         self.nfactor, self.neq = len(tree.factor_dof), len(tree.eq_dof)
-        # what a substep leaves on the tape: qpos, qvel, qacc, qLD; and for equalities qM and eq_force
-        self.nrecord = self.nq + 2 * self.nv + self.nfactor + (self.nnz + self.neq if self.neq else 0)
+        # what is factored is not qM where equalities reduce it, nor where tendons couple branches, which fills it in
+        self.coupled = bool((tree.row_kin < tree.row_adr[1:]).any())
+        self.separate = self.neq > 0 or self.coupled
+        # what a substep leaves on the tape: qpos, qvel, act, qacc, qLD; and for equalities qM and eq_force
+        self.nstate = self.nq + self.nv + self.na
+        self.nrecord = self.nstate + self.nv + self.nfactor + (self.nnz + self.neq if self.neq else 0)
         self.num_blocks, self.fit, self.per_block = num_blocks, fit, int(fit)
         # what a model has none of is left out of its kernels
         types = set(model.jnt_type.tolist())
         limited = set(model.jnt_type[np.asarray(model.jnt_limited, bool)].tolist())
-        acted = set(model.jnt_type[model.actuator_trnid].tolist())
+        on_joint = model.actuator_trntype == TRN_JOINT
+        acted = set(model.jnt_type[model.actuator_trnid[on_joint]].tolist())
         self.kinds = frozenset(k.kind for k in links[1:])
         self.free, self.ball = JNT_FREE in types, bool(types & {JNT_FREE, JNT_BALL})
         opt = model.opt
         self.spring, self.damper = opt.spring and (fit or bool(model.jnt_stiffness.any())), opt.damper
         self.limit, self.limit_ball = opt.limit and bool(limited), JNT_BALL in limited
         self.act_free, self.act_ball = JNT_FREE in acted, JNT_BALL in acted
+        self.act_joint, self.act_tendon = bool(on_joint.any()), bool((~on_joint).any())
         self.actuation, self.clampctrl = opt.actuation, opt.clampctrl
 
         f = fields
@@ -195,6 +211,12 @@ class DeviceModel:
         self._joints(model, tree, f)
         self._actuators(model, f)
         self._contacts(model, tree, f)
+        self._tendons(model, tree, f)
+        self._muscles(model, f)
+        # forces on links besides those of inertia and gravity
+        self.external = self.contact or self.npath > 0
+        if self.separate:
+            self._factor(tree, f)
         if self.neq:
             self._equalities(model, tree, f)
         for name in (
@@ -205,10 +227,14 @@ class DeviceModel:
             "dof_armature",
             "dof_damping",
             "jnt_stiffness",
+            "muscle_force",
+            "muscle_optimal_length",
+            "muscle_slack_length",
         ):
             setattr(self, f"grad_{name}", f.gradient_of(getattr(self, name)))
         self.grad_gainprm = [f.gradient_of(x) for x in self.actuator_gainprm]
         self.grad_biasprm = [f.gradient_of(x) for x in self.actuator_biasprm]
+        self.grad_timeconst = [f.gradient_of(x) for x in self.muscle_timeconst]
         self.ncell, self.fitted_values = f.fitted.cells, f.fitted.values()
 
     def _links(self, links, tree, f: Fields) -> None:
@@ -229,8 +255,8 @@ class DeviceModel:
         self.origin_qposadr = f.ints([a for _, a, _ in tree.origin_terms])
         self.origin_axis = f.shared.constant(np.array([x for _, _, x in tree.origin_terms]).reshape(-1, 3))
         self.dof_link = f.ints(tree.dof_link)
-        self.row_adr, self.row_dof = f.ints(tree.row_adr), f.ints(tree.row_dof)
-        # without equalities the same
+        self.row_adr, self.row_dof, self.row_kin = f.ints(tree.row_adr), f.ints(tree.row_dof), f.ints(tree.row_kin)
+        # unless they are separate
         self.factor_adr, self.factor_dof = self.row_adr, self.row_dof
 
     def _bodies(self, model: Model, tree, f: Fields) -> None:
@@ -276,7 +302,8 @@ class DeviceModel:
         self.actuator_biasprm = [f.fitted.constant(model.actuator_biasprm[:, k]) for k in range(3)]
         gain, bias = model.actuator_gainprm, model.actuator_biasprm
         servo = (gain[:, 0] != 0) & (gain[:, 0] == -bias[:, 1]) & ~gain[:, 1:].any(axis=1)
-        servo &= model.jnt_type[model.actuator_trnid] == JNT_BALL
+        joints = np.where(model.actuator_trntype == TRN_JOINT, model.actuator_trnid, 0)
+        servo &= (model.actuator_trntype == TRN_JOINT) & (model.jnt_type[joints] == JNT_BALL)
         turn = 2 * np.pi * np.linalg.norm(model.actuator_gear[:, :3], axis=1)
         self.actuator_period = f.shared.constant(np.where(servo, turn, 0.0))
         limited = np.asarray(model.actuator_ctrllimited, bool) & self.clampctrl
@@ -300,10 +327,66 @@ class DeviceModel:
                     items = f.shared.constant(np.minimum(values, _UNBOUNDED))
                 setattr(self, f"{prefix}_{name}", items)
 
-    def _equalities(self, model: Model, tree, f: Fields) -> None:
+    def _tendons(self, model: Model, tree, f: Fields) -> None:
+        tables = Tables(model, tree)
+        self.ntendon, self.njacobian = model.ntendon, len(tables.row_dof)
+        self.nstraight, self.nwrapped = (len(x.get("share", ())) for x in (tables.straight, tables.wrapped))
+        self.npath, self.nten_joint = self.nstraight + self.nwrapped, len(tables.joint_coef)
+        self.nten_pair = len(tables.pair_target)
+        opt = model.opt
+        sprung, damped = (x.astype(bool) for x in (model.tendon_stiffness, model.tendon_damping))
+        self.ten_passive = bool(sprung.any() or damped.any())
+        self.ten_limit = opt.limit and bool(np.any(model.tendon_limited))
+        self.ten_adr, self.ten_dof = f.ints(tables.row_adr), f.ints(tables.row_dof)
+        self.ten_length0, self.ten_jacobian0 = f.shared.constant(tables.length0), f.shared.constant(tables.jacobian0)
+        self.ten_joint_tendon, self.ten_joint_dof = f.ints(tables.joint_tendon), f.ints(tables.joint_dof)
+        self.ten_joint_qposadr, self.ten_joint_coef = f.ints(tables.joint_qposadr), f.shared.constant(tables.joint_coef)
+        for prefix, table in (("straight", tables.straight), ("wrapped", tables.wrapped)):
+            for name, values in table.items():
+                items = f.ints(values) if values.dtype == np.int32 else f.shared.constant(values)
+                setattr(self, f"{prefix}_{name}", items)
+        self.ten_term_dof, self.ten_term_end = f.ints(tables.term_dof), f.ints(tables.term_end)
+        self.ten_term_entry = f.ints(tables.term_entry)
+        self.ten_pair_tendon, self.ten_pair_target = f.ints(tables.pair_tendon), f.ints(tables.pair_target)
+        self.ten_pair_entry1, self.ten_pair_entry2 = f.ints(tables.pair_entry1), f.ints(tables.pair_entry2)
+        self.ten_stiffness, self.ten_damping = (
+            f.shared.constant(model.tendon_stiffness),
+            f.shared.constant(model.tendon_damping),
+        )
+        self.ten_slack_lo, self.ten_slack_hi = (f.shared.constant(model.tendon_lengthspring[:, k]) for k in range(2))
+        limited = np.asarray(model.tendon_limited, bool)
+        self.ten_limit_lo = f.shared.constant(np.where(limited, model.tendon_range[:, 0], -_UNBOUNDED))
+        self.ten_limit_hi = f.shared.constant(np.where(limited, model.tendon_range[:, 1], _UNBOUNDED))
+        self.ten_limit_ke = f.shared.constant(np.minimum(model.tendon_limit_ke, _UNBOUNDED))
+        self.ten_limit_kd = f.shared.constant(np.minimum(model.tendon_limit_kd, _UNBOUNDED))
+
+    def _muscles(self, model: Model, f: Fields) -> None:
+        pulls = model.actuator_gaintype == GAIN_MUSCLE
+        self.muscle = bool(pulls.any())
+        self.muscle_laws = frozenset(model.muscle_law[pulls].tolist())
+        self.dynamics = frozenset(model.actuator_dyntype.tolist()) - {DYN_NONE}
+        driven = model.actuator_dyntype == DYN_MUSCLE
+        self.activation_laws = frozenset(model.muscle_law[driven].tolist())
+        self.actuator_tendon = f.ints(np.where(model.actuator_trntype == TRN_TENDON, model.actuator_trnid, -1))
+        self.actuator_muscle, self.muscle_law = f.ints(pulls), f.ints(model.muscle_law)
+        self.actuator_dyntype, self.actuator_actadr = f.ints(model.actuator_dyntype), f.ints(model.actuator_actadr)
+        self.act_smooth = f.shared.constant(model.actuator_dynprm[:, 2])
+        # row for row the columns of Model.muscle_timeconst; other actuators' dynprm[0] is a time constant, too
+        self.muscle_timeconst = [f.fitted.constant(model.actuator_dynprm[:, k]) for k in range(2)]
+        limited = np.asarray(model.actuator_actlimited, bool)
+        self.act_lo = f.shared.constant(np.where(limited, model.actuator_actrange[:, 0], -_UNBOUNDED))
+        self.act_hi = f.shared.constant(np.where(limited, model.actuator_actrange[:, 1], _UNBOUNDED))
+        self.muscle_force = f.fitted.constant(model.muscle_force)
+        self.muscle_optimal_length = f.fitted.constant(model.muscle_optimal_length)
+        self.muscle_slack_length = f.fitted.constant(model.muscle_slack_length)
+        self.muscle_prm = [f.shared.constant(model.muscle_prm[:, k]) for k in range(model.muscle_prm.shape[1])]
+
+    def _factor(self, tree, f: Fields) -> None:
         self.factor_adr, self.factor_dof = f.ints(tree.factor_adr), f.ints(tree.factor_dof)
         self.nterm = len(tree.factor_terms)
         self.term_entry, self.term_dof1, self.term_dof2, self.term_target = (f.ints(x) for x in tree.factor_terms.T)
+
+    def _equalities(self, model: Model, tree, f: Fields) -> None:
         dof1, dof2 = tree.eq_dof.T
         qpos1, qpos2 = (model.jnt_qposadr[model.dof_jntid[dof]] for dof in (dof1, dof2))
         self.eq_dof1, self.eq_dof2 = f.ints(dof1), f.ints(dof2)
@@ -336,7 +419,7 @@ class Data:
 
     | field | meaning | items |
     |---|---|---|
-    | qpos, qvel, qacc, ctrl | as in `State` | nq, nv, nv, nu |
+    | qpos, qvel, act, qacc, ctrl | as in `State` | nq, nv, na, nv, nu |
     | origin | reference point of a tree's spatial quantities, world frame [m] | ntree |
     | xp, xq | pose of a link's frame; the position relative to its tree's origin | nlink |
     | sw, sl | motion subspace of a dof, MuJoCo's cdof: angular, linear about the tree's origin | nv |
@@ -345,7 +428,7 @@ class Data:
     | fn, ff | spatial force that a link's subtree needs (moment, force) | nlink |
     | ih, id, io | spatial inertia of a heavy body: mass times centre, diagonal, off-diagonal | nheavy |
     | cm, ch, cd, co | inertia of a link's subtree: mass and as above | nlink |
-    | qM | the mass matrix, row by row as in `Tree.row_dof`; without equalities it lies where qLD does | nnz |
+    | qM | the mass matrix, row by row as in `Tree.row_dof`; unless `separate` it lies where qLD does | nnz |
     | qLD | what the step factors and later its L'DL factor, row by row as in `Tree.factor_dof` | nfactor |
     | eq_slope, eq_gamma | of a dof in terms of the independent ones: v = slope v_i, a = slope a_i + gamma | nv |
     | eq_product, eq_force | qM times a vector; the force [N, N m] by which an equality moves its joint1 | nv, neq |
@@ -353,16 +436,22 @@ class Data:
     | dof_implicit | coefficient c of the velocity-dependent force -c v that is taken at v + theta h a | nv |
     | dof_actuator, dof_unclamped | its part by actuators; 1 where the total actuator force is not clamped | nv |
     | actuator_length, actuator_velocity, actuator_force | | nu |
+    | actuator_kv, actuator_free | d force/d velocity; 1 where the force is not clamped | nu |
+    | ten_length, ten_velocity | of tendons [m], [m/s] | ntendon |
+    | ten_J | d ten_length / d q for the dofs that change it, row by row as in `Tables.row_dof` | njacobian |
+    | ten_force, ten_implicit | a tendon's force along its length [N]; coefficient of it as in dof_implicit | ntendon |
+    | ten_lam, ten_ahead | ten_J lam; the velocity at qvel + theta h qacc | ntendon |
+    | ten_length_bar, ten_velocity_bar, ten_ahead_bar | adjoints of length, velocity and ten_ahead | ntendon |
     | lam, nw, nl | adjoint of R, and the motions it gives the links (`adjoint`) | nv, nlink |
     | qfrc_contact | generalised contact forces [N, N m] | nv |
     | kn, kf | contact forces on a link's subtree (moment, force) | nlink |
     | bm, bh, bd, bo | its contact damping along each normal: mass, arm, diagonal, off-diagonal | nlink * nnormal |
     | gl, ga | that along other normals, linear and angular: diagonal, off-diagonal | 2 nlink |
     | gm | its columns that couple the two | 3 nlink |
-    | tw, tl | spatial velocity of a link at qvel + theta h qacc (`contact.ahead`) | nlink |
-    | xn, xf, gn, gf | adjoints of tw, tl and of the pose through contacts, summed over subtrees | nlink |
+    | tw, tl | spatial velocity of a link at qvel + theta h qacc (`external.ahead`) | nlink |
+    | xn, xf, gn, gf | adjoints of tw, tl and of the pose through contacts and tendons, summed over subtrees | nlink |
     | an, af, wn, wf | adjoints of acceleration and velocity as spatial forces, summed over subtrees | nlink |
-    | grad_qpos, grad_qvel, grad_ctrl | adjoints of state (positions: tangent space) and controls | nv, nv, nu |
+    | grad_qpos, grad_qvel, grad_act, grad_ctrl | adjoints of state (positions: tangent space), controls | nv, nv, na, nu |
     | grad_raw | adjoint of qpos' own entries | nq |
     """
 
@@ -376,19 +465,26 @@ class Data:
         scalars("qpos grad_raw", m.nq)
         scalars("qvel qacc lam grad_qpos grad_qvel", m.nv)
         scalars("qfrc_bias qfrc_passive qfrc_limit qfrc_actuator dof_implicit dof_actuator dof_unclamped", m.nv)
+        if m.external:
+            vectors("tw tl xn xf gn gf", m.nlink)
         if m.contact:
             scalars("qfrc_contact", m.nv)
-            vectors("kn kf tw tl xn xf gn gf", m.nlink)
+            vectors("kn kf", m.nlink)
             scalars("bm", m.nlink * m.nnormal)
             vectors("bh bd bo", m.nlink * m.nnormal)
         if m.pair_static:
             vectors("gl ga", 2 * m.nlink)
             vectors("gm", 3 * m.nlink)
-        scalars("ctrl grad_ctrl actuator_length actuator_velocity actuator_force", m.nu)
+        scalars("ctrl grad_ctrl actuator_length actuator_velocity actuator_force actuator_kv actuator_free", m.nu)
+        scalars("act grad_act", m.na)
+        scalars("ten_J", m.njacobian)
+        scalars("ten_length ten_velocity ten_force ten_implicit", m.ntendon)
+        scalars("ten_ahead ten_lam ten_length_bar ten_velocity_bar ten_ahead_bar", m.ntendon)
         scalars("qLD", m.nfactor)
         self.qM = self.qLD
-        if m.neq:
+        if m.separate:
             scalars("qM", m.nnz)
+        if m.neq:
             scalars("eq_slope eq_gamma eq_product", m.nv)
             scalars("eq_force", m.neq)
         vectors("origin", m.ntree)

@@ -5,6 +5,7 @@ working set stays in the cache. Nothing here is differentiated by Taichi; `adjoi
 """
 
 from taichi_sim import (
+    activation,
     actuator,
     contact,
     contact_pairs,
@@ -15,6 +16,7 @@ from taichi_sim import (
     kinematics,
     passive,
     spatial,
+    tendon,
 )
 from taichi_sim.runtime import Runtime, ti
 
@@ -29,8 +31,9 @@ def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
     inertia.links(m, d, e)
     dynamics.newton_euler(m, d, e)
     dynamics.generalised(m, d, e, d.fn, d.ff, d.qfrc_bias)
-    if ti.static(m.contact):
+    if ti.static(m.external):
         kinematics.origins(m, d, e)
+    if ti.static(m.contact):
         contact.forces(m, d, e, h_theta)
         if ti.static(m.npair > 0):
             contact_pairs.forces(m, d, e, h_theta)
@@ -39,13 +42,20 @@ def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
     passive.springs(m, d, e)
     passive.dampers(m, d, e)
     passive.limits(m, d, e)
+    if ti.static(m.ntendon > 0):
+        tendon.lengths(m, d, e)
+        tendon.forces(m, d, e)
     actuator.transmission(m, d, e)
     actuator.forces(m, d, e)
+    if ti.static(m.act_tendon):
+        tendon.actuate(m, d, e)
     for i in range(m.nv):
         d.qacc[e, i] = d.qfrc_passive[e, i] + d.qfrc_limit[e, i] + d.qfrc_actuator[e, i] - d.qfrc_bias[e, i]
         if ti.static(m.contact):
             d.qacc[e, i] = d.qacc[e, i] + d.qfrc_contact[e, i]
     inertia.mass_matrix(m, d, e, h_theta)
+    if ti.static(m.ntendon > 0):
+        tendon.implicit(m, d, e, h_theta)
 
 
 @ti.func
@@ -54,6 +64,8 @@ def solve(m: ti.template(), d: ti.template(), e):
     if ti.static(m.neq > 0):
         equality.dependence(m, d, e)
         equality.reduce(m, d, e)
+    elif ti.static(m.separate):
+        inertia.spread(m, d, e)
     inertia.factor(m, d, e)
     inertia.solve(m, d, e, d.qacc)
     if ti.static(m.neq > 0):
@@ -98,8 +110,10 @@ class ForwardKernels:
                 d.qpos[e, i] = inputs[e, i]
             for i in range(m.nv):
                 d.qvel[e, i] = inputs[e, m.nq + i]
+            for i in range(m.na):
+                d.act[e, i] = inputs[e, m.nq + m.nv + i]
             for i in range(m.nu):
-                d.ctrl[e, i] = inputs[e, m.nq + m.nv + i]
+                d.ctrl[e, i] = inputs[e, m.nstate + i]
             if ti.static(m.fit):
                 for i in range(m.ncell):
                     fields.fitted.field[e, i] = fitted[e, i]
@@ -125,28 +139,33 @@ class ForwardKernels:
                             tape[e, at + i] = d.qpos[e, i]
                         for i in range(m.nv):
                             tape[e, at + m.nq + i] = d.qvel[e, i]
+                        for i in range(m.na):
+                            tape[e, at + m.nq + m.nv + i] = d.act[e, i]
                     acceleration(m, d, e, h_theta)
                     if mode == EVALUATE:
                         store_mass(e, tape)
                     solve(m, d, e)
                     if mode == RECORD:
                         for i in range(m.nv):
-                            tape[e, at + m.nq + m.nv + i] = d.qacc[e, i]
+                            tape[e, at + m.nstate + i] = d.qacc[e, i]
                         for i in range(m.nfactor):
-                            tape[e, at + m.nq + 2 * m.nv + i] = d.qLD[e, i]
+                            tape[e, at + m.nstate + m.nv + i] = d.qLD[e, i]
                         if ti.static(m.neq > 0):
                             for i in range(m.nnz):
-                                tape[e, at + m.nq + 2 * m.nv + m.nfactor + i] = d.qM[e, i]
+                                tape[e, at + m.nstate + m.nv + m.nfactor + i] = d.qM[e, i]
                             for i in range(m.neq):
                                 tape[e, at + m.nrecord - m.neq + i] = d.eq_force[e, i]
                     at = at + m.nrecord
                     if mode != EVALUATE:
                         integrate.integrate(m, d, e, h)
+                        activation.advance(m, d, e, h)
                         project(m, d, e)
                 for i in range(m.nq):
                     outputs[e, i] = d.qpos[e, i]
                 for i in range(m.nv):
                     outputs[e, m.nq + i] = d.qvel[e, i]
+                for i in range(m.na):
+                    outputs[e, m.nq + m.nv + i] = d.act[e, i]
                 if mode == RECORD:
                     for i in range(m.nq):
                         tape[e, at + i] = d.qpos[e, i]
@@ -154,9 +173,10 @@ class ForwardKernels:
                         tape[e, at + m.nq + i] = d.ctrl[e, i]
 
         @ti.kernel
-        def results(poses: array, forces: array, actuators: array):
+        def results(poses: array, forces: array, actuators: array, tendons: array):
             for e in range(m.num_blocks):
                 store_poses(e, poses)
+                store_tendons(e, tendons)
                 for i in range(m.nv):
                     forces[e, i] = d.qfrc_bias[e, i]
                     forces[e, m.nv + i] = d.qfrc_passive[e, i]
@@ -171,6 +191,21 @@ class ForwardKernels:
                     actuators[e, u] = d.actuator_length[e, u]
                     actuators[e, m.nu + u] = d.actuator_velocity[e, u]
                     actuators[e, 2 * m.nu + u] = d.actuator_force[e, u]
+                for i in range(m.na):
+                    actuators[e, 3 * m.nu + i] = d.act[e, i] * 0.0
+                for u in range(m.nu):
+                    if m.actuator_actadr[u] >= 0:
+                        actuators[e, 3 * m.nu + m.actuator_actadr[u]] = activation.rate(m, d, e, u)
+
+        @ti.func
+        def store_tendons(e, tendons: ti.template()):
+            for t in range(m.ntendon):
+                tendons[e, t] = d.ten_length[e, t]
+                tendons[e, m.ntendon + t] = d.ten_velocity[e, t]
+                for i in range(m.nv):
+                    tendons[e, 2 * m.ntendon + t * m.nv + i] = d.ten_length[e, t] * 0.0
+                for k in range(m.ten_adr[t], m.ten_adr[t + 1]):
+                    tendons[e, 2 * m.ntendon + t * m.nv + m.ten_dof[k]] = d.ten_J[e, k]
 
         @ti.func
         def store_mass(e, mass: ti.template()):

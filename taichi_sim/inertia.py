@@ -125,10 +125,22 @@ def mass_matrix(m: ti.template(), d: ti.template(), e, h_theta):
             n = n + bn
             f = f + bf
         start = m.row_adr[i]
-        for k in range(start, m.row_adr[i + 1]):
+        for k in range(start, m.row_kin[i]):
             j = m.row_dof[k]
             d.qM[e, k] = spatial.dot(d.sw[e, j], n) + spatial.dot(d.sl[e, j], f)
         d.qM[e, start] = d.qM[e, start] + m.dof_armature[row, i] + h_theta * d.dof_implicit[e, i]
+        for k in range(m.row_kin[i], m.row_adr[i + 1]):
+            d.qM[e, k] = d.qvel[e, i] * 0.0
+
+
+@ti.func
+def spread(m: ti.template(), d: ti.template(), e):
+    """qM -> qLD, which has room for what the factorisation fills in."""
+    for k in range(m.nfactor):
+        d.qLD[e, k] = d.qM[e, 0] * 0.0
+    for n in range(m.nterm):
+        k = m.term_target[n]
+        d.qLD[e, k] = d.qLD[e, k] + d.qM[e, m.term_entry[n]]
 
 
 @ti.func

@@ -1,9 +1,10 @@
 """MJCF to `Model`: compiled by mujoco, checked by `unsupported`, converted to the engine's arrays.
 
 What the importer leaves out, because it moves no body: sensors, cameras, lights, textures, material properties other
-than colour, skins, keyframes, user data, custom text and tuples, visual settings, groups other than those of geoms,
-sizes of sites, the heights of height fields, and tendons and actuators whose stages are disabled. Settings of MuJoCo's solver and integrator (`<option integrator iterations tolerance cone ...>`) are not used:
-the engine has its own step. Everything else is simulated or refused.
+than colour, skins, keyframes, user data, custom tuples, visual settings, groups other than those of geoms, sizes of
+sites, the heights of height fields, and tendons and actuators whose stages are disabled. Settings of MuJoCo's solver
+and integrator (`<option integrator iterations tolerance cone ...>`) are not used: the engine has its own step.
+Everything else is simulated or refused.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from taichi_sim.unsupported import (
     element_name,
     find,
     joint_equalities,
+    simulated_pairs,
     stages,
 )
 
@@ -32,12 +34,14 @@ __all__ = ["ModelError", "UnsupportedModelError", "load", "save"]
 save = npz.save
 
 
-def load(source) -> Model:
+def load(source, *, unsupported_contacts: str = "refuse") -> Model:
     """Read a model.
 
     Args:
         source: the name of a body that comes with the package ("cartpole"), a path to MJCF (.xml, .mjcf) or to a saved
             model (.npz), a `mujoco.MjModel`, or a `mujoco.MjSpec`.
+        unsupported_contacts: what becomes of pairs of geoms that could touch but whose contact is not simulated:
+            "refuse" the model, or "skip" them, so that these geoms pass through each other.
 
     Penalty joint limits take their stiffness and damping from `<custom><numeric name="limit_ke">` and `"limit_kd"`, for
     one joint `"limit_ke:JOINT"` and `"limit_kd:JOINT"`, else from MuJoCo's `solreflimit` and `solimplimit`. A limit's
@@ -55,19 +59,22 @@ def load(source) -> Model:
         ModelError: the file does not compile; MuJoCo's reason is in the message.
         UnsupportedModelError: it holds what the engine does not simulate; every such element is in the message.
     """
+    if unsupported_contacts not in ("refuse", "skip"):
+        raise ValueError(f"unsupported_contacts must be 'refuse' or 'skip', got {unsupported_contacts!r}")
+    skip = unsupported_contacts == "skip"
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if isinstance(source, str) and not path.suffix and path.name == source:
             with resources.as_file(_asset(source)) as path:
-                return _load_file(path)
-        return _load_file(path)
+                return _load_file(path, skip)
+        return _load_file(path, skip)
 
     import mujoco
 
     if isinstance(source, mujoco.MjSpec):
-        return _load_spec(source, f"the MjSpec '{source.modelname}'")
+        return _load_spec(source, f"the MjSpec '{source.modelname}'", skip)
     if isinstance(source, mujoco.MjModel):
-        return _convert(source, "the MjModel", {})
+        return _convert(source, "the MjModel", {}, skip)
     raise TypeError(
         f"cannot load a model from {type(source).__name__}: give the name of a body, a path, a mujoco.MjModel or a "
         "mujoco.MjSpec"
@@ -88,7 +95,7 @@ def _known_sources() -> str:
     return f"the package has {', '.join(names)}; paths end in .xml, .mjcf or .npz"
 
 
-def _load_file(path: Path) -> Model:
+def _load_file(path: Path, skip: bool) -> Model:
     if path.suffix not in (".xml", ".mjcf", ".npz"):
         raise ValueError(f"cannot tell what {str(path)!r} holds: a model's file name ends in .xml, .mjcf or .npz")
     if not path.is_file():
@@ -106,15 +113,15 @@ def _load_file(path: Path) -> Model:
             spec = mujoco.MjSpec.from_file(f"{path}.xml", include={f"{path.name}.xml": path.read_bytes()})
     except ValueError as error:
         raise ModelError(f"{path} is not valid MJCF: {_one_line(error)}") from error
-    return _load_spec(spec, str(path))
+    return _load_spec(spec, str(path), skip)
 
 
-def _load_spec(spec, source: str) -> Model:
+def _load_spec(spec, source: str, skip: bool) -> Model:
     try:
         mj_model = spec.compile()
     except ValueError as error:
         raise ModelError(f"{source} does not compile: {_one_line(error)}") from error
-    return _convert(mj_model, source, _lines(spec))
+    return _convert(mj_model, source, _lines(spec), skip)
 
 
 def _one_line(error: Exception) -> str:
@@ -143,14 +150,17 @@ def _lines(spec) -> dict[tuple[str, int], str]:
     }
 
 
-def _convert(mj_model, source: str, lines: dict[tuple[str, int], str]) -> Model:
+def _convert(mj_model, source: str, lines: dict[tuple[str, int], str], skip: bool) -> Model:
     report = Report(mj_model, lines)
-    find(mj_model, report)
+    pairs = Pairs(mj_model) if stages(mj_model).contact else None
+    if skip and pairs is not None:
+        pairs = pairs.only(simulated_pairs(mj_model, pairs))
+    find(mj_model, pairs, report)
     numerics = _Numerics(mj_model, report)
     option = _option(mj_model, numerics)
     ke, kd = _limit_gains(mj_model, numerics)
     limit_range = _limit_range(mj_model, report)
-    contacts = _contacts(mj_model, numerics)
+    contacts = _contacts(mj_model, pairs, numerics)
     tendons = mjcf_actuators.tendons(mj_model, _refsafe(mj_model), report)
     actuators = mjcf_actuators.actuators(mj_model, numerics, report)
     report.raise_if_any(source)
@@ -304,12 +314,11 @@ def _solref_gains(m) -> np.ndarray:
     return gains
 
 
-def _contacts(m, numerics: _Numerics) -> dict[str, np.ndarray]:
+def _contacts(m, pairs: Pairs | None, numerics: _Numerics) -> dict[str, np.ndarray]:
     """Pairs of geoms that can touch and their penalty parameters; none where the model disables contact."""
     empty = np.zeros(0, np.int32)
     fields = {"geom1": empty, "geom2": empty, **dict.fromkeys(("ke", "kd", "kc", "kf", "mu", "margin"), np.zeros(0))}
-    if stages(m).contact:
-        pairs = Pairs(m)
+    if pairs is not None:
         fields = {"geom1": pairs.geom1, "geom2": pairs.geom2, "margin": pairs.margin}
         found = gains(m, pairs, _refsafe(m))
         fields["kc"] = most = found.pop("kc")

@@ -100,24 +100,36 @@ def _muscles(m, fields: dict[str, np.ndarray], numerics, report: Report) -> dict
     L0 is the optimal length, and what lies between is the length of a rigid tendon.
     """
     pulls = fields["actuator_gaintype"] == GAIN_MUSCLE
-    prm, lengthrange = np.array(m.actuator_gainprm[:, :9]), np.array(m.actuator_lengthrange)
-    strength = np.where(prm[:, 2] < 0, prm[:, 3] / np.maximum(m.actuator_acc0, 1e-15), prm[:, 2])
-    optimal = (lengthrange[:, 1] - lengthrange[:, 0]) / np.maximum(prm[:, 1] - prm[:, 0], 1e-15)
+    prm, strength, optimal, slack = _units(m, m.actuator_gainprm)
     short = pulls & ~(optimal > 0)
     report.add_where("actuator", short, "the muscle has no length range", 'give lengthrange="shortest longest"')
-    # a gain without the bias is a muscle without passive force
-    prm[fields["actuator_biastype"] == BIAS_NONE, 7] = 0
+    optimal = np.where(pulls & ~short, optimal, 1.0)
+    # a bias may have other constants than the gain; a gain without a bias has no passive force
+    passive_prm, passive_strength, passive_optimal, passive_slack = _units(m, m.actuator_biasprm)
+    passive = pulls & (fields["actuator_biastype"] == BIAS_MUSCLE)
+    ratio = passive_strength / np.maximum(strength, 1e-15)
+    prm[:, 7] = np.where(passive, passive_prm[:, 7] * ratio, 0.0)
+    stretch = np.where(passive, optimal / np.where(passive_optimal > 0, passive_optimal, 1.0), 1.0)
+    shift = np.where(passive, (slack - passive_slack) / np.where(passive_optimal > 0, passive_optimal, 1.0), 0.0)
     law = _law(m, report)
     other = {"muscle_pennation": 0.0, "muscle_damping": _FIBRE_DAMPING}
     own = np.stack([_of_actuators(m, numerics, name, default, pulls) for name, default in other.items()], axis=1)
-    constants = np.concatenate([prm[:, 4:9], own], axis=1)
+    constants = np.column_stack([prm[:, 4:9], passive_prm[:, 5], stretch, shift, own])
     return {
         "muscle_law": np.where(pulls | (fields["actuator_dyntype"] == DYN_MUSCLE), law, -1).astype(np.int32),
         "muscle_force": np.where(pulls, strength, 0.0),
-        "muscle_optimal_length": np.where(pulls & ~short, optimal, 1.0),
-        "muscle_slack_length": np.where(pulls, lengthrange[:, 0] - prm[:, 0] * optimal, 0.0),
+        "muscle_optimal_length": optimal,
+        "muscle_slack_length": np.where(pulls, slack, 0.0),
         "muscle_prm": np.where(pulls[:, None], constants, 0.0),
     }
+
+
+def _units(m, prm):
+    """MuJoCo's nine parameters of muscles, their peak forces [N], optimal lengths and slack lengths [m]."""
+    prm, lengthrange = np.array(prm[:, :9]), m.actuator_lengthrange
+    strength = np.where(prm[:, 2] < 0, prm[:, 3] / np.maximum(m.actuator_acc0, 1e-15), prm[:, 2])
+    optimal = (lengthrange[:, 1] - lengthrange[:, 0]) / np.maximum(prm[:, 1] - prm[:, 0], 1e-15)
+    return prm, strength, optimal, lengthrange[:, 0] - prm[:, 0] * optimal
 
 
 def _law(m, report: Report) -> int:

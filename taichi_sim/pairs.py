@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import numpy as np
@@ -76,6 +77,13 @@ class Pairs:
         weigh = self._weighed(m, one, two)
         self.solref = np.concatenate([weigh(m.geom_solref), m.pair_solref])
         self.dmax = np.concatenate([weigh(m.geom_solimp)[:, 1], m.pair_solimp[:, 1]])
+
+    def only(self, mask) -> Pairs:
+        """The pairs for which the bool array `mask` holds."""
+        chosen = copy.copy(self)
+        for name, values in vars(self).items():
+            setattr(chosen, name, values[mask])
+        return chosen
 
     @staticmethod
     def _mixed(m, one, two, values, mix):

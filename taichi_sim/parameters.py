@@ -19,6 +19,10 @@ NAMES = (
     "jnt_stiffness",
     "actuator_gainprm",
     "actuator_biasprm",
+    "muscle_force",
+    "muscle_optimal_length",
+    "muscle_slack_length",
+    "muscle_timeconst",
 )
 
 
@@ -97,10 +101,11 @@ class Parameters:
         if name.startswith("body_"):
             for k, b in enumerate(m.heavy):
                 self._put_body(model, m, name, k, b, put)
-        elif name.startswith("actuator_"):
+        elif len(self.shapes[name]) == 2:
+            columns = self.shapes[name][1]
             for k, items in enumerate(getattr(m, name)):
                 for u in range(model.nu):
-                    put(items, u, np.ones((1, 1)), [3 * u + k])
+                    put(items, u, np.ones((1, 1)), [columns * u + k])
         else:
             for i in range(size):
                 put(getattr(m, name), i, np.ones((1, 1)), [i])

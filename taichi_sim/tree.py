@@ -14,6 +14,7 @@ import dataclasses
 
 import numpy as np
 
+from taichi_sim.tendon_pieces import moved_dofs
 from taichi_sim.types import JNT_BALL, JNT_FREE, JNT_HINGE, JNT_SLIDE, Model
 
 LINK_HINGE, LINK_SLIDE, LINK_TRANS, LINK_BALL = range(4)
@@ -69,7 +70,8 @@ class Tree:
     | origin_pos | the constant part of each tree's origin [m]; tree 0 is the world | (ntree, 3) |
     | origin_terms | (tree, qposadr, direction): origin += direction * (qpos - qpos0) | list |
     | dof_link | link of a dof | (nv,) |
-    | row_adr, row_dof | row i of M holds dofs row_dof[row_adr[i]:row_adr[i+1]]: i and its ancestors, leaf first | (nv+1,), (nnz,) |
+    | row_adr, row_dof | row i of M holds dofs row_dof[row_adr[i]:row_adr[i+1]]: i and its ancestors, leaf first; then those of lower number that a tendon couples to it | (nv+1,), (nnz,) |
+    | row_kin | where the ancestors in row i end | (nv,) |
     | eq_dof | (dependent, independent) dof of each joint equality; the dependent twice if it is locked | (neq, 2) |
     | factor_adr, factor_dof | the same of the matrix that a step factors, see `_factor_sparsity` | (nv+1,), (nfactor,) |
     | factor_terms | (entry of M, its dofs i and j, entry of the factored matrix that it adds to) | (n, 4) |
@@ -146,7 +148,13 @@ class Tree:
             for d in range(link.dofadr, link.dofadr + link.dofnum):
                 self.dof_link[d], parent_dof[d], previous = i, previous, d
             last_dof[i] = previous
-        self.row_adr, self.row_dof = _compressed(_paths(parent_dof))
+        rows = _paths(parent_dof)
+        self.row_kin = np.array([len(row) for row in rows], np.int32)
+        for dofs in moved_dofs(model, self):
+            for k, high in enumerate(dofs):
+                rows[high] += [low for low in dofs[:k] if low not in rows[high]]
+        self.row_adr, self.row_dof = _compressed(rows)
+        self.row_kin += self.row_adr[:-1]
 
     def _equalities(self, model: Model) -> None:
         dof, on = model.jnt_dofadr, model.opt.equality

@@ -148,7 +148,7 @@ class Model:
     | muscle_law | LAW_* of a muscle, -1: another actuator | (nu,) |
     | muscle_force | peak isometric force F0 [N] | (nu,) |
     | muscle_optimal_length, muscle_slack_length | of the fibre, of the tendon in series with it [m] | (nu,), (nu,) |
-    | muscle_prm | lmin, lmax, vmax, fpmax, fvmax (MuJoCo's); pennation [rad], fibre damping (De Groote's) | (nu, 7) |
+    | muscle_prm | lmin, lmax, vmax, fpmax, fvmax, passive lmax, stretch, shift (MuJoCo's; passive force is that at stretch x + shift); pennation [rad], fibre damping (De Groote's) | (nu, 10) |
     | actuator_ctrllimited, actuator_ctrlrange | controls are clamped | (nu,), (nu, 2) |
     | actuator_forcelimited, actuator_forcerange | forces are clamped [N, N m] | (nu,), (nu, 2) |
     | opt | options of the simulation | `Option` |

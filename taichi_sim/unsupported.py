@@ -141,13 +141,20 @@ def element_name(mj_model, kind: str, i: int) -> str:
     return mujoco.mj_id2name(mj_model, obj, i) or ""
 
 
-def find(mj_model, report: Report) -> None:
-    """Add to `report` every element of a `mujoco.MjModel` that the engine does not simulate."""
+def find(mj_model, pairs: Pairs | None, report: Report) -> None:
+    """Add to `report` every element of a `mujoco.MjModel` that the engine does not simulate.
+
+    Args:
+        mj_model: the compiled model.
+        pairs: its pairs of geoms that are to touch; None without contact.
+        report: takes what is found.
+    """
     on = stages(mj_model)
     _check_options(mj_model, on, report)
     _check_bodies(mj_model, on, report)
     _check_joints(mj_model, on, report)
-    _check_contacts(mj_model, on, report)
+    if pairs is not None:
+        _check_contacts(mj_model, pairs, report)
     _check_constraints(mj_model, on, report)
     _check_tendons(mj_model, on, report)
     _check_actuators(mj_model, on, report)
@@ -211,22 +218,32 @@ def _geom_kind(kind: int) -> str:
     return mujoco.mjtGeom(kind).name.removeprefix("mjGEOM_").lower()
 
 
-def _check_contacts(m, on: Stages, report: Report) -> None:
-    if not on.contact:
-        return
-    pairs = Pairs(m)
+def simulated_pairs(m, pairs: Pairs) -> np.ndarray:
+    """Which pairs of geoms the engine can let touch each other, bool, shape (len(pairs),)."""
+    kinds = zip(m.geom_type[pairs.geom1].tolist(), m.geom_type[pairs.geom2].tolist(), strict=True)
+    known = np.array([kind in contact_points.SUPPORTED for kind in kinds], dtype=bool)
+    return known & (pairs.condim <= 3) & ~_uneven(m, pairs)
+
+
+def _uneven(m, pairs: Pairs) -> np.ndarray:
+    """Which pairs have friction that differs between two directions; only explicit ones can."""
+    uneven = np.append((m.pair_friction[:, 0] != m.pair_friction[:, 1]) & (m.pair_dim > 1), False)
+    return uneven[pairs.explicit]
+
+
+def _check_contacts(m, pairs: Pairs, report: Report) -> None:
     kinds = list(zip(m.geom_type[pairs.geom1].tolist(), m.geom_type[pairs.geom2].tolist(), strict=True))
     for one, two in sorted(set(kinds) - contact_points.SUPPORTED):
         those = [k for k, kind in enumerate(kinds) if kind == (one, two)]
-        cure = "set contype and conaffinity so that they do not meet, or exclude the bodies"
         what = f"can collide as {_geom_kind(one)} with {_geom_kind(two)}, which is not simulated yet"
+        cure = "set contype and conaffinity so that they do not meet, or exclude the bodies"
+        cure += ', or let them pass through each other: load(..., unsupported_contacts="skip")'
         report.add("geom", np.unique([(pairs.geom1[k], pairs.geom2[k]) for k in those]), what, cure)
     turning = pairs.condim > 3
-    what, cure = "torsional and rolling friction (condim 4 and 6) are not simulated", 'set condim="3"'
-    report.add("geom", np.unique([pairs.geom1[turning], pairs.geom2[turning]]), what, cure)
-    uneven = m.pair_friction[:, 0] != m.pair_friction[:, 1]
+    what = "torsional and rolling friction (condim 4 and 6) are not simulated"
+    report.add("geom", np.unique([pairs.geom1[turning], pairs.geom2[turning]]), what, 'set condim="3"')
     what, cure = "friction that differs between two directions is not simulated", "give both directions one coefficient"
-    report.add_where("contact pair", uneven & (m.pair_dim > 1), what, cure)
+    report.add("contact pair", pairs.explicit[_uneven(m, pairs)], what, cure)
 
 
 def _check_constraints(m, on: Stages, report: Report) -> None:
@@ -330,7 +347,6 @@ def _actuator_defects(m) -> list[tuple[np.ndarray, str, str]]:
     dynamics = [dyn.mjDYN_NONE, dyn.mjDYN_INTEGRATOR, dyn.mjDYN_FILTER, dyn.mjDYN_FILTEREXACT, dyn.mjDYN_MUSCLE]
     muscle = m.actuator_gaintype == gain.mjGAIN_MUSCLE
     passive = m.actuator_biastype == bias.mjBIAS_MUSCLE
-    uneven = np.any(m.actuator_gainprm[:, :9] != m.actuator_biasprm[:, :9], axis=1)
     return [
         (~supported, "acts on something else than a joint or a tendon, which is not supported", "use joint or tendon"),
         (
@@ -355,9 +371,9 @@ def _actuator_defects(m) -> list[tuple[np.ndarray, str, str]]:
             'use biastype "none", "affine" or "muscle"',
         ),
         (
-            (passive & (~muscle | uneven)) | (muscle & (m.actuator_biastype == bias.mjBIAS_AFFINE)),
-            "a muscle whose gain and bias differ is not simulated",
-            'use <muscle>, or gaintype and biastype "muscle" with the same gainprm and biasprm',
+            (passive & ~muscle) | (muscle & (m.actuator_biastype == bias.mjBIAS_AFFINE)),
+            "a muscle's bias needs a muscle's gain, and a muscle's gain no other bias",
+            'use <muscle>, or gaintype="muscle" and biastype="muscle"',
         ),
         (m.actuator_plugin >= 0, "plugins are not run", "use a built-in actuator"),
         (delayed, "delayed controls (delay, nsample) are not simulated", "remove delay and nsample"),

@@ -1,0 +1,72 @@
+"""The pieces of a tendon's path, and the dofs that can change their lengths.
+
+A path is cut at its sites. A straight piece joins two sites; a wrapped one has a sphere or cylinder between them.
+"""
+
+from __future__ import annotations
+
+from taichi_sim.types import WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, Model
+
+# Ends of a piece: its first site, its second, the geom that it wraps around.
+FIRST, SECOND, GEOM = range(3)
+
+
+def elements(model: Model, t: int):
+    """The pieces of tendon t's path: (share of the length, first site, second site, geom or -1, side site or -1)."""
+    share, i, end = 1.0, model.tendon_adr[t], model.tendon_adr[t] + model.tendon_num[t]
+    while i < end - 1:
+        kind, following = model.wrap_type[i], model.wrap_type[i + 1]
+        if kind == WRAP_PULLEY:
+            share, i = 1 / model.wrap_prm[i], i + 1
+        elif following == WRAP_PULLEY:
+            i += 1
+        elif following == WRAP_SITE:
+            yield share, model.wrap_objid[i], model.wrap_objid[i + 1], -1, -1
+            i += 1
+        else:
+            side = int(round(model.wrap_prm[i + 1]))
+            yield share, model.wrap_objid[i], model.wrap_objid[i + 2], model.wrap_objid[i + 1], side
+            i += 2
+
+
+def is_fixed(model: Model, t: int) -> bool:
+    """Whether tendon t is a linear combination of joints instead of a path."""
+    return model.wrap_type[model.tendon_adr[t]] == WRAP_JOINT
+
+
+def moved_dofs(model: Model, tree) -> list[list[int]]:
+    """Of every tendon the dofs that can change its length, in ascending order."""
+    found = []
+    for t in range(model.ntendon):
+        if is_fixed(model, t):
+            adr = model.tendon_adr[t]
+            joints = model.wrap_objid[adr : adr + model.tendon_num[t]]
+            dofs = {int(model.jnt_dofadr[j]) for j in joints}
+        else:
+            dofs = set()
+            for _, one, two, geom, _ in elements(model, t):
+                dofs |= {dof for dof, _ in terms(tree, links_of(model, tree, one, two, geom))}
+        found.append(sorted(dofs))
+    return found
+
+
+def links_of(model: Model, tree, one: int, two: int, geom: int) -> list[int]:
+    """The links that a piece's ends ride on."""
+    bodies = [model.site_bodyid[one], model.site_bodyid[two]] + ([model.geom_bodyid[geom]] if geom >= 0 else [])
+    return [int(tree.body_link[b]) for b in bodies]
+
+
+def terms(tree, links: list[int]) -> list[tuple[int, int]]:
+    """(dof, end) for every dof that moves that end of a piece, but does not move all of its ends alike."""
+    moving = [set(_dofs_of(tree, link)) for link in links]
+    alike = set.intersection(*moving)
+    return [(dof, end) for end, dofs in enumerate(moving) for dof in sorted(dofs - alike)]
+
+
+def _dofs_of(tree, link: int) -> list[int]:
+    dofs = []
+    while link > 0:
+        record = tree.links[link]
+        dofs += range(record.dofadr, record.dofadr + record.dofnum)
+        link = record.parent
+    return dofs
