@@ -186,7 +186,8 @@ def check_output(path: Path, width: int, height: int) -> None:
         UserError: an unknown format, a folder that is missing or read-only, or a size that mp4 cannot hold.
     """
     if path.suffix not in FORMATS:
-        raise UserError(f"{path}: unknown format {path.suffix!r}; --out must end in {', '.join(FORMATS)} (a page: --html FILE)")
+        known = f"{', '.join(FORMATS)} (a page: --html FILE)"
+        raise UserError(f"{path}: unknown format {path.suffix!r}; --out must end in {known}")
     if path.suffix == ".mp4" and (width % 2 or height % 2):
         raise UserError(f"mp4 needs an even width and height, got {width} x {height}")
     check_place(path)
