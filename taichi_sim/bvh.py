@@ -1,7 +1,7 @@
-"""Bounding volume hierarchies of triangle meshes, built on the host and walked by `raycast`.
+"""Bounding volume hierarchies of triangles and of tubes, built on the host and walked by `raycast`.
 
 A tree is a complete binary heap: node 1 is the root, node i has children 2i and 2i + 1, and leaf j holds the
-triangles [j * LEAF_SIZE, (j + 1) * LEAF_SIZE). Such a tree is built by whole-array operations, and a ray walks it
+elements [j * LEAF_SIZE, (j + 1) * LEAF_SIZE). Such a tree is built by whole-array operations, and a ray walks it
 without a stack.
 """
 
@@ -42,12 +42,22 @@ def build(vert: np.ndarray, face: np.ndarray) -> Bvh:
         face: triangles as indices into `vert`, shape (nface, 3).
     """
     corner = vert[face]
-    normal = corner_normals(vert, face)
+    depth, order, box = tree(corner.min(axis=1), corner.max(axis=1))
+    return Bvh(depth, box, corner[order], corner_normals(vert, face)[order])
 
-    # repeat triangles up to LEAF_SIZE times a power of two: all splits are then exact halves
-    depth = max(0, int(np.ceil(np.log2(len(face) / LEAF_SIZE))))
-    order = np.arange(LEAF_SIZE << depth) % len(face)
-    center = corner.mean(axis=1)
+
+def tree(lower: np.ndarray, upper: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """The tree over boxes with corners `lower` and `upper` [m], each (num, 3).
+
+    Returns:
+        depth: levels below the root.
+        order: which element is where in the leaves, (LEAF_SIZE * 2^depth,); some occur twice to fill them.
+        box: corners per node [m], (2^(depth + 1), 2, 3).
+    """
+    # repeat elements up to LEAF_SIZE times a power of two: all splits are then exact halves
+    depth = max(0, int(np.ceil(np.log2(len(lower) / LEAF_SIZE))))
+    order = np.arange(LEAF_SIZE << depth) % len(lower)
+    center = (lower + upper) / 2
     for level in range(depth):
         order = order.reshape(1 << level, -1)
         point = center[order]
@@ -57,15 +67,15 @@ def build(vert: np.ndarray, face: np.ndarray) -> Bvh:
     order = order.reshape(-1)
 
     box = np.zeros((2 << depth, 2, 3))
-    lower, upper = (bound.reshape(1 << depth, -1, 3) for bound in (corner[order].min(1), corner[order].max(1)))
-    box[1 << depth :, 0], box[1 << depth :, 1] = lower.min(1), upper.max(1)
+    box[1 << depth :, 0] = lower[order].reshape(1 << depth, -1, 3).min(1)
+    box[1 << depth :, 1] = upper[order].reshape(1 << depth, -1, 3).max(1)
     for level in reversed(range(depth)):
         child = box[2 << level : 4 << level].reshape(1 << level, 2, 2, 3)
         box[1 << level : 2 << level, 0] = child[:, :, 0].min(1)
         box[1 << level : 2 << level, 1] = child[:, :, 1].max(1)
     # a flat box has no inside in f32
-    box += np.array([[-1.0], [1.0]]) * 1e-5 * max(np.ptp(vert, axis=0).max(), 1e-12)
-    return Bvh(depth, box, corner[order], normal[order])
+    box += np.array([[-1.0], [1.0]]) * 1e-5 * max(np.ptp(box[1], axis=0).max(), 1e-12)
+    return depth, order, box
 
 
 def corner_normals(vert: np.ndarray, face: np.ndarray) -> np.ndarray:

@@ -6,6 +6,9 @@ import dataclasses
 
 import numpy as np
 
+from taichi_sim import scene
+from taichi_sim.types import Model
+
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
@@ -91,3 +94,61 @@ class Follower:
             self._step = self._step + (1 - self._keep) ** 2 * error
         self._last = target.copy()
         return self._pos
+
+
+class CameraRig:
+    """Carries a camera through the scene: resolves what the user left open, and follows what is tracked.
+
+    | attribute | meaning |
+    |---|---|
+    | distance | from the point looked at [m] |
+    | extent | size of the model [m], half the diagonal of the box that a default picture holds |
+    | ground | height of that box's lower side [m] |
+
+    Args:
+        model: what is looked at.
+        shapes: its visible geoms.
+        camera: the point of view.
+        aspect: width over height of the picture.
+
+    Raises:
+        ValueError: the body to track does not exist.
+    """
+
+    def __init__(self, model: Model, shapes: scene.Shapes, camera: Camera, aspect: float):
+        self._model = model
+        center, half = scene.frame_box(model, shapes)
+        self.extent = float(np.linalg.norm(half))
+        self.ground = center[2] - half[2]
+        self._track = camera.track
+        if camera.track is None and camera.lookat is None and scene.travels(model):
+            self._track = "com"
+        names = model.names.get("body", [])
+        if self._track not in (None, "com", *names):
+            raise ValueError(f"Camera: there is no body '{self._track}' to track. Bodies: com, {', '.join(names)}.")
+        self.distance = camera.distance
+        if camera.distance is None:
+            # room to move in front of a camera that follows, a margin before one that stands
+            margin = 1.3 if self._track else 1.1
+            self.distance = camera.fit(half * margin, aspect)
+        self._offset = np.zeros(3)
+        if camera.lookat is not None:
+            self._offset = np.asarray(camera.lookat, dtype=np.float64)
+        elif self._track in (None, "com"):
+            self._offset = center - self._target(*scene.rest_pose(model))
+        self._follow = Follower(camera.smoothing, cut=3 * self.extent)
+
+    def lookat(self, xpos: np.ndarray, xquat: np.ndarray) -> np.ndarray:
+        """The point to look at [m], (3,), in the next frame, of the bodies' poses (nbody, 3) and (nbody, 4)."""
+        return self._offset + self._follow(self._target(xpos, xquat))
+
+    def reset(self) -> None:
+        """Begins a new shot: the next point is the target itself."""
+        self._follow.reset()
+
+    def _target(self, xpos: np.ndarray, xquat: np.ndarray) -> np.ndarray:
+        if self._track is None:
+            return np.zeros(3)
+        if self._track == "com":
+            return scene.center_of_mass(self._model, xpos, xquat)
+        return xpos[self._model.names["body"].index(self._track)]

@@ -36,10 +36,13 @@ _TINY = 1e-12
 #   pos     centre relative to the camera [m]                                           (num,)
 #   rot     axes in the world, as columns                                               (num,)
 #   size    MuJoCo's size [m], radius of the bounding sphere [m];
+#           capsules: mean radius, half-length, growth of the radius along z (see `hit_round`);
 #           planes: half-extents (0: unbounded), the camera's place in the checker [m]  (num,)
 #   color   linear rgb, opacity                                                         (num,)
 #   mesh    first node, first triangle, depth of the tree                               (nmesh,)
 #   bvh_box, tri_vert, tri_normal: `bvh.Bvh`'s arrays, all meshes in a row              (nnode, 2), (ntri, 3)
+#   tube_box    the tree of the tubes, capsules that are the last of the shapes         (nnode, 2)
+#   tube_first, tube_depth: the first of them, levels below the tree's root (-1: no tubes)
 Scene = ti.types.argpack(
     kind=ti.types.ndarray(dtype=ivec2, ndim=1),
     pos=ti.types.ndarray(dtype=vec3, ndim=1),
@@ -50,6 +53,9 @@ Scene = ti.types.argpack(
     bvh_box=ti.types.ndarray(dtype=vec3, ndim=2),
     tri_vert=ti.types.ndarray(dtype=vec3, ndim=2),
     tri_normal=ti.types.ndarray(dtype=vec3, ndim=2),
+    tube_box=ti.types.ndarray(dtype=vec3, ndim=2),
+    tube_first=ti.i32,
+    tube_depth=ti.i32,
 )
 
 
@@ -65,27 +71,94 @@ class Hit:
 
 @ti.func
 def closest_hit(scene: ti.template(), lists: ti.template(), row, origin, direction, start):
-    """Nearest of the shapes in lists[row, 1:], of which lists[row, 0] is the number."""
+    """Nearest of the tubes and of the shapes in lists[row, 1:], of which lists[row, 0] is the number."""
     hit = Hit(dist=f32(MISS), prim=-1, tri=-1, bary=vec2(0))
     for k in range(lists[row, 0]):
         prim = lists[row, 1 + k]
         found = hit_prim(scene, prim, origin, direction, start, hit.dist)
         if found.dist < hit.dist:
             hit = found
+    dist, prim, _ = walk_tubes(scene, origin, direction, start, hit.dist, False)
+    if dist < hit.dist:
+        hit = Hit(dist=dist, prim=prim, tri=-1, bary=vec2(0))
     return hit
 
 
 @ti.func
 def transmission(scene: ti.template(), lists: ti.template(), row, origin, direction):
-    """Share of light that the shapes in lists[row, 1:] let through along a ray."""
-    passed = f32(1.0)
-    for k in range(lists[row, 0]):
+    """Share of light that the tubes and, unless row is -1, the shapes in lists[row, 1:] let through along a ray."""
+    _, _, passed = walk_tubes(scene, origin, direction, f32(0.0), f32(MISS), True)
+    for k in range(ti.select(row >= 0, lists[ti.max(row, 0), 0], 0)):
         if passed > f32(0.01):
             prim = lists[row, 1 + k]
             found = hit_prim(scene, prim, origin, direction, f32(0.0), f32(MISS))
             if found.dist < f32(MISS):
                 passed *= f32(1.0) - scene.color[prim].w
     return passed
+
+
+@ti.func
+def walk_tubes(scene: ti.template(), origin, direction, start, limit, light: ti.template()):
+    """Distance to the nearest tube between two distances, and which it is; or, for `light`, the share let through.
+
+    Walks the tree in heap order, without a stack (see `bvh`).
+    """
+    dist = limit
+    nearest = ti.i32(-1)
+    passed = f32(1.0)
+    inv = inverse(direction)
+    first_leaf = ti.i32(1) << ti.max(scene.tube_depth, 0)
+    node = ti.select(scene.tube_depth >= 0, 1, 0)
+    while node > 0:
+        span = slab_span(origin, inv, scene.tube_box[node, 0], scene.tube_box[node, 1])
+        inside = (span.x <= span.y) & (span.y > start) & (span.x < dist)
+        if inside & (node < first_leaf):
+            node = 2 * node
+        else:
+            if inside:
+                for k in range(bvh.LEAF_SIZE):
+                    prim = scene.tube_first + (node - first_leaf) * bvh.LEAF_SIZE + k
+                    found = hit_tube(scene, prim, origin, direction, start)
+                    if ti.static(light):
+                        passed *= ti.select(found < f32(MISS), f32(1.0) - scene.color[prim].w, f32(1.0))
+                    elif found < dist:
+                        dist = found
+                        nearest = prim
+            node = next_node(node)
+            if ti.static(light):
+                node = ti.select(passed > f32(0.01), node, 0)
+    return dist, nearest, passed
+
+
+@ti.func
+def hit_tube(scene: ti.template(), prim, origin, direction, start):
+    """Distance of a capsule beyond `start`, MISS if there is none."""
+    size = scene.size[prim]
+    offset = origin - scene.pos[prim]
+    middle = -offset.dot(direction)
+    foot = offset + middle * direction
+    rot = scene.rot[prim]
+    # most rays that meet the bounding sphere of a long shape pass its axis by
+    across = direction.cross(vec3(rot[0, 2], rot[1, 2], rot[2, 2]))
+    away = offset.dot(across)
+    radius = size.w - size.y
+    near = (foot.dot(foot) <= size.w * size.w) & (away * away <= radius * radius * across.dot(across) + f32(_TINY))
+    dist = f32(MISS)
+    if near & (scene.color[prim].w > 0):
+        to_local = rot.transpose()
+        capped = scene.kind[prim][0] == GEOM_CAPSULE
+        found = hit_round(to_local @ foot, to_local @ direction, start - middle, size, capped)
+        dist = ti.select(found < f32(MISS), found + middle, dist)
+    return dist
+
+
+@ti.func
+def next_node(node):
+    """The next node of a tree in heap order when the walk does not go down: 0 past the root."""
+    # up to the nearest ancestor that is a left child, then to its sibling
+    while (node > 1) & (node % 2 == 1):
+        node = node // 2
+    return ti.select(node > 1, node + 1, 0)
 
 
 @ti.func
@@ -116,7 +189,7 @@ def hit_prim(scene: ti.template(), prim, origin, direction, start, limit):
             elif (kind == GEOM_SPHERE) | (kind == GEOM_ELLIPSOID):
                 hit.dist = hit_ellipsoid(o, d, begin, ti.select(kind == GEOM_SPHERE, vec3(size.x), size.xyz))
             else:
-                hit.dist = hit_round(o, d, begin, size.x, size.y, kind == GEOM_CAPSULE)
+                hit.dist = hit_round(o, d, begin, size, kind == GEOM_CAPSULE)
             hit.dist = ti.select(hit.dist < f32(MISS), hit.dist + middle, hit.dist)
     return hit
 
@@ -143,36 +216,46 @@ def hit_ellipsoid(o, d, begin, radii):
 
 
 @ti.func
-def hit_round(o, d, begin, radius, half_length, capped):
-    """Capsule (`capped`) or cylinder about z."""
+def hit_round(o, d, begin, size, capped):
+    """Capsule (`capped`) or cylinder about z; size: mean radius, half-length and the radius' growth per length.
+
+    A capsule whose radius grows is the envelope of spheres along its axis: two spheres and the cone that touches both,
+    |(x, y)| cos(alpha) = radius + z sin(alpha), where sin(alpha) is the growth.
+    """
+    half_length = size.y
+    growth = ti.select(capped, size.z, f32(0.0))
+    cos2 = f32(1.0) - growth * growth
     dist = f32(MISS)
-    # a root of the infinite cylinder counts between the ends
-    a = ti.max(d.x * d.x + d.y * d.y, f32(_TINY))
-    middle = -(o.x * d.x + o.y * d.y) / a
-    x = o.x + middle * d.x
-    y = o.y + middle * d.y
-    h = radius * radius - x * x - y * y
-    half = ti.sqrt(ti.max(h, f32(0.0)) / a)
+    # a root of the infinite cone counts between the circles in which the spheres touch it
+    a = cos2 * (d.x * d.x + d.y * d.y) - growth * growth * d.z * d.z
+    a = ti.select(ti.abs(a) > f32(_TINY), a, f32(_TINY))
+    middle = (growth * d.z * (size.x + growth * o.z) - cos2 * (o.x * d.x + o.y * d.y)) / a
+    foot = o + middle * d
+    reach = size.x + growth * foot.z
+    h = (reach * reach - cos2 * (foot.x * foot.x + foot.y * foot.y)) / a
+    half = ti.sqrt(ti.max(h, f32(0.0)))
     for sign in ti.static((-1, 1)):
         t = middle + sign * half
-        valid = (h >= 0) & (t > begin) & (ti.abs(o.z + t * d.z) <= half_length)
+        z = o.z + t * d.z + growth * (size.x + growth * (o.z + t * d.z)) / cos2
+        valid = (h >= 0) & (t > begin) & (ti.abs(z) <= half_length)
         dist = ti.select(valid, ti.min(dist, t), dist)
     for end in ti.static((-1, 1)):
         oz = o.z - end * half_length
+        radius = size.x + end * growth * half_length
         # the disc of a cylinder's end
         flat = -oz / ti.select(ti.abs(d.z) > f32(_TINY), d.z, f32(_TINY))
         fx = o.x + flat * d.x
         fy = o.y + flat * d.y
         valid = (fx * fx + fy * fy <= radius * radius) & (flat > begin) & (not capped)
         dist = ti.select(valid, ti.min(dist, flat), dist)
-        # the sphere of a capsule's end: its roots count beyond it
+        # the sphere of a capsule's end: its roots count beyond the circle in which it touches the cone
         turn = -(o.x * d.x + o.y * d.y + oz * d.z)
         cap_foot = vec3(o.x, o.y, oz) + turn * d
         cap_h = radius * radius - cap_foot.dot(cap_foot)
         cap_half = ti.sqrt(ti.max(cap_h, f32(0.0)))
         for sign in ti.static((-1, 1)):
             t = turn + sign * cap_half
-            valid = (cap_h >= 0) & (t > begin) & ((oz + t * d.z) * end >= 0) & capped
+            valid = (cap_h >= 0) & (t > begin) & ((oz + t * d.z + growth * radius) * end >= 0) & capped
             dist = ti.select(valid, ti.min(dist, t), dist)
     return dist
 
@@ -199,10 +282,7 @@ def hit_mesh(scene: ti.template(), mesh, o, d, begin):
                     t, u, v = hit_triangle(o, d, scene.tri_vert[tri, 0], scene.tri_vert[tri, 1], scene.tri_vert[tri, 2])
                     if (t > begin) & (t < hit.dist):
                         hit = Hit(dist=t, prim=-1, tri=tri, bary=vec2(u, v))
-            # up to the nearest ancestor that is a left child, then to its sibling; past the root that is node 0
-            while (node > 1) & (node % 2 == 1):
-                node = node // 2
-            node = ti.select(node > 1, node + 1, 0)
+            node = next_node(node)
     return hit
 
 
@@ -258,7 +338,9 @@ def surface_normal(scene: ti.template(), hit, point):
     if kind == GEOM_SPHERE:
         n = p
     elif kind == GEOM_CAPSULE:
-        n = vec3(p.x, p.y, p.z - ti.max(-size.y, ti.min(size.y, p.z)))
+        # from the centre of the sphere that touches the surface here
+        center = p.z + size.z / ti.sqrt(f32(1.0) - size.z * size.z) * ti.sqrt(p.x * p.x + p.y * p.y)
+        n = vec3(p.x, p.y, p.z - ti.max(-size.y, ti.min(size.y, center)))
     elif kind == GEOM_ELLIPSOID:
         n = p / (size.xyz * size.xyz)
     elif kind == GEOM_CYLINDER:

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taichi_sim import raycast, runtime, scene, shading
-from taichi_sim.camera import Camera, Follower
+from taichi_sim import bvh, raycast, runtime, scene, shading
+from taichi_sim.camera import Camera, CameraRig
+from taichi_sim.colorbar import draw_colorbar
 from taichi_sim.runtime import ti
+from taichi_sim.tubes import Capsules, Tubes
 from taichi_sim.types import GEOM_CAPSULE, GEOM_PLANE, Model
 
 # Cells per side of the grid across the sunlight that finds the shapes casting a shadow on a point.
@@ -16,28 +18,16 @@ _GRID = 48
 # Tangent of the sun's angular radius: larger than the sun's own 0.005, for softer shadows.
 _SUN_RADIUS = 0.02
 
-
-class Capsules(NamedTuple):
-    """Coloured capsules of one frame: tendons, muscles, contact forces.
-
-    | field | meaning | shape |
-    |---|---|---|
-    | ends | end points in the world [m] | (num, 2, 3) |
-    | radius | radius [m] | (num,) |
-    | rgba | colour as displayed, opacity | (num, 4) |
-    """
-
-    ends: np.ndarray
-    radius: np.ndarray
-    rgba: np.ndarray
+_NO_CAPSULES = Capsules(np.zeros((0, 2, 3)), np.zeros((0, 2)), np.zeros((0, 4)))
 
 
 class Renderer:
     """Draws a model for given poses of its bodies.
 
     Colours are the geoms' own, or a palette where the model has none. Geoms of opacity 0 and of hidden groups are left
-    out; planes get a checker, and those much larger than the model have no end. The camera follows what it tracks from
-    frame to frame, so frames are to be drawn in their order; `reset` begins a new shot.
+    out; planes get a checker, and those much larger than the model have no end. Spatial tendons are tubes along their
+    paths; muscles among them are coloured by activation. The camera follows what it tracks from frame to frame, so
+    frames are to be drawn in their order; `reset` begins a new shot.
 
     Args:
         model: the model to draw.
@@ -46,6 +36,7 @@ class Renderer:
         sun: direction towards the sun, in the world, shape (3,).
         floor: draw a floor under a model that has no plane of its own.
         groups: groups of geoms that are drawn (MuJoCo's viewer shows 0, 1 and 2).
+        colorbar: explain the muscles' colours by a bar in the picture, if there are muscles. An attribute too.
 
     Raises:
         ValueError: a size is not positive, the sun is not above the horizon, the tracked body does not exist, or a geom
@@ -62,6 +53,7 @@ class Renderer:
         sun=(-0.35, -0.55, 1.0),
         floor: bool = False,
         groups: tuple[int, ...] = (0, 1, 2),
+        colorbar: bool = True,
     ):
         if width < 1 or height < 1:
             raise ValueError(f"Renderer: a picture of {width} x {height} pixels; both must be positive.")
@@ -73,12 +65,15 @@ class Renderer:
         self.camera = camera or Camera()
         self.sun = sun / np.linalg.norm(sun)
         shapes = scene.visible_shapes(model, groups)
-        self._set_view(shapes)
-        self._shapes = scene.unbounded(shapes, self._extent)
+        self._rig = CameraRig(model, shapes, self.camera, width / height)
+        self._checker = scene.checker_size(self._rig.extent)
+        self._shapes = scene.unbounded(shapes, self._rig.extent)
+        self._tubes = Tubes(model)
+        self.colorbar = colorbar
         self._floor = floor and not np.any(shapes.kind == GEOM_PLANE)
         self._bound = scene.bounding_radii(self._shapes)
         self._meshes = _upload_meshes(self._shapes.meshes)
-        self._allocate(16)
+        self._allocate(16, 1)
         self._frame = shading.Frame(
             radiance=ti.Vector.ndarray(3, ti.f32, (height, width)),
             prim=ti.ndarray(ti.i32, (height, width)),
@@ -87,27 +82,32 @@ class Renderer:
             image=ti.ndarray(ti.u8, (height, width, 3)),
         )
 
-    def render(self, xpos, xquat, *, capsules: Capsules | None = None) -> np.ndarray:
+    def render(self, xpos, xquat, *, act=None, ctrl=None, capsules: Capsules | None = None) -> np.ndarray:
         """Draws one frame.
 
         Args:
             xpos: positions of the bodies [m], array or tensor of shape (nbody, 3).
             xquat: their orientations (wxyz), shape (nbody, 4).
+            act: the actuators' activations, shape (na,): the colours of muscles; None: 0.
+            ctrl: controls, shape (nu,), for muscles without activation dynamics; None: 0.
             capsules: further coloured capsules to draw in this frame.
 
         Returns:
             The picture, uint8, shape (height, width, 3), top row first.
 
         Raises:
-            ValueError: a shape is wrong or a pose is not finite.
+            ValueError: a shape is wrong or a number is not finite.
         """
-        shapes, view = self._sample(xpos, xquat, capsules)
+        xpos, xquat = self._checked(xpos, "xpos", 3), self._checked(xquat, "xquat", 4)
+        tubes = [self._tubes.capsules(xpos, xquat, act, ctrl)] + [capsules] * (capsules is not None)
+        shapes, view = self._sample(xpos, xquat, tubes)
         shading.trace_pixels(shapes, view, self._frame, 1)
         shading.write_image(self._frame)
-        return self._frame["image"].to_numpy()
+        picture = self._frame["image"].to_numpy()
+        return draw_colorbar(picture) if self.colorbar and self._tubes.has_muscles else picture
 
     def segment(self, xpos, xquat) -> tuple[np.ndarray, np.ndarray]:
-        """What stands at each pixel's centre.
+        """Which geom stands at each pixel's centre; tendons are left out.
 
         Args and errors as in `render`.
 
@@ -115,59 +115,25 @@ class Renderer:
             Index of the geom, int32, shape (height, width), -1 where there is none; and the distance from the
             camera [m], float32, same shape, infinite where there is none.
         """
-        self._sample(xpos, xquat, None)
+        self._sample(self._checked(xpos, "xpos", 3), self._checked(xquat, "xquat", 4), [])
         prim, dist = self._frame["prim"].to_numpy(), self._frame["dist"].to_numpy()
         geomid = np.append(self._shapes.geomid, [-1, -1]).astype(np.int32)[prim]
         return geomid, np.where(prim < 0, np.inf, dist)
 
     def reset(self) -> None:
         """Begins a new shot: the camera goes to its target at once."""
-        self._follow.reset()
-
-    def _set_view(self, shapes: scene.Shapes) -> None:
-        """Resolves what the camera left open: the tracked body, the offset from it and the distance."""
-        model, camera = self.model, self.camera
-        center, half = scene.frame_box(model, shapes)
-        self._extent = float(np.linalg.norm(half))
-        self._ground = center[2] - half[2]
-        self._track = camera.track
-        if camera.track is None and camera.lookat is None and scene.travels(model):
-            self._track = "com"
-        names = model.names.get("body", [])
-        if self._track not in (None, "com", *names):
-            raise ValueError(f"Camera: there is no body '{self._track}' to track. Bodies: com, {', '.join(names)}.")
-        self._distance = camera.distance
-        if camera.distance is None:
-            # room to move in front of a camera that follows, a margin before one that stands
-            margin = 1.3 if self._track else 1.1
-            self._distance = camera.fit(half * margin, self.width / self.height)
-        self._offset = np.zeros(3)
-        if camera.lookat is not None:
-            self._offset = np.asarray(camera.lookat, dtype=np.float64)
-        elif self._track in (None, "com"):
-            self._offset = center - self._target(*scene.rest_pose(model))
-        self._follow = Follower(camera.smoothing, cut=3 * self._extent)
-        # squares that the model spans a few of
-        sizes = np.outer(10.0 ** np.arange(-4, 5), [1, 2, 5]).reshape(-1)
-        self._checker = float(sizes[np.abs(np.log(sizes / (0.7 * self._extent))).argmin()])
-
-    def _target(self, xpos: np.ndarray, xquat: np.ndarray) -> np.ndarray:
-        if self._track is None:
-            return np.zeros(3)
-        if self._track == "com":
-            return scene.center_of_mass(self.model, xpos, xquat)
-        return xpos[self.model.names["body"].index(self._track)]
+        self._rig.reset()
 
     def _sample(self, xpos, xquat, capsules):
         """Uploads a frame and traces one ray per pixel."""
-        xpos, xquat = self._checked(xpos, "xpos", 3), self._checked(xquat, "xquat", 4)
         axes = self.camera.axes()
-        eye = self._offset + self._follow(self._target(xpos, xquat)) - self._distance * axes[0]
-        prims = self._prims(xpos, xquat, capsules, eye)
+        eye = self._rig.lookat(xpos, xquat) - self._rig.distance * axes[0]
+        prims = self._prims(xpos, xquat, eye)
         num = len(prims.bound)
-        self._upload(prims)
+        tubes, depth, box = _tube_prims(capsules, eye)
+        self._upload(_Prims(*map(np.concatenate, zip(prims, tubes))), box)
         view = self._view(axes, prims)
-        shapes = raycast.Scene(**self._arrays, **self._meshes)
+        shapes = raycast.Scene(**self._arrays, **self._meshes, tube_first=num, tube_depth=depth)
         shading.bin_shapes(shapes, view, num)
         shading.trace_pixels(shapes, view, self._frame, 0)
         return shapes, view
@@ -185,22 +151,21 @@ class Renderer:
             raise ValueError(f"render: {name} of body {body} is not finite.")
         return pose
 
-    def _prims(self, xpos, xquat, capsules, eye) -> _Prims:
-        """All shapes of the frame relative to the eye: the model's, the added floor, the capsules."""
+    def _prims(self, xpos, xquat, eye) -> _Prims:
+        """All shapes of the frame but tubes, relative to the eye: the model's and the added floor."""
         shapes = self._shapes
         rot, pos = scene.geom_poses(self.model, shapes.geomid, xpos, xquat)
         parts = [_Prims(shapes.kind, shapes.mesh, pos - eye, rot, shapes.size, self._bound, shapes.rgba)]
         if self._floor:
-            origin, rgba = np.array([[0.0, 0.0, self._ground]]), [[*scene.FLOOR_RGB, 1.0]]
+            origin, rgba = np.array([[0.0, 0.0, self._rig.ground]]), [[*scene.FLOOR_RGB, 1.0]]
             parts.append(_Prims([GEOM_PLANE], [-1], origin - eye, [np.eye(3)], np.zeros((1, 3)), [0.0], rgba))
-        if capsules is not None:
-            parts.append(_capsule_prims(capsules, eye))
         return _Prims(*(np.concatenate(columns) for columns in zip(*parts)))
 
-    def _upload(self, prims: _Prims) -> None:
+    def _upload(self, prims: _Prims, tube_box: np.ndarray) -> None:
         num = len(prims.bound)
-        if num > self._capacity:
-            self._allocate(1 << (num - 1).bit_length())
+        nodes = self._arrays["tube_box"].shape[0]
+        if num > self._capacity or len(tube_box) > nodes:
+            self._allocate(1 << (max(num, self._capacity) - 1).bit_length(), max(len(tube_box), nodes))
         size = np.column_stack([prims.size, prims.bound])
         plane = prims.kind == GEOM_PLANE
         # the camera's place in the checker, modulo its period, in f64: f32 would blur it far from the origin
@@ -208,12 +173,14 @@ class Renderer:
         size[plane, 2:] = np.mod(own[plane, :2], 2 * self._checker)
         linear = np.column_stack([np.clip(prims.rgba[:, :3], 0, 1) ** 2.2, np.clip(prims.rgba[:, 3], 0, 1)])
         kind = np.column_stack([prims.kind, prims.mesh])
-        for name, values in dict(kind=kind, pos=prims.pos, rot=prims.rot, size=size, color=linear).items():
-            padded = np.zeros((self._capacity, *values.shape[1:]), np.int32 if name == "kind" else np.float32)
-            padded[:num] = values
+        arrays = dict(kind=kind, pos=prims.pos, rot=prims.rot, size=size, color=linear, tube_box=tube_box)
+        for name, values in arrays.items():
+            room = self._arrays[name].shape[0]
+            padded = np.zeros((room, *values.shape[1:]), np.int32 if name == "kind" else np.float32)
+            padded[: len(values)] = values
             self._arrays[name].from_numpy(padded)
 
-    def _allocate(self, capacity: int) -> None:
+    def _allocate(self, capacity: int, nodes: int) -> None:
         self._capacity = capacity
         self._arrays = dict(
             kind=ti.Vector.ndarray(2, ti.i32, capacity),
@@ -221,6 +188,7 @@ class Renderer:
             rot=ti.Matrix.ndarray(3, 3, ti.f32, capacity),
             size=ti.Vector.ndarray(4, ti.f32, capacity),
             color=ti.Vector.ndarray(4, ti.f32, capacity),
+            tube_box=ti.Vector.ndarray(3, ti.f32, (nodes, 2)),
         )
         tiles = -(-self.width // shading.TILE) * -(-self.height // shading.TILE)
         self._tiles = ti.ndarray(ti.i32, (tiles, capacity + 1))
@@ -251,7 +219,7 @@ class Renderer:
             grid_origin=raycast.vec2(*lower),
             grid_cell=float(np.max(upper - lower)) / _GRID,
             grid_num=_GRID,
-            fade=12 * self._distance,
+            fade=12 * self._rig.distance,
             checker=self._checker,
             tiles=self._tiles,
             cells=self._cells,
@@ -267,7 +235,7 @@ class Renderer:
         for normal, origin in zip(prims.rot[~solid][:, :, 2], prims.pos[~solid]):
             if normal @ self.sun > 0.1:
                 reach = max(reach, np.max((pos - origin) @ normal + bound) / (normal @ self.sun))
-        return float(min(reach, 50 * self._extent))
+        return float(min(reach, 50 * self._rig.extent))
 
 
 class _Prims(NamedTuple):
@@ -282,10 +250,30 @@ class _Prims(NamedTuple):
     rgba: np.ndarray
 
 
+def _tube_prims(capsules: list[Capsules], eye: np.ndarray) -> tuple[_Prims, int, np.ndarray]:
+    """Capsules in the order of the leaves of their tree, the tree's depth (-1: there is none) and its boxes.
+
+    Hundreds of thin, long shapes: lists per tile of the screen and per cell of the sunlight would hold too many.
+    """
+    prims = _Prims(*map(np.concatenate, zip(*(_capsule_prims(some, eye) for some in (_NO_CAPSULES, *capsules)))))
+    if not len(prims.bound):
+        return prims, -1, np.zeros((1, 2, 3))
+    axis = np.abs(prims.rot[:, :, 2]) * prims.size[:, 1:2]
+    reach = axis + (prims.bound - prims.size[:, 1])[:, None]
+    depth, order, box = bvh.tree(prims.pos - reach, prims.pos + reach)
+    # a capsule that fills up a leaf is not to dim the light twice
+    again = np.ones(len(order), bool)
+    again[np.unique(order, return_index=True)[1]] = False
+    prims = _Prims(*(column[order] for column in prims))
+    prims.rgba[again, 3] = 0
+    return prims, depth, box
+
+
 def _capsule_prims(capsules: Capsules, eye: np.ndarray) -> _Prims:
     ends = np.asarray(capsules.ends, dtype=np.float64).reshape(-1, 2, 3)
     num = len(ends)
-    radius = np.broadcast_to(np.asarray(capsules.radius, dtype=np.float64), num)
+    radius = np.asarray(capsules.radius, dtype=np.float64)
+    radius = np.broadcast_to(radius[..., None] if radius.ndim < 2 else radius, (num, 2))
     rgba = np.broadcast_to(np.asarray(capsules.rgba, dtype=np.float64), (num, 4))
     if not (np.all(np.isfinite(ends)) and np.all(radius > 0)):
         raise ValueError("render: capsules need finite ends and positive radii.")
@@ -297,9 +285,14 @@ def _capsule_prims(capsules: Capsules, eye: np.ndarray) -> _Prims:
     x = np.cross(helper, z)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     rot = np.stack([x, np.cross(z, x), z], axis=2)
-    size = np.column_stack([radius, length / 2, np.zeros(num)])
+    # where one end's sphere all but holds the other there is no cone between them, and the larger radius serves both
+    steep = np.abs(radius[:, 1] - radius[:, 0]) > 0.9 * length
+    radius = np.where(steep[:, None], radius.max(axis=1, keepdims=True), radius)
+    growth = (radius[:, 1] - radius[:, 0]) / np.maximum(length, 1e-9)
+    size = np.column_stack([radius.mean(axis=1), length / 2, growth])
+    bound = (radius.max(axis=1) + length / 2) * 1.00001
     kind = np.full(num, GEOM_CAPSULE)
-    return _Prims(kind, np.full(num, -1), ends.mean(axis=1) - eye, rot, size, (radius + length / 2) * 1.00001, rgba)
+    return _Prims(kind, np.full(num, -1), ends.mean(axis=1) - eye, rot, size, bound, rgba)
 
 
 def _upload_meshes(meshes: list) -> dict:

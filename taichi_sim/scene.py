@@ -240,6 +240,12 @@ def unbounded(shapes: Shapes, extent: float) -> Shapes:
     return shapes._replace(size=np.where(endless[:, None], 0.0, shapes.size))
 
 
+def checker_size(extent: float) -> float:
+    """Side of a floor's squares [m], a round number, of which a model of that extent [m] spans a few."""
+    sizes = np.outer(10.0 ** np.arange(-4, 5), [1, 2, 5]).reshape(-1)
+    return float(sizes[np.abs(np.log(sizes / (0.7 * extent))).argmin()])
+
+
 def center_of_mass(model: Model, xpos: np.ndarray, xquat: np.ndarray) -> np.ndarray:
     """Centre of mass of the moving bodies [m], shape (3,)."""
     inertial = xpos + np.einsum("nij,nj->ni", rotations(xquat), model.body_ipos)

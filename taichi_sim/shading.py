@@ -108,8 +108,13 @@ def trace_pixels(scene: Scene, view: View, frame: Frame, refine: ti.i32):
             first = -1
         elif _is_edge(view, frame, y, x):
             last = SAMPLES
+        # thin as they are, tubes are edges all over: half of the samples serve them
+        tube = (refine != 0) & (scene.tube_depth >= 0) & (frame.prim[y, x] >= scene.tube_first)
+        last = ti.select(tube, last // 2, last)
         pixel = vec3(0)
-        for k in range(first, last):
+        for i in range(first, last):
+            # of each two neighbours the one with an even number of ones: these points are evenly spread as well
+            k = ti.select(tube, 2 * i + ((i & 1) ^ (i >> 1 & 1) ^ (i >> 2 & 1)), i)
             place = _place_in_pixel(k)
             sample = _shade(scene, view, x + place.x, y + place.y, k)
             pixel += sample.color
@@ -264,19 +269,33 @@ def _sunlight(scene: ti.template(), view: ti.template(), point, k):
     place = (vec2(point.dot(view.sun_u), point.dot(view.sun_v)) - view.grid_origin) / view.grid_cell
     column = ti.i32(ti.floor(place.x))
     row = ti.i32(ti.floor(place.y))
+    cell = ti.select(
+        (column >= 0) & (column < view.grid_num) & (row >= 0) & (row < view.grid_num), row * view.grid_num + column, -1
+    )
     light = f32(1.0)
-    if (column >= 0) & (column < view.grid_num) & (row >= 0) & (row < view.grid_num):
-        cell = row * view.grid_num + column
-        if view.cells[cell, 0] > 0:
-            rays = ti.select(k < 0, 4, 1)
-            light = f32(0.0)
-            for i in range(rays):
-                spiral = (k * 7) % SAMPLES
-                angle = ti.select(k < 0, i * f32(1.5707963), spiral * f32(_GOLDEN_ANGLE))
-                radius = ti.select(k < 0, f32(1.0), ti.sqrt((spiral + f32(0.5)) * f32(1 / SAMPLES))) * view.sun_radius
-                ray = view.sun + radius * (ti.cos(angle) * view.sun_u + ti.sin(angle) * view.sun_v)
-                light += transmission(scene, view.cells, cell, point, ray / length(ray)) / f32(rays)
+    if _tubes_shade(scene, view, point) | ((cell >= 0) & (view.cells[ti.max(cell, 0), 0] > 0)):
+        rays = ti.select(k < 0, 4, 1)
+        light = f32(0.0)
+        for i in range(rays):
+            spiral = (k * 7) % SAMPLES
+            angle = ti.select(k < 0, i * f32(1.5707963), spiral * f32(_GOLDEN_ANGLE))
+            radius = ti.select(k < 0, f32(1.0), ti.sqrt((spiral + f32(0.5)) * f32(1 / SAMPLES))) * view.sun_radius
+            ray = view.sun + radius * (ti.cos(angle) * view.sun_u + ti.sin(angle) * view.sun_v)
+            light += transmission(scene, view.cells, cell, point, ray / length(ray)) / f32(rays)
     return light
+
+
+@ti.func
+def _tubes_shade(scene: ti.template(), view: ti.template(), point):
+    """Whether the sunlight at a point passes the sphere around all tubes, so that it pays to look closer."""
+    lower = scene.tube_box[ti.min(1, scene.tube_depth + 1), 0]
+    upper = scene.tube_box[ti.min(1, scene.tube_depth + 1), 1]
+    radius = length(upper - lower) * f32(0.5)
+    offset = (lower + upper) * f32(0.5) - point
+    along = offset.dot(view.sun)
+    reach = radius + view.sun_radius * (along + radius)
+    aside = offset - along * view.sun
+    return (scene.tube_depth >= 0) & (along + radius > 0) & (aside.dot(aside) <= reach * reach)
 
 
 @ti.func

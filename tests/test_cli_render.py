@@ -45,6 +45,7 @@ def refused(*args):
     "args, message",
     [
         ([], "either a RUN folder or --model"),
+        (["--model", "cartpole", "--html", "x.htm"], "must end in .html"),
         (["nowhere"], "no run folder nowhere"),
         (["--model", "cartpol"], "did you mean cartpole"),
         (["--model", "missing.xml"], "missing.xml"),
@@ -99,6 +100,25 @@ def test_png_is_a_strip_or_the_model_at_rest(tmp_path, run_dir):
     assert iio.imread(out).shape == (48, 3 * 64, 3)
     assert CliRunner().invoke(main, ["--model", "cartpole", "--out", str(out), *SMALL]).exit_code == 0
     assert iio.imread(out).shape == (48, 64, 3)
+
+
+def test_a_strip_shows_one_stride_from_the_middle(tmp_path, run_dir):
+    model = load_task("cartpole").simulator(1).model
+    poses = film.Poses(
+        model, np.zeros((101, 3, 3)), np.zeros((101, 3, 4)), np.zeros((101, 0)), np.zeros((101, 1)), 0.02, {0}
+    )
+    np.testing.assert_array_equal(film.spread(poses, 5, None), [0, 25, 50, 75, 100])
+    np.testing.assert_array_equal(film.spread(poses, 4, 0.1), [42, 47, 52, 57])
+    np.testing.assert_array_equal(film.spread(poses, 1, 0.1), [50])
+    # 21 poses, 1/60 s apart, last a third of a second
+    args = [str(run_dir), "--out", str(tmp_path / "x.png"), "--steps", "20", "--every", "0.1", *SMALL]
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == 2
+    assert "5 frames 0.1 s apart take 0.4 s, but the film lasts 0.333 s" in result.stderr.splitlines()[-1]
+
+
+def test_something_must_be_written(run_dir):
+    assert "give --out FILE, --html FILE or both" in refused(run_dir)
 
 
 @pytest.mark.parametrize("num, timestep, fps", [(241, 1 / 60, 30), (100, 0.02, 30), (11, 0.05, 60), (1, 0.1, 25)])

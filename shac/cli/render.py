@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -14,8 +13,12 @@ from shac.errors import UserError, nearest
 EXAMPLES = """
 shac-render runs/mine --out gait.mp4
 shac-render runs/mine --out gait.gif --checkpoint last --camera azimuth=90,distance=4
+shac-render runs/mine --out stride.png --frames 6 --every 0.1
+shac-render runs/mine --html gait.html
 shac-render --model cartpole --out cartpole.png
 """
+
+EVERY_HELP = "Seconds between frames of a png, from the film's middle.  [default: from its beginning to its end]"
 
 # Seconds in which the camera goes round a model that has no run.
 TURN = 6.0
@@ -23,7 +26,10 @@ TURN = 6.0
 
 @click.command(cls=Command, examples=EXAMPLES)
 @click.argument("run_dir", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file: .mp4, .gif or .png (a strip).")
+@click.option("--out", type=click.Path(path_type=Path), help="The file: .mp4, .gif or .png (a strip).")
+@click.option(
+    "--html", "page", type=click.Path(path_type=Path), help="A page (.html) to play, turn and zoom in a browser."
+)
 @click.option("--model", metavar="NAME", help="Without a RUN: show this model (a name, a .py or an MJCF file) at rest.")
 @click.option("--steps", type=click.IntRange(min=1), help="Control steps to film.  [default: one episode]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the initial state.")
@@ -32,40 +38,67 @@ TURN = 6.0
 @click.option("--height", type=click.IntRange(16, 4096), default=480, show_default=True, help="Pixels.")
 @click.option("--fps", type=click.FloatRange(1, 120), default=30, show_default=True, help="Frames per second.")
 @click.option("--frames", type=click.IntRange(1, 64), default=5, show_default=True, help="Frames in a png of a RUN.")
+@click.option("--every", type=click.FloatRange(min=0, min_open=True), help=EVERY_HELP)
 @click.option("--camera", metavar="KEY=VALUE,...", help="azimuth, elevation, fovy [deg], distance [m], track (a body).")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.")
 @reports_errors
-def main(run_dir, out, model, steps, seed, checkpoint, width, height, fps, frames, camera, device):
+def main(run_dir, out, page, model, steps, seed, checkpoint, width, height, fps, frames, every, camera, device):
     """Film the deterministic policy of the run in folder RUN, in one world and in real time.
 
-    With --model in place of a RUN, show the model at rest: one picture, or a film that goes round it.
+    With --model in place of a RUN, show the model at rest: one picture, or a film that goes round it. Muscles are tubes
+    from blue (activation 0) to red (1).
     """
     if (run_dir is None) == (model is None):
         raise UserError("give either a RUN folder or --model NAME; see shac-render --help")
+    if out is None and page is None:
+        raise UserError("give --out FILE, --html FILE or both; see shac-render --help")
     # torch and Taichi take seconds to import: not before --help has had its chance.
     from shac import film
+    from shac import page as pages
 
-    film.check_output(out, width, height)
     view = parse_camera(camera)
-    fps = film.playback_rate(out.suffix, fps)
+    if out is not None:
+        film.check_output(out, width, height)
+    if page is not None:
+        pages.check_output(page)
     with Progress() as progress:
         if run_dir is None:
-            poses, num = _at_rest(model, device), 1
-            if out.suffix != ".png":
-                num = round(TURN * fps)
-            pictures = film.turn(poses, num, view, width, height)
+            poses = _at_rest(model, device)
         else:
             poses = _roll_out(run_dir, checkpoint, steps, seed, device, progress)
-            if out.suffix == ".png":
-                # apart in time as they are, frames of a strip are no path to smooth
-                view = dataclasses.replace(view, smoothing=0)
-                indices = [round(i * (len(poses) - 1) / max(frames - 1, 1)) for i in range(frames)]
+        if out is not None:
+            if run_dir is None:
+                num, pictures = _turn(out, poses, view, width, height, fps)
             else:
-                indices = film.real_time(len(poses), poses.timestep, fps)
-            num = len(indices)
-            pictures = film.draw(poses, indices, view, width, height)
-        film.write(out, progress.over(pictures, num, "draw"), fps)
-    click.echo(f"{out}: {num} frame{'s' * (num > 1)} of {width} x {height}")
+                num, pictures = _film(out, poses, view, width, height, fps, frames, every)
+            film.write(out, progress.over(pictures, num, "draw"), film.playback_rate(out.suffix, fps))
+            click.echo(f"{out}: {num} frame{'s' * (num > 1)} of {width} x {height}")
+        if page is not None:
+            indices = film.real_time(len(poses), poses.timestep, fps)
+            shown = progress.over(indices, len(indices), "record")
+            pages.write(page, poses, shown, fps, view, f"{model or run_dir.name} - shac-render")
+            size, num = page.stat().st_size / 1e6, len(indices)
+            click.echo(f"{page}: {num} frame{'s' * (num > 1)} in {size:.1f} MB")
+
+
+def _turn(out: Path, poses, view, width: int, height: int, fps: float):
+    """Number of pictures of a model at rest, and the pictures."""
+    from shac import film
+
+    num = 1 if out.suffix == ".png" else round(TURN * film.playback_rate(out.suffix, fps))
+    return num, film.turn(poses, num, view, width, height)
+
+
+def _film(out: Path, poses, view, width: int, height: int, fps: float, frames: int, every: float | None):
+    """Number of pictures of a run, and the pictures."""
+    from shac import film
+
+    strip = out.suffix == ".png"
+    if strip:
+        indices = film.spread(poses, frames, every)
+    else:
+        indices = film.real_time(len(poses), poses.timestep, film.playback_rate(out.suffix, fps))
+    return len(indices), film.draw(poses, indices, view, width, height, strip)
 
 
 def _roll_out(run_dir, checkpoint, steps, seed, device, progress):
@@ -84,7 +117,6 @@ def _at_rest(model: str, device: str | None):
     import taichi_sim as ts
     from shac import film, models
     from taichi_sim.mjcf import load
-    from taichi_sim.scene import rest_pose
 
     if model in models.names() or model.endswith(".py"):
         return film.at_rest(models.load_task(model), device)
@@ -96,8 +128,7 @@ def _at_rest(model: str, device: str | None):
         body = load(model)
     except ValueError as error:
         raise UserError(f"cannot load {model}: {error}") from error
-    xpos, xquat = rest_pose(body)
-    return film.Poses(body, xpos[None], xquat[None], body.opt.control_timestep, {0})
+    return film.at_qpos0(body)
 
 
 def parse_camera(text: str | None):
