@@ -78,7 +78,9 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
 
 
 class AdjointKernels:
-    """The compiled backward pass of one Simulator: the adjoints of `ForwardKernels.step`, and of poses and tendons' lengths and velocities."""
+    """The compiled backward pass of one Simulator: the adjoints of `ForwardKernels.step`, and of kinematics: poses of
+    the bodies, lengths and velocities of the tendons.
+    """
 
     def __init__(self, m, d, fields, runtime: Runtime, lanes: int):
         array = ti.types.ndarray(dtype=ti.types.vector(lanes, runtime.real), ndim=2)

@@ -451,7 +451,7 @@ class Data:
     | tw, tl | spatial velocity of a link at qvel + theta h qacc (`external.ahead`) | nlink |
     | xn, xf, gn, gf | adjoints of tw, tl and of the pose through contacts and tendons, summed over subtrees | nlink |
     | an, af, wn, wf | adjoints of acceleration and velocity as spatial forces, summed over subtrees | nlink |
-    | grad_qpos, grad_qvel, grad_act, grad_ctrl | adjoints of state (positions: tangent space), controls | nv, nv, na, nu |
+    | grad_qpos, grad_qvel, grad_act, grad_ctrl | adjoints of state (qpos: tangent space), ctrl | nv, nv, na, nu |
     | grad_raw | adjoint of qpos' own entries | nq |
     """
 

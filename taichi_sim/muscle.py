@@ -4,22 +4,22 @@ A muscle-tendon unit of length l and velocity v pulls with
 
     f = -F0 c [a FL(x) FV(w) + FP(x) + beta w],    w = c v / (lopt vmax)
 
-x is the length of its fibre in optimal lengths, c the cosine of its pennation, a the activation. The tendon is rigid.
+x is the length of its fibre in optimal lengths, c the cosine of its pennation, a the activation; the tendon is rigid.
 
 | law | x | c | curves |
 |---|---|---|---|
-| LAW_MUJOCO | z = (l - lslack) / lopt | 1 | piecewise quadratic, beta = 0 (MuJoCo's documentation, "Muscle actuators") |
+| LAW_MUJOCO | z = (l - lslack) / lopt | 1 | piecewise quadratic, beta = 0 (its documentation, "Muscle actuators") |
 | LAW_DEGROOTE | sqrt(z^2 + s^2) | z / x | De Groote et al. 2016, smooth; s = sin(pennation at x = 1) |
 
 The second is exact where it describes a muscle and goes on smoothly where it does not. Below z = 0.2 its formulas come
 near a pole: z approaches 0.18 instead. Above x = 1.8 passive force goes on along its tangent. Beyond the largest
-velocities, |w| = 1, FV is bounded: at 2.0 for lengthening, and at -0.014 for shortening, by which an active muscle
-shortened faster than it can would push.
+velocities, |w| = 1, FV is bounded: at 2.0 for lengthening, and at -0.014 for shortening. So a muscle that is shortened
+faster than it can shorten itself pushes by 0.014 a, and by fibre damping, beta |w|.
 
 A step takes the force at v' = v + delta with d f/d v frozen at v (`force`); `adjoint` differentiates that.
 
-All lengths and forces are vectors over lanes, `c` holds a muscle's constants as rows (`FORCE` to `DAMPING`), and `laws` are the
-LAW_* codes that a model uses: the others are not compiled.
+All lengths and forces are vectors over lanes, `c` holds a muscle's constants as rows (`FORCE` to `DAMPING`), and `laws`
+are the LAW_* codes that a model uses: the others are not compiled.
 """
 
 from taichi_sim.runtime import ti

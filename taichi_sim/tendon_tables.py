@@ -12,6 +12,7 @@ from taichi_sim.tree import quat_matrix, quat_mul
 from taichi_sim.types import WRAP_CYLINDER, WRAP_SPHERE, Model
 from taichi_sim.wrap import CYLINDER, INSIDE, SPHERE
 
+
 class Tables:
     """Everything about a model's tendons that does not change.
 

@@ -131,7 +131,7 @@ class Model:
     | eq_polycoef | coefficients a: q1 - qpos0_1 = a0 + a1 x + ... + a4 x^4, x = q2 - qpos0_2 | (neq, 5) |
     | site_bodyid, site_pos, site_quat | its body, pose in the body's frame [m] | (nsite,), (nsite, 3), (nsite, 4) |
     | tendon_adr, tendon_num | first element of its path, number of elements | (ntendon,), (ntendon,) |
-    | wrap_type, wrap_objid | WRAP_* code of a path's element; its joint, site or geom (pulley: -1) | (nwrap,), (nwrap,) |
+    | wrap_type, wrap_objid | WRAP_* code of an element; its joint, site or geom (pulley: -1) | (nwrap,), (nwrap,) |
     | wrap_prm | joint: coefficient; pulley: divisor; sphere, cylinder: side site or -1 | (nwrap,) |
     | tendon_stiffness, tendon_damping | [N/m], [N s/m] | (ntendon,), (ntendon,) |
     | tendon_lengthspring | lengths between which its spring is slack [m] | (ntendon, 2) |
@@ -140,19 +140,24 @@ class Model:
     | tendon_width, tendon_rgba | for drawing: radius [m], colour | (ntendon,), (ntendon, 4) |
     | actuator_trntype, actuator_trnid | TRN_*; the joint or tendon it acts on | (nu,), (nu,) |
     | actuator_gear | transmission ratio; scalar joints and tendons use the first entry | (nu, 6) |
-    | actuator_dyntype, actuator_dynprm | DYN_*; time constants [s], muscles: (tau_act, tau_deact, tausmooth) | (nu,), (nu, 3) |
+    | actuator_dyntype | DYN_* | (nu,) |
+    | actuator_dynprm | time constants [s]; muscles: of activation, of deactivation, width between them | (nu, 3) |
     | actuator_actadr | its entry in act, -1: none | (nu,) |
     | actuator_actlimited, actuator_actrange | activation is clamped | (nu,), (nu, 2) |
-    | actuator_gaintype, actuator_gainprm | GAIN_*; force = gain * input + bias, input: act or else ctrl | (nu,), (nu, 3) |
+    | actuator_gaintype, actuator_gainprm | GAIN_*; force = gain * (act or else ctrl) + bias | (nu,), (nu, 3) |
     | actuator_biastype, actuator_biasprm | BIAS_*; prm[0] + prm[1] length + prm[2] velocity | (nu,), (nu, 3) |
     | muscle_law | LAW_* of a muscle, -1: another actuator | (nu,) |
     | muscle_force | peak isometric force F0 [N] | (nu,) |
     | muscle_optimal_length, muscle_slack_length | of the fibre, of the tendon in series with it [m] | (nu,), (nu,) |
-    | muscle_prm | lmin, lmax, vmax, fpmax, fvmax, passive lmax, stretch, shift (MuJoCo's; passive force is that at stretch x + shift); pennation [rad], fibre damping (De Groote's) | (nu, 10) |
+    | muscle_prm | MuJoCo's lmin, lmax, vmax, fpmax, fvmax; stretched lmax, stretch, shift; see below | (nu, 10) |
     | actuator_ctrllimited, actuator_ctrlrange | controls are clamped | (nu,), (nu, 2) |
     | actuator_forcelimited, actuator_forcerange | forces are clamped [N, N m] | (nu,), (nu, 2) |
     | opt | options of the simulation | `Option` |
     | names | element names by kind: "body", "joint", "geom", "site", "tendon", "actuator" | dict of lists |
+
+    A muscle of MuJoCo's whose bias has other constants than its gain has its passive force at the fibre length
+    stretch x + shift, with the bias' own lmax. muscle_prm's last two columns are De Groote's pennation [rad] and fibre
+    damping.
     """
 
     nq: int

@@ -22,6 +22,6 @@ def random_batch(model: ts.Model, num_worlds: int, seed: int) -> tuple[ts.State,
 def mujoco_data(mj_model: mujoco.MjModel, state: ts.State, ctrl: torch.Tensor, world: int) -> mujoco.MjData:
     """MuJoCo's results for one world of a batch."""
     data = mujoco.MjData(mj_model)
-    data.qpos[:], data.qvel[:], data.ctrl[:] = (x[world].numpy() for x in (state.qpos, state.qvel, ctrl))
+    data.qpos[:], data.qvel[:], data.act[:], data.ctrl[:] = (x[world].numpy() for x in (*state, ctrl))
     mujoco.mj_forward(mj_model, data)
     return data
