@@ -81,7 +81,7 @@ def actuators(m, numerics, report: Report) -> dict[str, np.ndarray]:
         actuator_trnid=np.where(on_joint | on_tendon, m.actuator_trnid[:, 0], 0).astype(np.int32),
         actuator_gear=gear,
         actuator_dyntype=np.where(has_act, m.actuator_dyntype, DYN_NONE).astype(np.int32),
-        actuator_dynprm=np.where(has_act[:, None], m.actuator_dynprm[:, :3], 0.0),
+        actuator_dynprm=np.array(m.actuator_dynprm[:, :3]),
         actuator_actadr=np.where(has_act, m.actuator_actadr, -1).astype(np.int32),
         actuator_actlimited=np.array(m.actuator_actlimited, bool),
         actuator_actrange=np.array(m.actuator_actrange, dtype=np.float64),

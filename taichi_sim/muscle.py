@@ -27,6 +27,7 @@ from taichi_sim.types import LAW_DEGROOTE, LAW_MUJOCO
 
 # Rows of a muscle's constants: F0 [N], lopt [m], lslack [m], then the columns of `Model.muscle_prm`.
 FORCE, OPTIMAL, SLACK, LMIN, LMAX, VMAX, FPMAX, FVMAX, PASSIVE_LMAX, STRETCH, SHIFT, PENNATION, DAMPING = range(13)
+NUM_CONSTANTS = 13
 
 # De Groote et al. 2016, Muscle redundancy problem: (b1, b2, b3, b4) of the three bumps of FL and d1 to d4 of FV, in the
 # digits of OpenSim's DeGrooteFregly2016Muscle, which make FL(1) = 1, FV(-1) = 0 and FV(0) = 1 exact.

@@ -36,7 +36,7 @@ def kernels():
     @ti.kernel
     def force(law: ti.i32, x: array, out: array):
         for e in range(x.shape[0]):
-            c = ti.Matrix.rows([x[e, CONSTANTS + i] for i in range(10)])
+            c = ti.Matrix.rows([x[e, CONSTANTS + i] for i in range(muscle.NUM_CONSTANTS)])
             length, v, a, delta = x[e, LENGTH], x[e, VELOCITY], x[e, ACTIVATION], x[e, DELTA]
             out[e, 0], out[e, 1] = muscle.force(LAWS, law, c, length, v, a)
             out[e, 2], out[e, 3], out[e, 4] = muscle.adjoint(LAWS, law, c, length, v, a, delta)
@@ -83,12 +83,15 @@ def muscle_rows(rng, count: int, z=(0.0, 2.2), w=(-1.5, 1.8)) -> np.ndarray:
         muscle.VMAX: (1.0, 12.0),
         muscle.FPMAX: (0.5, 2.0),
         muscle.FVMAX: (1.1, 1.6),
+        muscle.PASSIVE_LMAX: (1.5, 1.9),
+        muscle.STRETCH: (0.8, 1.25),
+        muscle.SHIFT: (-0.1, 0.1),
         muscle.PENNATION: (0.0, 0.5),
         muscle.DAMPING: (0.0, 0.1),
     }
-    c = np.stack([rng.uniform(*columns[i], count) for i in range(10)], axis=1)
+    c = np.stack([rng.uniform(*columns[i], count) for i in range(muscle.NUM_CONSTANTS)], axis=1)
     lopt, lslack, vmax = c[:, muscle.OPTIMAL], c[:, muscle.SLACK], c[:, muscle.VMAX]
-    rows = np.zeros((count, CONSTANTS + 10))
+    rows = np.zeros((count, CONSTANTS + muscle.NUM_CONSTANTS))
     rows[:, LENGTH] = lslack + lopt * rng.uniform(*z, count)
     rows[:, VELOCITY], rows[:, DELTA] = lopt * vmax * rng.uniform(*w, count), lopt * vmax * rng.normal(size=count)
     rows[:, ACTIVATION], rows[:, CONSTANTS:] = rng.uniform(0.0, 1.0, count), c
@@ -122,13 +125,16 @@ def test_mujoco_law():
     rows = muscle_rows(np.random.default_rng(0), 3000)
     regimes = set()
     for row, f in zip(rows, force(LAW_MUJOCO, rows)[:, 0]):
-        f0, lopt, lslack, lmin, lmax, vmax, fpmax, fvmax, _, _ = row[CONSTANTS:]
+        f0, lopt, lslack, lmin, lmax, vmax, fpmax, fvmax, passive_lmax, stretch, shift, _, _ = row[CONSTANTS:]
         length, v, a = row[:3]
         # MuJoCo's way to say it: the lengths at r0 and r1 optimal fibre lengths
         r = np.array([0.7, 1.1])
         prm = np.array([*r, f0, 200.0, lmin, lmax, vmax, fpmax, fvmax, 0.0])
         gain = mujoco.mju_muscleGain(length, v, lslack + r * lopt, 1.0, prm[:9])
-        bias = mujoco.mju_muscleBias(length, lslack + r * lopt, 1.0, prm[:9])
+        # the bias has constants of its own
+        passive_lopt = lopt / stretch
+        prm[5] = passive_lmax
+        bias = mujoco.mju_muscleBias(length, lslack - shift * passive_lopt + r * passive_lopt, 1.0, prm[:9])
         np.testing.assert_allclose(f, gain * a + bias, atol=EXACT * f0, rtol=EXACT, err_msg=str(row))
         x, w = (length - lslack) / lopt, v / (lopt * vmax)
         middle = [lmin, (lmin + 1) / 2, 1, (1 + lmax) / 2, lmax]
@@ -175,7 +181,7 @@ def test_degroote_law():
 def isometric(z, activation, w=0.0):
     """Pull of De Groote's muscle of F0 = 1, lopt = 0.1, vmax = 10, no pennation and no damping."""
     z, activation, w = np.broadcast_arrays(z, activation, w)
-    rows = np.zeros((z.size, CONSTANTS + 10))
+    rows = np.zeros((z.size, CONSTANTS + muscle.NUM_CONSTANTS))
     rows[:, LENGTH], rows[:, VELOCITY], rows[:, ACTIVATION] = 0.2 + 0.1 * z.ravel(), w.ravel(), activation.ravel()
     for i, value in ((muscle.FORCE, 1.0), (muscle.OPTIMAL, 0.1), (muscle.SLACK, 0.2), (muscle.VMAX, 10.0)):
         rows[:, CONSTANTS + i] = value

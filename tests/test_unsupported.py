@@ -68,14 +68,13 @@ REFUSED = {
         None,
     ),
     "tendon spring": (
-        {"rest": TENDON.format('stiffness="1"')},
-        ["tendon 'cord'"],
+        {"rest": TENDON.format('stiffness="1 2 0"')},
+        ["tendon 'cord'", "polynomial"],
         f'{NO_CONTACT} spring="disable"',
     ),
-    "tendon damping": ({"rest": TENDON.format('damping="1"')}, ["tendon 'cord'"], f'{NO_CONTACT} damper="disable"'),
     "tendon limit": (
-        {"rest": TENDON.format('limited="true" range="-1 1"')},
-        ["tendon 'cord'"],
+        {"rest": TENDON.format('limited="true" range="-1 1" margin="2"')},
+        ["tendon 'cord'", "margin"],
         f'{NO_CONTACT} limit="disable"',
     ),
     "tendon friction": (
@@ -93,7 +92,6 @@ REFUSED = {
 }
 
 ACTUATORS = {
-    "tendon": (TENDON.format("") + "<actuator><motor name='m' tendon='cord'/></actuator>", "something else"),
     "site": ("<actuator><motor name='m' site='palm' gear='0 0 1 0 0 0'/></actuator>", "something else"),
     "body": ("<actuator><adhesion name='m' body='arm' ctrlrange='0 1'/></actuator>", "something else"),
     "slider-crank": (
@@ -101,10 +99,18 @@ ACTUATORS = {
         "something else",
     ),
     "jointinparent": ("<actuator><motor name='m' jointinparent='neck' gear='1 0 0'/></actuator>", "jointinparent"),
-    "filter": ("<actuator><general name='m' joint='elbow' dyntype='filter'/></actuator>", "activation dynamics"),
-    "integrator": ("<actuator><intvelocity name='m' joint='elbow' actrange='-1 1'/></actuator>", "activation"),
-    "muscle": ("<actuator><muscle name='m' joint='elbow' lengthrange='0 1'/></actuator>", "gain type"),
-    "muscle bias": ("<actuator><muscle name='m' joint='elbow' lengthrange='0 1'/></actuator>", "bias type"),
+    "user dynamics": ("<actuator><general name='m' joint='elbow' dyntype='user'/></actuator>", "activation dynamics"),
+    "user gain": ("<actuator><general name='m' joint='elbow' gaintype='user'/></actuator>", "gain type"),
+    "user bias": ("<actuator><general name='m' joint='elbow' biastype='user'/></actuator>", "bias type"),
+    "actearly": (
+        "<actuator><general name='m' joint='elbow' dyntype='filter' actearly='true'/></actuator>",
+        "next activation",
+    ),
+    "muscle bias": (
+        "<actuator><general name='m' joint='elbow' biastype='muscle' lengthrange='0 1'"
+        " biasprm='.75 1.05 9 200 .5 1.6 1.5 1.3 1.2'/></actuator>",
+        "muscle's gain",
+    ),
     "delay": ("<actuator><motor name='m' joint='elbow' delay='.1' nsample='9'/></actuator>", "delay"),
     "armature": ("<actuator><motor name='m' joint='elbow' armature='1'/></actuator>", "armature"),
     "damping": ("<actuator><motor name='m' joint='elbow' damping='1'/></actuator>", "damping"),
@@ -150,7 +156,7 @@ def test_refused_actuators(case):
     disabled = [{"flag": f'{NO_CONTACT} actuation="disable"'}, {"option": 'actuatorgroupdisable="0"'}]
     for off in disabled:
         model = load_if_known(mjcf_text(**parts, **off))
-        assert (model.nu, model.na) == (1, 0)
+        assert model.nu == 1 and model.actuator_actadr[0] == -1
         assert (model.actuator_gaintype[0], model.actuator_biastype[0]) == (GAIN_FIXED, BIAS_NONE)
         assert not model.actuator_gainprm.any() and not model.actuator_biasprm.any()
         assert 0 <= model.actuator_trnid[0] < model.njnt
@@ -164,9 +170,9 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
             flag="",
             joint='frictionloss="1"',
             body='gravcomp="1"',
-            rest=TENDON.format('stiffness="1"')
+            rest=TENDON.format('armature="1"')
             + WELD
-            + "<actuator><motor tendon='cord'/></actuator>"
+            + "<actuator><motor joint='elbow' armature='1'/></actuator>"
             + "<custom><numeric name='substeps' data='0'/></custom>",
         )
     )

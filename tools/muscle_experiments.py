@@ -34,7 +34,7 @@ ARRAY = ti.types.ndarray(dtype=ti.types.vector(1, ti.f64), ndim=1)
 @ti.kernel
 def force_kernel(law: ti.i32, constants: ARRAY, length: ARRAY, velocity: ARRAY, act: ARRAY, f: ARRAY, by_v: ARRAY):
     for i in range(length.shape[0]):
-        c = ti.Matrix.rows([constants[k] for k in range(10)])
+        c = ti.Matrix.rows([constants[k] for k in range(muscle.NUM_CONSTANTS)])
         f[i], by_v[i] = muscle.force(LAWS, law, c, length[i], velocity[i], act[i])
 
 
@@ -49,9 +49,10 @@ def activation_kernel(law: ti.i32, act: ARRAY, ctrl: ARRAY, h: ti.f64, tau_act: 
 def pull(law: int, x, w, act) -> tuple[np.ndarray, np.ndarray]:
     """Pull over F0 at fibre lengths x, velocities w and activations, and how fast it falls with shortening."""
     x, w, act = (np.ascontiguousarray(y, dtype=float)[:, None] for y in np.broadcast_arrays(x, w, act))
-    constants = np.zeros((10, 1))
+    constants = np.zeros((muscle.NUM_CONSTANTS, 1))
     values = {muscle.FORCE: F0, muscle.OPTIMAL: LOPT, muscle.SLACK: LSLACK, muscle.VMAX: VMAX[law], muscle.LMIN: 0.5}
     values |= {muscle.LMAX: 1.6, muscle.FPMAX: 1.3, muscle.FVMAX: 1.2, muscle.DAMPING: 0.01}
+    values |= {muscle.PASSIVE_LMAX: 1.6, muscle.STRETCH: 1.0}
     for row, value in values.items():
         constants[row] = value
     f, by_v = np.zeros_like(x), np.zeros_like(x)
