@@ -97,7 +97,7 @@ def test_acceleration_is_mujocos_with_the_dependent_joints_substituted(walker):
     for world in range(WORLDS):
         qpos, qvel = (x[world].numpy().copy() for x in (state.qpos, state.qvel))
         g, gamma = substitution(mj_model, qpos, qvel)
-        projected = ts.State(torch.tensor(qpos)[None], torch.tensor(qvel)[None], None)
+        projected = ts.State(torch.tensor(qpos)[None], torch.tensor(qvel)[None], torch.zeros(1, 0))
         ref = mujoco_data(mj_model, projected, ctrl[world : world + 1], 0)
         mass = np.column_stack([mul_mass(mj_model, ref, unit) for unit in np.eye(mj_model.nv)])
         force = ref.qfrc_passive + ref.qfrc_actuator - ref.qfrc_bias

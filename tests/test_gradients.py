@@ -92,7 +92,8 @@ def test_unnormalised_quaternions(world):
 
 
 @pytest.mark.parametrize("per_world", [False, True])
-@pytest.mark.parametrize("name", ts.parameters.NAMES)
+# muscles have theirs tested where there are muscles (test_tendon.py)
+@pytest.mark.parametrize("name", [name for name in ts.parameters.NAMES if not name.startswith("muscle_")])
 def test_parameters(world, name, per_world):
     sim, state, ctrl = world
     sim.model.opt.substeps = 2

@@ -29,6 +29,10 @@ def assert_same_as_mujoco(model, mj_model):
         ours = getattr(model, name)
         if name.endswith(("gainprm", "biasprm", "dynprm")):
             expected = expected[:, :3]
+        elif name == "actuator_trntype":
+            # hinges and slides have one axis: in the parent's frame it is the same force
+            joint, in_parent = int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT)
+            expected = np.where(expected == in_parent, joint, expected)
         elif name == "actuator_trnid":
             expected = expected[:, 0]
         np.testing.assert_array_equal(ours, expected, err_msg=name)
