@@ -215,17 +215,13 @@ def _geoms_and_sites(m) -> dict[str, np.ndarray]:
 
     # a signed distance field collides as such, but is drawn as its mesh
     is_mesh = np.isin(m.geom_type, [GEOM_MESH, mujoco.mjtGeom.mjGEOM_SDF])
-    # MuJoCo draws a geom in its material's colour, unless it has one of its own, which shows as not being the default
-    material = (m.geom_matid >= 0) & np.all(m.geom_rgba == np.float32([0.5, 0.5, 0.5, 1]), axis=1)
-    rgba = np.array(m.geom_rgba, dtype=np.float64)
-    rgba[material] = m.mat_rgba[m.geom_matid[material]]
     return {
         **_copies(m, "geom_bodyid", "geom_pos", "geom_quat", "geom_size", "geom_group"),
         **_copies(m, "mesh_vertadr", "mesh_vertnum", "mesh_vert", "mesh_faceadr", "mesh_facenum", "mesh_face"),
         **_copies(m, "site_bodyid", "site_pos", "site_quat"),
         "geom_type": np.where(is_mesh, GEOM_MESH, m.geom_type).astype(np.int32),
         "geom_dataid": np.where(is_mesh, m.geom_dataid, -1).astype(np.int32),
-        "geom_rgba": rgba,
+        "geom_rgba": mjcf_actuators.colours(m, m.geom_rgba, m.geom_matid),
     }
 
 

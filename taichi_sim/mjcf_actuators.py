@@ -38,10 +38,6 @@ def tendons(m, refsafe: bool, report: Report) -> dict[str, np.ndarray]:
     per_mass = reference_gains(m.tendon_solref_lim, m.tendon_solimp_lim[:, 1], m.opt.timestep, refsafe)
     # a tendon that moves nothing has no inverse weight
     gains = np.where(limited, 1 / np.maximum(m.tendon_invweight0, 1e-10), 0.0)[:, None] * per_mass
-    # MuJoCo draws a tendon in its material's colour, unless it has one of its own, which shows as not being the default
-    rgba = np.array(m.tendon_rgba, dtype=np.float64)
-    material = (m.tendon_matid >= 0) & np.all(m.tendon_rgba == np.float32([0.5, 0.5, 0.5, 1]), axis=1)
-    rgba[material] = m.mat_rgba[m.tendon_matid[material]]
     return {
         "tendon_adr": np.array(m.tendon_adr),
         "tendon_num": np.array(m.tendon_num),
@@ -56,8 +52,18 @@ def tendons(m, refsafe: bool, report: Report) -> dict[str, np.ndarray]:
         "tendon_limit_ke": gains[:, 0],
         "tendon_limit_kd": gains[:, 1],
         "tendon_width": np.array(m.tendon_width, dtype=np.float64),
-        "tendon_rgba": rgba,
+        "tendon_rgba": colours(m, m.tendon_rgba, m.tendon_matid),
     }
+
+
+def colours(m, rgba, matid) -> np.ndarray:
+    """Colours, (n, 4), as MuJoCo draws them: the material's, unless the element has one of its own, which shows as not
+    being the default.
+    """
+    found = np.array(rgba, dtype=np.float64)
+    material = (matid >= 0) & np.all(rgba == np.float32([0.5, 0.5, 0.5, 1]), axis=1)
+    found[material] = m.mat_rgba[matid[material]]
+    return found
 
 
 def actuators(m, numerics, report: Report) -> dict[str, np.ndarray]:

@@ -325,8 +325,7 @@ def _check_clamped_joints(m, report: Report) -> None:
     driven = m.actuator_trnid[m.actuator_trntype == mujoco.mjtTrn.mjTRN_TENDON, 0]
     if not len(clamped) or not len(driven):
         return
-    data = mujoco.MjData(m)
-    mujoco.mj_integratePos(m, data.qpos, np.linspace(0.3, 0.7, m.nv), 1.0)
+    data = _generic_pose(m)
     mujoco.mj_forward(m, data)
     moment = np.zeros((m.nu, m.nv))
     mujoco.mju_sparse2dense(moment, data.actuator_moment, data.moment_rownnz, data.moment_rowadr, data.moment_colind)
@@ -422,12 +421,20 @@ def _check_mass_matrix(m, report: Report) -> None:
         report.add("joint", joints, "their motions are not independent: the mass matrix is singular", cure)
 
 
-def _generic_mass_matrix(m) -> np.ndarray:
-    """Joint-space inertia, (nv, nv), at a pose without symmetry: at qpos0 the axes of a sound model may align."""
+def _generic_pose(m):
+    """A `mujoco.MjData` at a pose without symmetry: at qpos0 the axes of a sound model may align."""
     import mujoco
 
     data = mujoco.MjData(m)
     mujoco.mj_integratePos(m, data.qpos, np.linspace(0.3, 0.7, m.nv), 1.0)
+    return data
+
+
+def _generic_mass_matrix(m) -> np.ndarray:
+    """Joint-space inertia, (nv, nv), at a generic pose."""
+    import mujoco
+
+    data = _generic_pose(m)
     mujoco.mj_kinematics(m, data)
     mujoco.mj_comPos(m, data)
     inertia = np.diag(m.dof_armature).astype(float)
