@@ -11,7 +11,7 @@ A force of a substep comes from the activation at its beginning. Limits (`actlim
 """
 
 from taichi_sim import muscle
-from taichi_sim.actuator import control
+from taichi_sim.actuator import adjoint_control, control
 from taichi_sim.runtime import ti
 from taichi_sim.types import DYN_FILTER, DYN_FILTEREXACT, DYN_INTEGRATOR, DYN_MUSCLE
 
@@ -97,9 +97,8 @@ def adjoint_advance(m: ti.template(), d: ti.template(), e, h):
                 free = (y >= m.act_lo[u]) & (y <= m.act_hi[u])
                 bar = d.grad_act[e, i]
                 bar = ti.select(free, bar, bar * 0.0)
-                inside = (d.ctrl[e, u] >= m.ctrl_lo[u]) & (d.ctrl[e, u] <= m.ctrl_hi[u])
                 d.grad_act[e, i] = bar * by_a
-                d.grad_ctrl[e, u] = d.grad_ctrl[e, u] + ti.select(inside, bar * by_c, bar * 0.0)
+                adjoint_control(m, d, e, u, bar * by_c)
                 if ti.static(m.fit):
                     m.grad_timeconst[0][e, u] = m.grad_timeconst[0][e, u] + bar * by_tau
                     m.grad_timeconst[1][e, u] = m.grad_timeconst[1][e, u] + bar * by_deact

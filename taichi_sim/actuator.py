@@ -17,6 +17,13 @@ def control(m: ti.template(), d: ti.template(), e, u):
 
 
 @ti.func
+def adjoint_control(m: ti.template(), d: ti.template(), e, u, bar):
+    """The adjoint of `control`, to grad_ctrl: a clamped control has no gradient."""
+    inside = (d.ctrl[e, u] >= m.ctrl_lo[u]) & (d.ctrl[e, u] <= m.ctrl_hi[u])
+    d.grad_ctrl[e, u] = d.grad_ctrl[e, u] + ti.select(inside, bar, bar * 0.0)
+
+
+@ti.func
 def dofnum(m: ti.template(), j):
     """Number of dofs of a joint."""
     n = 1
@@ -258,14 +265,13 @@ def adjoint_joint(m: ti.template(), d: ti.template(), e, u, length_bar, speed_ba
 @ti.func
 def adjoint_drive(m: ti.template(), d: ti.template(), e, u, x_bar):
     """The adjoint of what drives actuator u, to grad_act or grad_ctrl."""
-    inside = (d.ctrl[e, u] >= m.ctrl_lo[u]) & (d.ctrl[e, u] <= m.ctrl_hi[u])
-    ctrl_bar = ti.select(inside, x_bar, x_bar * 0.0)
+    ctrl_bar = x_bar
     if ti.static(m.na > 0):
         i = m.actuator_actadr[u]
         if i >= 0:
             d.grad_act[e, i] = d.grad_act[e, i] + x_bar
             ctrl_bar = x_bar * 0.0
-    d.grad_ctrl[e, u] = d.grad_ctrl[e, u] + ctrl_bar
+    adjoint_control(m, d, e, u, ctrl_bar)
 
 
 @ti.func

@@ -83,6 +83,14 @@ REFUSED = {
         f'{NO_CONTACT} frictionloss="disable"',
     ),
     "tendon armature": ({"rest": TENDON.format('armature="1"')}, ["tendon 'cord'"], None),
+    "clamped joint on a tendon": (
+        {
+            "joint": 'actuatorfrcrange="-1 1"',
+            "rest": TENDON.format("") + '<actuator><motor name="pull" tendon="cord"/></actuator>',
+        },
+        ["joint 'elbow'", "clamped", "forcerange"],
+        f'{NO_CONTACT} actuation="disable"',
+    ),
     "no joints": ({"body": 'childclass="main"'}, ["no body has a joint"], None),
     "parallel joints": (
         {"inside": '<body><joint name="x1" axis="1 0 0"/><joint name="x2" axis="1 0 0"/><geom size=".1"/></body>'},

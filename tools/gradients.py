@@ -3,7 +3,7 @@
     python tools/gradients.py --model ant --substeps 2 --substeps 4 --theta 0.6
 
 The return of 32 steps is differentiated with respect to the actions, from states that random actions reach in one
-second, in a reference of 64 explicit substeps. For each S and theta: the largest norm of a world's gradient, over the
+second (`--warm-up`: a body that has fallen by then wants fewer steps), in a reference of 64 explicit substeps. For each S and theta: the largest norm of a world's gradient, over the
 reference's; the cosine between the batch's mean gradient and the reference's; and the time of one gradient.
 """
 
@@ -21,7 +21,7 @@ import shac
 import taichi_sim as ts
 
 REFERENCE = 64, 0.0
-WARM_UP, HORIZON, GAMMA = 60, 32, 0.99
+HORIZON, GAMMA = 32, 0.99
 # Actions are held this many steps: faster ones average out before the body moves.
 HOLD = 4
 
@@ -52,22 +52,23 @@ def gradient(env, state: ts.State, acts: torch.Tensor, substeps: int, theta: flo
 @click.option("--substeps", "counts", multiple=True, type=int, default=[2, 3, 4, 6, 8, 16])
 @click.option("--theta", "thetas", multiple=True, type=float, default=[0.0, 0.6, 1.0])
 @click.option("--num-envs", default=64, show_default=True)
+@click.option("--warm-up", default=60, show_default=True, help="Control steps before the gradient's.")
 @click.option("--scale", default=0.6, show_default=True, help="Largest action.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per row.")
-def main(models, counts, thetas, num_envs, scale, seed, as_json):
+def main(models, counts, thetas, num_envs, warm_up, scale, seed, as_json):
     """Compare gradients of few implicit substeps with those of many explicit ones."""
     ts.init(precision="f64")
     for name in models:
         env = shac.make(name, num_envs=num_envs, seed=seed)
         generator = torch.Generator().manual_seed(seed)
-        acts = actions(env, WARM_UP + HORIZON, scale, generator)
+        acts = actions(env, warm_up + HORIZON, scale, generator)
         state = env.state
         env.sim.model.opt.divide(*REFERENCE)
         with torch.no_grad():
-            for action in acts[:WARM_UP]:
+            for action in acts[:warm_up]:
                 state = env.sim.step(state, env.task.control(action))
-        acts = acts[WARM_UP:]
+        acts = acts[warm_up:]
         reference, _ = gradient(env, state, acts, *REFERENCE)
         largest = norms(reference).max()
         table = Table("S", "theta", "largest gradient / reference's", "cosine", "time [ms]", title=name)
