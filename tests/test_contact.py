@@ -263,17 +263,26 @@ def test_gradients_between_bodies(pile):
     )
 
 
-# Bodies without weight, pressed and pulled by motors instead, that move along x and z only.
-BOX = """<body pos="{0} 0 .1"><joint name="x{0}" axis="1 0 0" type="slide"/>
-      <joint name="z{0}" axis="0 0 1" type="slide"/><geom type="box" size=".2 .2 .1"/></body>"""
+# Bodies without weight that move along x and z only, and motors that press them on planes: each box on one of its own.
+TILTS = {3: 0.0, 4: math.radians(20), 5: math.radians(50)}
+PLANE = '<geom type="plane" size="1 1 1" pos="{0} 0 0" euler="0 {1} 0" contype="{2}" conaffinity="0"/>'
+BOX = """<body pos="{0} 0 0"><joint name="x{0}" axis="1 0 0" type="slide"/>
+      <joint name="z{0}" axis="0 0 1" type="slide"/>
+      <geom type="box" size=".2 .2 .1" pos="{3} 0 {4}" euler="0 {1} 0" conaffinity="{2}"/></body>"""
 MOTORS = '<motor joint="x{0}"/><motor joint="z{0}"/>'
-PRESSED = f"""<mujoco><option gravity="0 0 0"/>{GAINS}
+
+
+def per_box(text):
+    rows = ((x, tilt, 2**x, 0.1 * math.sin(tilt), 0.1 * math.cos(tilt)) for x, tilt in TILTS.items())
+    return "".join(text.format(*row) for row in rows)
+
+
+PRESSED = f"""<mujoco><compiler angle="radian"/><option gravity="0 0 0"/>{GAINS}
   <default><geom contype="0" conaffinity="1" mass="2"/></default>
-  <worldbody><geom type="plane" size="1 1 1" contype="1" conaffinity="0"/>
-    <body pos="0 0 .1"><joint axis="0 0 1" type="slide"/><geom size=".1"/></body>
-    {"".join(BOX.format(x) for x in (3, 4, 5))}
+  <worldbody><geom type="plane" size="1 1 1" contype="1" conaffinity="0"/>{per_box(PLANE)}
+    <body pos="0 0 .1"><joint axis="0 0 1" type="slide"/><geom size=".1"/></body>{per_box(BOX)}
   </worldbody>
-  <actuator>{"".join(MOTORS.format(x) for x in (3, 4, 5))}</actuator></mujoco>"""
+  <actuator>{per_box(MOTORS)}</actuator></mujoco>"""
 MASS, PRESS = 2.0, 25.0
 
 
@@ -281,15 +290,16 @@ MASS, PRESS = 2.0, 25.0
 def pressed():
     """After 0.5 s in steps of 0.1 ms, from one step to the next: qpos and qvel, (5001, nv) each.
 
-    A ball hits the floor at 1.5 m/s. Three boxes rest on it on their four lower corners: one slides at 1 m/s, one is
-    pulled with half and one with twice the force that friction can hold.
+    A ball hits the floor at 1.5 m/s. Three boxes are pulled down with PRESS and rest on their four lower corners: one
+    on level ground, where it slides at 1 m/s, and two on slopes, less and more steep than friction can hold.
     """
     sim = ts.Simulator(ts.load(mujoco.MjModel.from_xml_string(PRESSED)), 1)
     state = sim.initial_state()
     state.qvel[0, 0], state.qvel[0, 1] = -1.5, 1.0
-    state.qpos[0, 2::2] = -PRESS / (4 * KE)
-    hold = MU * PRESS
-    ctrl = torch.tensor([[0, -PRESS, 0.5 * hold, -PRESS, 2 * hold, -PRESS]], dtype=torch.float64)
+    for i, tilt in enumerate(TILTS.values()):
+        depth = PRESS * math.cos(tilt) / (4 * KE)
+        state.qpos[0, 1 + 2 * i], state.qpos[0, 2 + 2 * i] = -depth * math.sin(tilt), -depth * math.cos(tilt)
+    ctrl = torch.tensor([[0, -PRESS] * len(TILTS)], dtype=torch.float64)
     sim.model.opt.timestep = 1e-4
     states = [state]
     for _ in range(5000):
@@ -317,13 +327,15 @@ def test_a_box_slides_to_rest(pressed):
     assert abs(qvel[-1]) < 1e-3
 
 
-def test_a_box_sticks_below_the_cone_and_slides_above(pressed):
+def test_a_box_sticks_on_a_slope_within_the_cone_and_slides_on_a_steeper_one(pressed):
+    """What sticks creeps downhill, by kf; what slides gains what its weight has beyond mu times the normal force."""
     _, qvel = pressed
-    creep = 0.5 * MU * PRESS / (4 * KF)
-    assert qvel[-1, 3] == pytest.approx(creep, rel=1e-6)
-    assert qvel[-1, 5] == pytest.approx(0.5 * MU * PRESS / MASS, rel=0.05)
-    acceleration = np.diff(qvel[1000:, 5]) / 1e-4
-    np.testing.assert_allclose(acceleration, MU * PRESS / MASS, rtol=1e-2)
+    gentle, steep = TILTS[4], TILTS[5]
+    downhill = qvel[:, 3] * math.cos(gentle) - qvel[:, 4] * math.sin(gentle)
+    assert downhill[-1] == pytest.approx(PRESS * math.sin(gentle) / (4 * KF), rel=1e-6)
+    downhill = qvel[:, 5] * math.cos(steep) - qvel[:, 6] * math.sin(steep)
+    beyond = PRESS / MASS * (math.sin(steep) - MU * math.cos(steep))
+    np.testing.assert_allclose(np.diff(downhill[1000:]) / 1e-4, beyond, rtol=1e-2)
 
 
 def test_order_of_convergence(scene):
