@@ -3,8 +3,9 @@
     python tools/gradients.py --model ant --substeps 2 --substeps 4 --theta 0.6
 
 The return of 32 steps is differentiated with respect to the actions, from states that random actions reach in one
-second (`--warm-up`: a body that has fallen by then wants fewer steps), in a reference of 64 explicit substeps. For each S and theta: the largest norm of a world's gradient, over the
-reference's; the cosine between the batch's mean gradient and the reference's; and the time of one gradient.
+second (`--warm-up`: a body that has fallen by then wants fewer steps), in a reference of 64 explicit substeps. For each
+S and theta: the largest norm of a world's gradient, over the reference's; the cosine between the batch's mean gradient
+and the reference's; and the time of one gradient.
 """
 
 from __future__ import annotations
