@@ -48,6 +48,7 @@ class FreeRunner(Task):
     | attribute | meaning |
     |---|---|
     | start_height | height of the torso's frame in the nominal initial state [m]; None: the asset's |
+    | lowest_start | no episode begins with the torso's frame lower than this [m]; None: the draw decides alone |
     | start_joints | positions of its joints there, nq - 7 of them, or one number for all; None: the asset's |
     | joint_spread | spread to each side of the joints' initial positions [rad]; 0 where there are ball joints |
     | min_height | the episode fails with the torso's frame below it [m] |
@@ -56,6 +57,7 @@ class FreeRunner(Task):
     """
 
     start_height: ClassVar[float | None] = None
+    lowest_start: ClassVar[float | None] = None
     start_joints: ClassVar[tuple[float, ...] | float | None] = None
     joint_spread: ClassVar[float] = JOINT_SPREAD
     min_height: ClassVar[float]
@@ -112,6 +114,8 @@ class FreeRunner(Task):
         if stochastic:
             draw = functools.partial(uniform, generator, sim, num)
             qpos[:, :3] += draw(3, POSITION_SPREAD)
+            if self.lowest_start is not None:
+                qpos[:, 2].clamp_(min=self.lowest_start)
             qpos[:, 3:7] = quaternion.from_axis_angle(axis=draw(3, 1.0), angle=draw(1, TILT_SPREAD)[:, 0])
             if self.joint_spread:
                 qpos[:, 7:] += draw(qpos.shape[1] - 7, self.joint_spread)

@@ -33,6 +33,7 @@ class HumanoidMTUFull(MuscleRunner):
     start_height = _LowerBody.start_height
     # Legs; spine, torso, neck and head; arms.
     start_joints = (*_LEG, *_LEG, *_REST * 4, *_arm(1), *_arm(-1))
+    lowest_start = _LowerBody.lowest_start
     min_height = _LowerBody.min_height
     target_distance = _LowerBody.target_distance
     presets = _LowerBody.presets
