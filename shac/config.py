@@ -71,6 +71,9 @@ class Config:
     """Weight of longer returns in the critic's targets [lambda]."""
     target_alpha: float = 0.2
     """Weight of the OLD target critic in its update at an epoch's end [alpha]."""
+    target_rampup: float | None = None
+    """The target critic averages over 1 / (1 - alpha) epochs; at most over this fraction of the epochs so far, so that it
+    forgets the untrained critic. None: alpha holds from the beginning."""
 
     lr_schedule: Literal["linear", "constant"] = "linear"
     """Course of both learning rates: linear falls to `final_lr` at `max_epochs`."""
@@ -91,6 +94,7 @@ class Config:
             _require(getattr(self, field) > 0, self, field, "greater than 0")
         for field in ("gamma", "td_lambda", "target_alpha"):
             _require(0 <= getattr(self, field) <= 1, self, field, "between 0 and 1")
+        _require(self.target_rampup is None or self.target_rampup > 0, self, "target_rampup", "greater than 0")
         for field in ("actor_units", "critic_units"):
             _require(all(width >= 1 for width in getattr(self, field)), self, field, "positive widths")
         _require(all(0 <= beta < 1 for beta in self.adam_betas), self, "adam_betas", "between 0 and 1")

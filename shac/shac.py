@@ -287,9 +287,11 @@ class SHAC:
     @torch.no_grad()
     def _update_target(self) -> None:
         """phi' <- alpha phi' + (1 - alpha) phi."""
-        torch._foreach_lerp_(
-            list(self.target_critic.parameters()), list(self.critic.parameters()), 1 - self.config.target_alpha
-        )
+        config = self.config
+        weight = 1 - config.target_alpha
+        if config.target_rampup is not None:
+            weight = max(weight, 1 / max(1.0, config.target_rampup * (self.epoch + 1)))
+        torch._foreach_lerp_(list(self.target_critic.parameters()), list(self.critic.parameters()), weight)
 
 
 def _steps_since_start(ended: torch.Tensor) -> torch.Tensor:

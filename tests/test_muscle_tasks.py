@@ -70,6 +70,14 @@ def test_actions_are_excitations_and_cost_their_sum(problem):
     assert task.reward(lifted, task.observe(lifted, action), action).item() == pytest.approx(reward.item())
 
 
+def lowest_of_the_soles(m, d, qpos) -> float:
+    """Height of the feet's lowest point above the floor [m]; leaves `d` at these positions."""
+    d.qpos[:] = qpos
+    mujoco.mj_forward(m, d)
+    feet = [m.geom(part + side).id for part in ("Talus", "FootThumb", "FootPinky") for side in "RL"]
+    return (d.geom_xpos[feet, 2] - (np.abs(d.geom_xmat[feet, 6:]) * m.geom_size[feet]).sum(1)).min()
+
+
 def test_an_episode_fails_with_the_pelvis_below_the_papers_height(problem):
     task, m = problem
     state = start(task, m, 2)
@@ -84,11 +92,7 @@ def test_episodes_begin_upright_with_muscles_in_equilibrium_with_no_action(probl
     assert (state.qvel == 0).all()
     torch.testing.assert_close(state.act, task.control(torch.zeros(1, task.num_actions, dtype=F64)))
     d = mujoco.MjData(m)
-    d.qpos[:] = state.qpos[0]
-    mujoco.mj_forward(m, d)
-    feet = [m.geom(part + side).id for part in ("Talus", "FootThumb", "FootPinky") for side in "RL"]
-    soles = d.geom_xpos[feet, 2] - (np.abs(d.geom_xmat[feet, 6:]) * m.geom_size[feet]).sum(1)
-    assert 0.02 < soles.min() < 0.04
+    assert 0.02 < lowest_of_the_soles(m, d, state.qpos[0]) < 0.04
     if task.asset == "humanoid_mtu_full":
         for side in "RL":
             hand = d.body("Hand" + side).xpos - d.body("Arm" + side).xpos
@@ -98,7 +102,10 @@ def test_episodes_begin_upright_with_muscles_in_equilibrium_with_no_action(probl
 
 
 def test_initial_states_are_spread_as_in_the_paper(problem):
-    """The pelvis' position by 0.1 m, its tilt by 7.5 degrees, velocities by 0.25; joints not at all."""
+    """The pelvis' position by 0.1 m, its tilt by 7.5 degrees, velocities by 0.25; joints not at all.
+
+    But no foot begins inside the floor: what would be lower than 0.985 m is lifted to that.
+    """
     task, m = problem
     num = 2000
     state, nominal = start(task, m, num, stochastic=True), start(task, m)
@@ -106,7 +113,12 @@ def test_initial_states_are_spread_as_in_the_paper(problem):
     assert torch.equal(state.act, nominal.act.expand(num, -1))
     angle = 2 * torch.atan2(state.qpos[:, 4:7].norm(dim=1), state.qpos[:, 3])
     assert angle.max() <= math.pi / 24 and angle.mean().item() == pytest.approx(math.pi / 48, rel=0.05)
-    for offset, widest in (((state.qpos - nominal.qpos)[:, :3], 0.1), (state.qvel, 0.25)):
+    d, height = mujoco.MjData(m), state.qpos[:, 2]
+    assert min(lowest_of_the_soles(m, d, qpos) for qpos in state.qpos[:500]) > 0
+    lifted = height == height.min()
+    assert lifted.double().mean().item() == pytest.approx(0.085 / 0.2, abs=0.03)
+    assert height[~lifted].mean().item() == pytest.approx(1 + (0.1 - 0.015) / 2, abs=3e-3) and height.max() <= 1.1
+    for offset, widest in (((state.qpos - nominal.qpos)[:, :2], 0.1), (state.qvel, 0.25)):
         assert offset.abs().max() <= widest
         torch.testing.assert_close(
             offset.std(0), torch.full_like(offset[0], 2 * widest / math.sqrt(12)), rtol=0.06, atol=0
@@ -127,10 +139,10 @@ def test_observations_and_rewards_are_differentiable(problem):
     assert torch.autograd.gradcheck(observed_and_earned, inputs, fast_mode=True)
 
 
-def test_presets_are_the_papers(problem):
+def test_presets_are_the_papers_but_for_the_target_critic(problem):
     task, _ = problem
     settings = config.resolve(task, "shac")
     assert settings.num_envs * settings.horizon * settings.max_epochs == 4.096e6
     assert (settings.actor_units, settings.critic_units) == ((512, 256), (256, 256))
-    assert (settings.actor_lr, settings.critic_lr, settings.target_alpha) == (2e-3, 5e-4, 0.995)
+    assert (settings.actor_lr, settings.critic_lr, settings.target_alpha) == (2e-3, 5e-4, 0.2)
     assert config.resolve(task, "bptt").num_envs == 16
