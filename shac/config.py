@@ -72,8 +72,8 @@ class Config:
     target_alpha: float = 0.2
     """Weight of the OLD target critic in its update at an epoch's end [alpha]."""
     target_rampup: float | None = None
-    """The target critic averages over 1 / (1 - alpha) epochs; at most over this fraction of the epochs so far, so that it
-    forgets the untrained critic. None: alpha holds from the beginning."""
+    """The target critic averages over 1 / (1 - alpha) epochs, but at most over this fraction of those so far, so that
+    it forgets the untrained critic. None: alpha holds from the beginning."""
 
     lr_schedule: Literal["linear", "constant"] = "linear"
     """Course of both learning rates: linear falls to `final_lr` at `max_epochs`."""

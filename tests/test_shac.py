@@ -170,6 +170,16 @@ def test_the_target_critic_keeps_alpha_of_its_old_weights():
         torch.testing.assert_close(target.data, 0.75 * before + 0.25 * critic.data)
 
 
+def test_the_target_critics_memory_grows_until_alpha_limits_it():
+    """Over 0.5 epochs per epoch: 1 (nothing old is kept), 1, 1.5, 2, and then 1 / (1 - alpha) = 2."""
+    shac = learner(Line(), target_alpha=0.5, target_rampup=0.5)
+    for memory in (1, 1, 1.5, 2, 2):
+        old = [p.clone() for p in shac.target_critic.parameters()]
+        shac.train_epoch()
+        for before, target, critic in zip(old, shac.target_critic.parameters(), shac.critic.parameters()):
+            torch.testing.assert_close(target.data, before + (critic.data - before) / memory)
+
+
 def test_learning_rates_fall_linearly_and_the_normalizer_lags_one_epoch():
     shac = learner(ShortEpisodes(), actor_lr=1.0, critic_lr=0.5, final_lr=0.1)
     rates = []
