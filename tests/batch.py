@@ -25,3 +25,11 @@ def mujoco_data(mj_model: mujoco.MjModel, state: ts.State, ctrl: torch.Tensor, w
     data.qpos[:], data.qvel[:], data.act[:], data.ctrl[:] = (x[world].numpy() for x in (*state, ctrl))
     mujoco.mj_forward(mj_model, data)
     return data
+
+
+def tendon_jacobian(mj_model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
+    """MuJoCo's ten_J, which it keeps sparse, as a matrix (ntendon, nv)."""
+    jacobian = np.zeros((mj_model.ntendon, mj_model.nv))
+    sparsity = mj_model.ten_J_rownnz, mj_model.ten_J_rowadr, mj_model.ten_J_colind.ravel()
+    mujoco.mju_sparse2dense(jacobian, data.ten_J.ravel(), *sparsity)
+    return jacobian
