@@ -1,17 +1,20 @@
 """How many substeps a body's gradients need, and which theta: the table from which the presets are chosen.
 
     python tools/gradients.py --model ant --substeps 2 --substeps 4 --theta 0.6
+    python tools/gradients.py --run runs/mine --theta 0.6    # along the gait of a trained policy
 
-The return of 32 steps is differentiated with respect to the actions, from states that random actions reach in one
-second (`--warm-up`: a body that has fallen by then wants fewer steps), in a reference of 64 explicit substeps. For each
-S and theta: the largest norm of a world's gradient, over the reference's; the cosine between the batch's mean gradient
-and the reference's; and the time of one gradient.
+The return of 32 steps is differentiated with respect to the actions, in a reference of 64 explicit substeps, from
+states that random actions reach in one second (`--warm-up`: a body that has fallen by then wants fewer steps) or along
+a policy's motion (`--run`). For each S and theta: the largest norm of a world's gradient, over the reference's; the
+cosine between the batch's mean gradient and the reference's; and the time of one gradient.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
+from pathlib import Path
 
 import click
 import torch
@@ -20,6 +23,8 @@ from rich.table import Table
 
 import shac
 import taichi_sim as ts
+from shac.checkpoint import load_run
+from shac.env import Env
 
 REFERENCE = 64, 0.0
 HORIZON, GAMMA = 32, 0.99
@@ -32,6 +37,32 @@ def actions(env, steps: int, scale: float, generator: torch.Generator) -> torch.
     shape = -(-steps // HOLD), env.num_envs, env.task.num_actions
     drawn = scale * (2 * torch.rand(shape, generator=generator, dtype=env.dtype) - 1)
     return drawn.repeat_interleave(HOLD, dim=0)[:steps].to(env.device)
+
+
+def random_window(env, warm_up: int, scale: float, seed: int) -> tuple[ts.State, torch.Tensor]:
+    """The state that `warm_up` random actions reach in the reference, and HORIZON further ones."""
+    acts = actions(env, warm_up + HORIZON, scale, torch.Generator().manual_seed(seed))
+    state = env.state
+    env.sim.model.opt.divide(*REFERENCE)
+    with torch.no_grad():
+        for action in acts[:warm_up]:
+            state = env.sim.step(state, env.task.control(action))
+    return state, acts[warm_up:]
+
+
+@torch.no_grad()
+def policy_window(env, policy, warm_up: int, seed: int) -> tuple[ts.State, torch.Tensor]:
+    """The state of running episodes after `warm_up` steps of a policy, and HORIZON further actions, all sampled."""
+    policy, generator = policy.to(env.device, env.dtype), torch.Generator(env.device).manual_seed(seed)
+    for _ in range(warm_up):
+        env.step(policy(env.obs, generator))
+    start, acts = env.state, []
+    state, obs = env.state, env.obs
+    for _ in range(HORIZON):
+        acts.append(policy(obs, generator))
+        state = env.sim.step(state, env.task.control(acts[-1]))
+        obs = env.task.observe(state, acts[-1])
+    return start, torch.stack(acts)
 
 
 def gradient(env, state: ts.State, acts: torch.Tensor, substeps: int, theta: float) -> tuple[torch.Tensor, float]:
@@ -48,47 +79,60 @@ def gradient(env, state: ts.State, acts: torch.Tensor, substeps: int, theta: flo
     return acts.grad, time.perf_counter() - begin
 
 
+def compare(env, state: ts.State, acts: torch.Tensor, counts, thetas) -> list[dict]:
+    """One row for each number of substeps and theta; without "cosine" where a number is not finite."""
+    reference, _ = gradient(env, state, acts, *REFERENCE)
+    largest, rows = norms(reference).max(), []
+    for substeps, theta in itertools.product(counts, thetas):
+        row = {"substeps": substeps, "theta": theta, "reference": largest.item()}
+        try:
+            found, row["seconds"] = gradient(env, state, acts, substeps, theta)
+            row["largest"] = (norms(found).max() / largest).item()
+            row["cosine"] = torch.cosine_similarity(mean(found), mean(reference), dim=0).item()
+        except FloatingPointError:
+            pass
+        rows.append(row)
+    return rows
+
+
+def show(title: str, rows: list[dict]) -> None:
+    table = Table("S", "theta", "largest gradient / reference's", "cosine", "time [ms]", title=title)
+    for row in rows:
+        cells = ("not finite", "-", "-")
+        if "cosine" in row:
+            cells = f"{row['largest']:.3g}", f"{row['cosine']:.3f}", f"{1e3 * row['seconds']:.0f}"
+        table.add_row(str(row["substeps"]), f"{row['theta']:g}", *cells)
+    Console().print(table, f"reference: S = 64, explicit; its largest gradient {rows[0]['reference']:.3g}")
+
+
 @click.command()
-@click.option("--model", "models", multiple=True, default=["hopper", "halfcheetah", "ant", "humanoid"])
-@click.option("--substeps", "counts", multiple=True, type=int, default=[2, 3, 4, 6, 8, 16])
-@click.option("--theta", "thetas", multiple=True, type=float, default=[0.0, 0.6, 1.0])
+@click.option("--model", "models", multiple=True, help="A task.  [default: hopper, halfcheetah, ant, humanoid]")
+@click.option("--run", "runs", multiple=True, type=click.Path(exists=True, path_type=Path), help="A trained policy.")
+@click.option("--substeps", "counts", multiple=True, type=int, default=[2, 3, 4, 6, 8, 16], show_default=True)
+@click.option("--theta", "thetas", multiple=True, type=float, default=[0.0, 0.6, 1.0], show_default=True)
 @click.option("--num-envs", default=64, show_default=True)
 @click.option("--warm-up", default=60, show_default=True, help="Control steps before the gradient's.")
-@click.option("--scale", default=0.6, show_default=True, help="Largest action.")
+@click.option("--scale", default=0.6, show_default=True, help="Largest random action.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per row.")
-def main(models, counts, thetas, num_envs, warm_up, scale, seed, as_json):
+def main(models, runs, counts, thetas, num_envs, warm_up, scale, seed, as_json):
     """Compare gradients of few implicit substeps with those of many explicit ones."""
     ts.init(precision="f64")
-    for name in models:
+    windows = {}
+    for name in models or (() if runs else ("hopper", "halfcheetah", "ant", "humanoid")):
         env = shac.make(name, num_envs=num_envs, seed=seed)
-        generator = torch.Generator().manual_seed(seed)
-        acts = actions(env, warm_up + HORIZON, scale, generator)
-        state = env.state
-        env.sim.model.opt.divide(*REFERENCE)
-        with torch.no_grad():
-            for action in acts[:warm_up]:
-                state = env.sim.step(state, env.task.control(action))
-        acts = acts[warm_up:]
-        reference, _ = gradient(env, state, acts, *REFERENCE)
-        largest = norms(reference).max()
-        table = Table("S", "theta", "largest gradient / reference's", "cosine", "time [ms]", title=name)
-        for substeps in counts:
-            for theta in thetas:
-                row = {"model": name, "substeps": substeps, "theta": theta, "reference": largest.item()}
-                try:
-                    found, seconds = gradient(env, state, acts, substeps, theta)
-                    row["largest"] = (norms(found).max() / largest).item()
-                    row["cosine"] = torch.cosine_similarity(mean(found), mean(reference), dim=0).item()
-                    row["seconds"] = seconds
-                    cells = f"{row['largest']:.3g}", f"{row['cosine']:.3f}", f"{1e3 * seconds:.0f}"
-                except FloatingPointError:
-                    cells = "not finite", "-", "-"
-                if as_json:
-                    click.echo(json.dumps(row))
-                table.add_row(str(substeps), f"{theta:g}", *cells)
-        if not as_json:
-            Console().print(table, f"reference: S = 64, explicit; its largest gradient {largest:.3g}")
+        windows[name] = env, *random_window(env, warm_up, scale, seed)
+    for run in runs:
+        task, policy, _ = load_run(run, "best")
+        env = Env(task, num_envs, seed=seed)
+        windows[str(run)] = env, *policy_window(env, policy, warm_up, seed)
+    for name, window in windows.items():
+        rows = compare(*window, counts, thetas)
+        if as_json:
+            for row in rows:
+                click.echo(json.dumps({"model": name, **row}))
+        else:
+            show(name, rows)
 
 
 def norms(gradients: torch.Tensor) -> torch.Tensor:
