@@ -110,6 +110,7 @@ class Scene:
         self.mujoco = spec(custom, actuators, wraps).compile()
         self.model = ts.load(spec(custom, actuators, wraps))
         self.model.opt.substeps = 4
+        self.constants = {name: torch.tensor(getattr(self.model, name)) for name in parameters}
         self.sim = ts.Simulator(self.model, num_worlds, parameters=parameters)
         state, ctrl = random_batch(self.model, num_worlds, seed=3)
         generator = torch.Generator().manual_seed(0)
@@ -199,6 +200,46 @@ def test_activations_stay_in_their_range_and_follow_the_control(scene):
     assert (state.act[:, muscles] <= 1).all() and (state.act[:, muscles] > 0.99).all()
     integrator = scene.model.actuator_actadr[3]
     assert torch.allclose(state.act[:, integrator], torch.full_like(state.act[:, integrator], 0.4))
+
+
+def extreme_inputs(scene: Scene, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    """States and controls far outside of every range; half of the numbers exactly on values where branches meet."""
+
+    def draw(size, *scales):
+        size = (scene.sim.num_worlds, size)
+        exact, spread = rng.choice([-1.0, 1.0], size), rng.normal(size=size)
+        numbers = rng.choice(scales, size) * np.where(rng.random(size) < 0.5, exact, spread)
+        return torch.tensor(numbers, dtype=scene.sim.dtype)
+
+    m = scene.model
+    inputs = {"qpos": draw(m.nq, 0, 1, np.pi / 2, 100), "qvel": draw(m.nv, 0, 1, 1e3), "act": draw(m.na, 0, 1, 1e3)}
+    for kind, adr in zip(m.jnt_type, m.jnt_qposadr, strict=True):
+        # four zeros are no rotation
+        if kind in (0, 1):
+            inputs["qpos"][:, adr + (3 if kind == 0 else 0)] += 0.1
+    return {**inputs, "ctrl": draw(m.nu, 0, 1, 1e6)}
+
+
+def assert_finite_everywhere(scene: Scene, batches: int):
+    """A step and its gradient in state, controls and constants; the Simulator itself raises at most of what is not."""
+    rng = np.random.default_rng(5)
+    for _ in range(batches):
+        inputs = extreme_inputs(scene, rng)
+        leaves = {name: x.clone().requires_grad_() for name, x in (inputs | scene.constants).items()}
+        constants = {name: leaves[name] for name in scene.constants}
+        state = scene.sim.step(ts.State(leaves["qpos"], leaves["qvel"], leaves["act"]), leaves["ctrl"], constants)
+        loss = sum((torch.tensor(rng.normal(size=x.shape), dtype=x.dtype) * x).sum() for x in state)
+        results = {**dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())))), **state._asdict()}
+        for name, x in results.items():
+            assert torch.isfinite(x).all(), (name, inputs)
+
+
+@pytest.mark.parametrize("law", ["scene", "smooth"])
+def test_a_step_and_its_gradient_are_finite_in_every_state(law, request, monkeypatch):
+    scene = request.getfixturevalue(law)
+    # from here on each further substep would square the velocities (inertial forces are explicit), to 1e27 in four
+    monkeypatch.setattr(scene.model.opt, "substeps", 1)
+    assert_finite_everywhere(scene, batches=300)
 
 
 def test_unknown_law_and_strangers_are_named():
