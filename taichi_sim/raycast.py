@@ -29,8 +29,6 @@ ivec3 = ti.types.vector(3, ti.i32)
 mat3 = ti.types.matrix(3, 3, f32)
 
 MISS = 1e30
-# what is left of the light behind opaque things
-OPAQUE = 0.01
 _TINY = 1e-12
 
 # The shapes of one frame.
@@ -69,31 +67,6 @@ class Hit:
     prim: ti.i32
     tri: ti.i32
     bary: vec2
-
-
-@ti.func
-def closest_shape(scene: ti.template(), lists: ti.template(), row, origin, direction, start):
-    """Nearest of the shapes in lists[row, 1:], of which lists[row, 0] is the number."""
-    hit = Hit(dist=f32(MISS), prim=-1, tri=-1, bary=vec2(0))
-    for k in range(lists[row, 0]):
-        prim = lists[row, 1 + k]
-        found = hit_prim(scene, prim, origin, direction, start, hit.dist)
-        if found.dist < hit.dist:
-            hit = found
-    return hit
-
-
-@ti.func
-def passed_shapes(scene: ti.template(), lists: ti.template(), row, origin, direction, light):
-    """What the shapes in lists[row, 1:] let through of an amount of light along a ray."""
-    passed = light
-    for k in range(lists[row, 0]):
-        if passed > f32(OPAQUE):
-            prim = lists[row, 1 + k]
-            found = hit_prim(scene, prim, origin, direction, f32(0.0), f32(MISS))
-            if found.dist < f32(MISS):
-                passed *= f32(1.0) - scene.color[prim].w
-    return passed
 
 
 @ti.func
@@ -265,7 +238,8 @@ def slab_span(o, inv, lower, upper):
 @ti.func
 def inverse(d):
     """1 / d with a large finite number for 0: infinities are not kept under fast math."""
-    return f32(1.0) / ti.select(ti.abs(d) > f32(_TINY), d, f32(_TINY))
+    # of 1 / select(...) LLVM would make a branch
+    return f32(1.0) / (d + ti.select(ti.abs(d) > f32(_TINY), f32(0.0), f32(_TINY)))
 
 
 @ti.func

@@ -8,17 +8,24 @@
 3. `write_image` turns linear light into bytes.
 """
 
-from taichi_sim.packets import LANES, Points, any_of, int_lanes, lanes, walk_tubes
+from taichi_sim.packets import (
+    LANES,
+    OPAQUE,
+    Points,
+    any_of,
+    closest_hits,
+    hit_of,
+    int_lanes,
+    lanes,
+    point,
+    transmission,
+)
 from taichi_sim.raycast import (
     MISS,
-    OPAQUE,
-    Hit,
     Scene,
     blend,
-    closest_shape,
     f32,
     length,
-    passed_shapes,
     surface_normal,
     vec2,
     vec3,
@@ -192,11 +199,17 @@ def _packets(scene: ti.template(), view: ti.template(), frame: ti.template(), y,
     """How many packets of samples refine a pixel."""
     packets = 0
     if (y < view.height) & (x < view.width):
-        if _is_edge(view, frame, y, x):
-            # thin as they are, tubes are edges all over: half of the samples serve them
-            tube = (scene.tube_depth >= 0) & (frame.prim[y, x] >= scene.tube_first)
-            packets = ti.select(tube, 1, SAMPLES // LANES)
+        if _is_tube(scene, frame.prim[y, x]):
+            packets = 1
+        elif _is_edge(view, frame, y, x):
+            packets = SAMPLES // LANES
     return packets
+
+
+@ti.func
+def _is_tube(scene: ti.template(), prim):
+    """Tubes, thin as they are, are edges all over: always refined, by half of the samples, and lit only then."""
+    return (scene.tube_depth >= 0) & (prim >= scene.tube_first)
 
 
 @ti.func
@@ -217,26 +230,29 @@ def _keep(view: ti.template(), frame: ti.template(), y, x, samples):
         v = y + lane // _BLOCK
         u = x + lane % _BLOCK
         if (v < view.height) & (u < view.width):
-            frame.radiance[v, u] = _point(samples.color, lane)
+            frame.radiance[v, u] = point(samples.color, lane)
             frame.prim[v, u] = samples.prim[lane]
             frame.dist[v, u] = samples.dist[lane]
-            frame.surface[v, u] = vec4(_point(samples.normal, lane), samples.sunlight[lane])
+            frame.surface[v, u] = vec4(point(samples.normal, lane), samples.sunlight[lane])
 
 
 @ti.func
-def _point(points, lane):
-    return vec3(points.x[lane], points.y[lane], points.z[lane])
-
-
-@ti.func
-def _place(k, lane):
-    """Hammersley's points, one in each row and column of a 16 x 16 grid; the centre for a pixel's only sample.
-
-    Only samples are of pixels side by side, others of the same one.
-    """
-    reverse = (k & 1) * 8 + (k & 2) * 2 + (k & 4) // 2 + (k & 8) // 8
-    own = (vec2(f32(k), f32(reverse)) + f32(0.5)) * f32(1 / SAMPLES)
-    return ti.select(k < 0, vec2(f32(lane % _BLOCK), f32(lane // _BLOCK)) + f32(0.5), own)
+def _camera_rays(view: ti.template(), y, x, numbers):
+    """Directions of a packet: through these samples of pixel (x, y), or the centres of the block that begins there."""
+    # Hammersley's points, one in each row and column of a 16 x 16 grid
+    reverse = (numbers & 1) * 8 + (numbers & 2) * 2 + (numbers & 4) // 2 + (numbers & 8) // 8
+    right = (ti.cast(numbers, f32) + f32(0.5)) * f32(1 / SAMPLES)
+    down = (ti.cast(reverse, f32) + f32(0.5)) * f32(1 / SAMPLES)
+    for lane in ti.static(range(LANES)):
+        right[lane] = ti.select(numbers[lane] < 0, f32(lane % _BLOCK + 0.5), right[lane])
+        down[lane] = ti.select(numbers[lane] < 0, f32(lane // _BLOCK + 0.5), down[lane])
+    right += x - view.width * f32(0.5)
+    up = view.height * f32(0.5) - y - down
+    dx = view.forward.x + right * view.right.x + up * view.up.x
+    dy = view.forward.y + right * view.right.y + up * view.up.y
+    dz = view.forward.z + right * view.right.z + up * view.up.z
+    share = f32(1.0) / ti.sqrt(dx * dx + dy * dy + dz * dz)
+    return Points(x=dx * share, y=dy * share, z=dz * share)
 
 
 @ti.func
@@ -263,11 +279,7 @@ def _shade(scene: ti.template(), view: ti.template(), y, x, numbers):
     """
     columns = (view.width + TILE - 1) // TILE
     tile = y // TILE * columns + x // TILE
-    d = Points(x=lanes(0), y=lanes(0), z=lanes(0))
-    for lane in range(LANES):
-        place = _place(numbers[lane], lane)
-        ray = _ray_direction(view, x + place.x, y + place.y)
-        d.x[lane], d.y[lane], d.z[lane] = ray.x, ray.y, ray.z
+    d = _camera_rays(view, y, x, numbers)
     none = Points(x=lanes(0), y=lanes(0), z=lanes(0))
     first = Samples(color=none, prim=int_lanes(-1), dist=lanes(MISS), normal=none, sunlight=lanes(1))
     color = none
@@ -296,31 +308,21 @@ def _shade(scene: ti.template(), view: ti.template(), y, x, numbers):
 def _surfaces(scene: ti.template(), view: ti.template(), tile, d, start, through, numbers):
     """What a packet's rays meet next, and the sky's colour where that is nothing."""
     eye = Points(x=lanes(0), y=lanes(0), z=lanes(0))
-    found = Samples(color=eye, prim=int_lanes(-1), dist=lanes(-MISS), normal=eye, sunlight=lanes(1))
-    tri = int_lanes(-1)
-    u = lanes(0)
-    v = lanes(0)
-    for lane in range(LANES):
-        if through[lane] > f32(OPAQUE):
-            hit = closest_shape(scene, view.tiles, tile, vec3(0), _point(d, lane), start[lane])
-            found.prim[lane], found.dist[lane] = hit.prim, hit.dist
-            tri[lane], u[lane], v[lane] = hit.tri, hit.bary.x, hit.bary.y
-    dist, tube, _ = walk_tubes(scene, eye, d, start, found.dist, False)
-    found.dist = dist
-    found.prim = ti.select(tube >= 0, tube, found.prim)
+    limit = ti.select(through > f32(OPAQUE), f32(MISS), -f32(MISS))
+    hits = closest_hits(scene, view.tiles, tile, eye, d, start, limit)
+    found = Samples(color=eye, prim=hits.prim, dist=hits.dist, normal=eye, sunlight=lanes(1))
     for lane in range(LANES):
         if found.prim[lane] >= 0:
-            hit = Hit(dist=found.dist[lane], prim=found.prim[lane], tri=tri[lane], bary=vec2(u[lane], v[lane]))
-            ray = _point(d, lane)
-            normal = surface_normal(scene, hit, hit.dist * ray)
+            ray = point(d, lane)
+            normal = surface_normal(scene, hit_of(hits, lane), found.dist[lane] * ray)
             normal *= ti.select(normal.dot(ray) > 0, f32(-1.0), f32(1.0))
             found.normal.x[lane], found.normal.y[lane], found.normal.z[lane] = normal.x, normal.y, normal.z
     found.sunlight = _sunlight(scene, view, d, found, numbers)
     for lane in range(LANES):
-        ray = _point(d, lane)
+        ray = point(d, lane)
         color = _sky(ray)
         if found.prim[lane] >= 0:
-            normal = _point(found.normal, lane)
+            normal = point(found.normal, lane)
             color = _surface_color(
                 scene, view, found.prim[lane], found.dist[lane], ray, normal, found.sunlight[lane], numbers[lane]
             )
@@ -339,29 +341,30 @@ def _surface_color(scene: ti.template(), view: ti.template(), prim, dist, d, nor
         haze = far * far / (f32(1.0) + far * far)
         gloss = f32(0.0)
     half_way = view.sun - d
-    shine = ti.pow(ti.max(f32(0.0), normal.dot(half_way) / length(half_way)), 40)
+    shine = ti.max(f32(0.0), normal.dot(half_way) / length(half_way)) ** 40
     direct = ti.max(f32(0.0), normal.dot(view.sun)) * sunlight
     ambient = blend(vec3(_GROUND_LIGHT), vec3(_SKY_LIGHT), normal.z * f32(0.5) + f32(0.5))
     color = albedo * (ambient + direct * vec3(_SUN)) * f32(_EXPOSURE) + gloss * shine * direct * vec3(_SUN)
-    return blend(color, _sky(vec3(d.x, d.y, f32(0.0))), haze)
+    return blend(color, vec3(_HORIZON), haze)
 
 
 @ti.func
 def _sunlight(scene: ti.template(), view: ti.template(), d, surfaces, numbers):
-    """Visible shares of the sun: one point of its disc per sample, or the rim for a pixel's only sample."""
+    """Visible shares of the sun: of one point of its disc per sample, or of the rim for a pixel's only sample."""
     off = surfaces.dist * f32(2e-4)
-    point = Points(
+    place = Points(
         x=surfaces.dist * d.x + off * surfaces.normal.x,
         y=surfaces.dist * d.y + off * surfaces.normal.y,
         z=surfaces.dist * d.z + off * surfaces.normal.z,
     )
     light = lanes(1)
-    cell = int_lanes(-1)
+    cells = int_lanes(-1)
     limit = lanes(-MISS)
     for lane in range(LANES):
-        if (surfaces.prim[lane] >= 0) & (_point(surfaces.normal, lane).dot(view.sun) > 0):
-            cell[lane] = _cell(view, _point(point, lane))
-            if _tubes_shade(scene, view, _point(point, lane)) | (cell[lane] >= 0):
+        asks = (numbers[lane] >= 0) | (not _is_tube(scene, surfaces.prim[lane]))
+        if asks & (surfaces.prim[lane] >= 0) & (point(surfaces.normal, lane).dot(view.sun) > 0):
+            cells[lane] = _cell(view, point(place, lane))
+            if _tubes_shade(scene, view, point(place, lane)) | (cells[lane] >= 0):
                 limit[lane] = f32(MISS)
                 light[lane] = f32(0.0)
     if any_of(limit > 0):
@@ -371,15 +374,8 @@ def _sunlight(scene: ti.template(), view: ti.template(), d, surfaces, numbers):
             for lane in range(LANES):
                 towards = view.sun_rays[ti.select(numbers[lane] < 0, SAMPLES + i, numbers[lane])]
                 ray.x[lane], ray.y[lane], ray.z[lane] = towards.x, towards.y, towards.z
-            _, _, passed = walk_tubes(scene, point, ray, lanes(0), limit, True)
-            for lane in range(LANES):
-                if limit[lane] > 0:
-                    share = passed[lane]
-                    if cell[lane] >= 0:
-                        share = passed_shapes(
-                            scene, view.cells, cell[lane], _point(point, lane), _point(ray, lane), share
-                        )
-                    light[lane] += share / f32(rays)
+            passed = transmission(scene, view.cells, cells, place, ray, limit)
+            light += ti.select(limit > 0, passed / f32(rays), f32(0.0))
     return light
 
 
