@@ -16,7 +16,7 @@ class Polylines:
     | length | of each path [m] | (npath,) |
 
     Args:
-        paths: the points of each path [m], at least one, (num, 3).
+        paths: the points of each path [m], (num, 3) with num > 0.
     """
 
     def __init__(self, paths: list[np.ndarray]):
@@ -34,6 +34,8 @@ class Polylines:
 
     def at(self, owner: np.ndarray, way: np.ndarray) -> np.ndarray:
         """Points (num, 3) at the distances `way` [m] along the paths `owner`, both (num,)."""
+        if not len(way):
+            return np.zeros((0, 3))
         # all paths as one, with a gap after each so that none reaches into the next
         start = np.cumsum(self.length + 1.0) - self.length
         place, known = start[owner] + way, start[self.owner] + self.way
