@@ -80,7 +80,7 @@ def next_node(node):
 
 @ti.func
 def hit_prim(scene: ti.template(), prim, origin, direction, start, limit):
-    """Hit of one shape between the distances `start` and `limit`."""
+    """Hit of one shape, any but a capsule (see `packets`), between the distances `start` and `limit`."""
     hit = Hit(dist=f32(MISS), prim=prim, tri=-1, bary=vec2(0))
     kind = scene.kind[prim][0]
     size = scene.size[prim]
@@ -106,7 +106,7 @@ def hit_prim(scene: ti.template(), prim, origin, direction, start, limit):
             elif (kind == GEOM_SPHERE) | (kind == GEOM_ELLIPSOID):
                 hit.dist = hit_ellipsoid(o, d, begin, ti.select(kind == GEOM_SPHERE, vec3(size.x), size.xyz))
             else:
-                hit.dist = hit_round(o, d, begin, size, kind == GEOM_CAPSULE)
+                hit.dist = hit_round(o, d, begin, size, False)
             hit.dist = ti.select(hit.dist < f32(MISS), hit.dist + middle, hit.dist)
     return hit
 

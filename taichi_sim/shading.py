@@ -208,7 +208,9 @@ def _packets(scene: ti.template(), view: ti.template(), frame: ti.template(), y,
 
 @ti.func
 def _is_tube(scene: ti.template(), prim):
-    """Tubes, thin as they are, are edges all over: always refined, by half of the samples, and lit only then."""
+    """Tubes, thin as they are, are edges all over: a pixel of one is always refined, by half of the samples, and lit
+    only then.
+    """
     return (scene.tube_depth >= 0) & (prim >= scene.tube_first)
 
 
@@ -317,7 +319,7 @@ def _surfaces(scene: ti.template(), view: ti.template(), tile, d, start, through
             normal = surface_normal(scene, hit_of(hits, lane), found.dist[lane] * ray)
             normal *= ti.select(normal.dot(ray) > 0, f32(-1.0), f32(1.0))
             found.normal.x[lane], found.normal.y[lane], found.normal.z[lane] = normal.x, normal.y, normal.z
-    found.sunlight = _sunlight(scene, view, d, found, numbers)
+    found.sunlight = _sunlight(scene, view, d, start, found, numbers)
     for lane in range(LANES):
         ray = point(d, lane)
         color = _sky(ray)
@@ -349,7 +351,7 @@ def _surface_color(scene: ti.template(), view: ti.template(), prim, dist, d, nor
 
 
 @ti.func
-def _sunlight(scene: ti.template(), view: ti.template(), d, surfaces, numbers):
+def _sunlight(scene: ti.template(), view: ti.template(), d, start, surfaces, numbers):
     """Visible shares of the sun: of one point of its disc per sample, or of the rim for a pixel's only sample."""
     off = surfaces.dist * f32(2e-4)
     place = Points(
@@ -361,7 +363,7 @@ def _sunlight(scene: ti.template(), view: ti.template(), d, surfaces, numbers):
     cells = int_lanes(-1)
     limit = lanes(-MISS)
     for lane in range(LANES):
-        asks = (numbers[lane] >= 0) | (not _is_tube(scene, surfaces.prim[lane]))
+        asks = (numbers[lane] >= 0) | (start[lane] > 0) | (not _is_tube(scene, surfaces.prim[lane]))
         if asks & (surfaces.prim[lane] >= 0) & (point(surfaces.normal, lane).dot(view.sun) > 0):
             cells[lane] = _cell(view, point(place, lane))
             if _tubes_shade(scene, view, point(place, lane)) | (cells[lane] >= 0):
