@@ -16,6 +16,7 @@ from shac.film import Poses, check_place, temporary
 from taichi_sim import scene, solids
 from taichi_sim.camera import Camera, CameraRig
 from taichi_sim.colorbar import activation_rgb
+from taichi_sim.polyline import Polylines
 from taichi_sim.tubes import Tubes, tendon_paths
 from taichi_sim.types import GEOM_PLANE, WRAP_SITE, Model
 
@@ -195,7 +196,7 @@ class Stage:
 
 def _fixed_paths(model: Model, tubes: Tubes, xpos: np.ndarray, xquat: np.ndarray) -> np.ndarray:
     """Points of all tendons that are drawn, in a row and as many in every pose, (num, 3) [m]."""
-    paths = tendon_paths(model, xpos, xquat)
+    paths = tendon_paths(model, xpos, xquat, branches=tubes.branches)
     rows = [np.zeros((0, 3))]
     for tendon in tubes.shown:
         for points, branch in zip(paths[tendon], tubes.branches[tendon]):
@@ -221,8 +222,8 @@ def _is_straight(model: Model, branch: np.ndarray) -> bool:
 
 def _resampled(points: np.ndarray, num: int) -> np.ndarray:
     """`num` evenly spaced points on a path."""
-    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    return np.stack([np.interp(np.linspace(0, way[-1], num), way, x) for x in points.T], axis=1)
+    path = Polylines([points])
+    return path.at(np.zeros(num, int), np.linspace(0.0, path.length[0], num))
 
 
 def _bytes(rgb: np.ndarray) -> np.ndarray:

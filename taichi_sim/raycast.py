@@ -70,100 +70,17 @@ class Hit:
 
 
 @ti.func
-def closest_hit(scene: ti.template(), lists: ti.template(), row, origin, direction, start):
-    """Nearest of the tubes and of the shapes in lists[row, 1:], of which lists[row, 0] is the number."""
-    hit = Hit(dist=f32(MISS), prim=-1, tri=-1, bary=vec2(0))
-    for k in range(lists[row, 0]):
-        prim = lists[row, 1 + k]
-        found = hit_prim(scene, prim, origin, direction, start, hit.dist)
-        if found.dist < hit.dist:
-            hit = found
-    dist, prim, _ = walk_tubes(scene, origin, direction, start, hit.dist, False)
-    if dist < hit.dist:
-        hit = Hit(dist=dist, prim=prim, tri=-1, bary=vec2(0))
-    return hit
-
-
-@ti.func
-def transmission(scene: ti.template(), lists: ti.template(), row, origin, direction):
-    """Share of light that the tubes and, unless row is -1, the shapes in lists[row, 1:] let through along a ray."""
-    _, _, passed = walk_tubes(scene, origin, direction, f32(0.0), f32(MISS), True)
-    for k in range(ti.select(row >= 0, lists[ti.max(row, 0), 0], 0)):
-        if passed > f32(0.01):
-            prim = lists[row, 1 + k]
-            found = hit_prim(scene, prim, origin, direction, f32(0.0), f32(MISS))
-            if found.dist < f32(MISS):
-                passed *= f32(1.0) - scene.color[prim].w
-    return passed
-
-
-@ti.func
-def walk_tubes(scene: ti.template(), origin, direction, start, limit, light: ti.template()):
-    """Distance to the nearest tube between two distances, and which it is; or, for `light`, the share let through.
-
-    Walks the tree in heap order, without a stack (see `bvh`).
-    """
-    dist = limit
-    nearest = ti.i32(-1)
-    passed = f32(1.0)
-    inv = inverse(direction)
-    first_leaf = ti.i32(1) << ti.max(scene.tube_depth, 0)
-    node = ti.select(scene.tube_depth >= 0, 1, 0)
-    while node > 0:
-        span = slab_span(origin, inv, scene.tube_box[node, 0], scene.tube_box[node, 1])
-        inside = (span.x <= span.y) & (span.y > start) & (span.x < dist)
-        if inside & (node < first_leaf):
-            node = 2 * node
-        else:
-            if inside:
-                for k in range(bvh.LEAF_SIZE):
-                    prim = scene.tube_first + (node - first_leaf) * bvh.LEAF_SIZE + k
-                    found = hit_tube(scene, prim, origin, direction, start)
-                    if ti.static(light):
-                        passed *= ti.select(found < f32(MISS), f32(1.0) - scene.color[prim].w, f32(1.0))
-                    elif found < dist:
-                        dist = found
-                        nearest = prim
-            node = next_node(node)
-            if ti.static(light):
-                node = ti.select(passed > f32(0.01), node, 0)
-    return dist, nearest, passed
-
-
-@ti.func
-def hit_tube(scene: ti.template(), prim, origin, direction, start):
-    """Distance of a capsule beyond `start`, MISS if there is none."""
-    size = scene.size[prim]
-    offset = origin - scene.pos[prim]
-    middle = -offset.dot(direction)
-    foot = offset + middle * direction
-    rot = scene.rot[prim]
-    # most rays that meet the bounding sphere of a long shape pass its axis by
-    across = direction.cross(vec3(rot[0, 2], rot[1, 2], rot[2, 2]))
-    away = offset.dot(across)
-    radius = size.w - size.y
-    near = (foot.dot(foot) <= size.w * size.w) & (away * away <= radius * radius * across.dot(across) + f32(_TINY))
-    dist = f32(MISS)
-    if near & (scene.color[prim].w > 0):
-        to_local = rot.transpose()
-        capped = scene.kind[prim][0] == GEOM_CAPSULE
-        found = hit_round(to_local @ foot, to_local @ direction, start - middle, size, capped)
-        dist = ti.select(found < f32(MISS), found + middle, dist)
-    return dist
-
-
-@ti.func
 def next_node(node):
     """The next node of a tree in heap order when the walk does not go down: 0 past the root."""
-    # up to the nearest ancestor that is a left child, then to its sibling
-    while (node > 1) & (node % 2 == 1):
-        node = node // 2
-    return ti.select(node > 1, node + 1, 0)
+    # up to the nearest ancestor that is a left child, then to its sibling: without the zeros that end node + 1
+    right = node + 1
+    right = right >> ti.math.popcnt((right & -right) - 1)
+    return ti.select(right > 1, right, 0)
 
 
 @ti.func
 def hit_prim(scene: ti.template(), prim, origin, direction, start, limit):
-    """Hit of one shape between the distances `start` and `limit`."""
+    """Hit of one shape, any but a capsule (see `packets`), between the distances `start` and `limit`."""
     hit = Hit(dist=f32(MISS), prim=prim, tri=-1, bary=vec2(0))
     kind = scene.kind[prim][0]
     size = scene.size[prim]
@@ -184,12 +101,12 @@ def hit_prim(scene: ti.template(), prim, origin, direction, start, limit):
                 hit = hit_mesh(scene, scene.kind[prim][1], o, d, begin)
                 hit.prim = prim
             elif kind == GEOM_BOX:
-                span = slab_span(o, inverse(d), -size.xyz, size.xyz)
-                hit.dist = first_after(begin, span.x <= span.y, span)
+                enter, leave = slab_span(o, inverse(d), -size.xyz, size.xyz)
+                hit.dist = first_after(begin, enter <= leave, vec2(enter, leave))
             elif (kind == GEOM_SPHERE) | (kind == GEOM_ELLIPSOID):
                 hit.dist = hit_ellipsoid(o, d, begin, ti.select(kind == GEOM_SPHERE, vec3(size.x), size.xyz))
             else:
-                hit.dist = hit_round(o, d, begin, size, kind == GEOM_CAPSULE)
+                hit.dist = hit_round(o, d, begin, size, False)
             hit.dist = ti.select(hit.dist < f32(MISS), hit.dist + middle, hit.dist)
     return hit
 
@@ -219,44 +136,45 @@ def hit_ellipsoid(o, d, begin, radii):
 def hit_round(o, d, begin, size, capped):
     """Capsule (`capped`) or cylinder about z; size: mean radius, half-length and the radius' growth per length.
 
-    A capsule whose radius grows is the envelope of spheres along its axis: two spheres and the cone that touches both,
-    |(x, y)| cos(alpha) = radius + z sin(alpha), where sin(alpha) is the growth.
+    For one ray or, like `slab_span`, for a packet. A capsule whose radius grows is the envelope of spheres along its
+    axis: two spheres and the cone that touches both, |(x, y)| cos(alpha) = radius + z sin(alpha), where sin(alpha) is
+    the growth.
     """
     half_length = size.y
     growth = ti.select(capped, size.z, f32(0.0))
     cos2 = f32(1.0) - growth * growth
-    dist = f32(MISS)
     # a root of the infinite cone counts between the circles in which the spheres touch it
     a = cos2 * (d.x * d.x + d.y * d.y) - growth * growth * d.z * d.z
     a = ti.select(ti.abs(a) > f32(_TINY), a, f32(_TINY))
     middle = (growth * d.z * (size.x + growth * o.z) - cos2 * (o.x * d.x + o.y * d.y)) / a
-    foot = o + middle * d
-    reach = size.x + growth * foot.z
-    h = (reach * reach - cos2 * (foot.x * foot.x + foot.y * foot.y)) / a
-    half = ti.sqrt(ti.max(h, f32(0.0)))
+    foot_x, foot_y = o.x + middle * d.x, o.y + middle * d.y
+    reach = size.x + growth * (o.z + middle * d.z)
+    h = (reach * reach - cos2 * (foot_x * foot_x + foot_y * foot_y)) / a
+    half = ti.sqrt(larger(h, f32(0.0)))
+    # MISS, as often as there are rays
+    dist = f32(MISS) + f32(0.0) * h
     for sign in ti.static((-1, 1)):
         t = middle + sign * half
         z = o.z + t * d.z + growth * (size.x + growth * (o.z + t * d.z)) / cos2
         valid = (h >= 0) & (t > begin) & (ti.abs(z) <= half_length)
-        dist = ti.select(valid, ti.min(dist, t), dist)
+        dist = ti.select(valid & (t < dist), t, dist)
     for end in ti.static((-1, 1)):
         oz = o.z - end * half_length
         radius = size.x + end * growth * half_length
         # the disc of a cylinder's end
         flat = -oz / ti.select(ti.abs(d.z) > f32(_TINY), d.z, f32(_TINY))
-        fx = o.x + flat * d.x
-        fy = o.y + flat * d.y
-        valid = (fx * fx + fy * fy <= radius * radius) & (flat > begin) & (not capped)
-        dist = ti.select(valid, ti.min(dist, flat), dist)
+        flat_x, flat_y = o.x + flat * d.x, o.y + flat * d.y
+        valid = (flat_x * flat_x + flat_y * flat_y <= radius * radius) & (flat > begin) & (not capped)
+        dist = ti.select(valid & (flat < dist), flat, dist)
         # the sphere of a capsule's end: its roots count beyond the circle in which it touches the cone
         turn = -(o.x * d.x + o.y * d.y + oz * d.z)
-        cap_foot = vec3(o.x, o.y, oz) + turn * d
-        cap_h = radius * radius - cap_foot.dot(cap_foot)
-        cap_half = ti.sqrt(ti.max(cap_h, f32(0.0)))
+        cap_x, cap_y, cap_z = o.x + turn * d.x, o.y + turn * d.y, oz + turn * d.z
+        cap_h = radius * radius - (cap_x * cap_x + cap_y * cap_y + cap_z * cap_z)
+        cap_half = ti.sqrt(larger(cap_h, f32(0.0)))
         for sign in ti.static((-1, 1)):
             t = turn + sign * cap_half
             valid = (cap_h >= 0) & (t > begin) & ((oz + t * d.z + growth * radius) * end >= 0) & capped
-            dist = ti.select(valid, ti.min(dist, t), dist)
+            dist = ti.select(valid & (t < dist), t, dist)
     return dist
 
 
@@ -270,8 +188,8 @@ def hit_mesh(scene: ti.template(), mesh, o, d, begin):
     inv = inverse(d)
     node = ti.i32(1)
     while node > 0:
-        span = slab_span(o, inv, scene.bvh_box[node_base + node, 0], scene.bvh_box[node_base + node, 1])
-        inside = (span.x <= span.y) & (span.y > begin) & (span.x < hit.dist)
+        enter, leave = slab_span(o, inv, scene.bvh_box[node_base + node, 0], scene.bvh_box[node_base + node, 1])
+        inside = (enter <= leave) & (leave > begin) & (enter < hit.dist)
         if inside & (node < first_leaf):
             node = 2 * node
         else:
@@ -305,19 +223,34 @@ def hit_triangle(o, d, a, b, c):
 
 @ti.func
 def slab_span(o, inv, lower, upper):
-    """Distances between which a line is inside an axis-aligned box; empty (x > y) if it passes by."""
-    t0 = (lower - o) * inv
-    t1 = (upper - o) * inv
-    return vec2(ti.min(t0, t1).max(), ti.max(t0, t1).min())
+    """Distances between which a line is inside an axis-aligned box; empty (the first is larger) if it passes by.
+
+    For one ray, whose `o` and `inv` have three numbers x, y, z, or for a packet, whose x, y, z are lanes.
+    """
+    x0, x1 = (lower.x - o.x) * inv.x, (upper.x - o.x) * inv.x
+    y0, y1 = (lower.y - o.y) * inv.y, (upper.y - o.y) * inv.y
+    z0, z1 = (lower.z - o.z) * inv.z, (upper.z - o.z) * inv.z
+    enter = larger(larger(smaller(x0, x1), smaller(y0, y1)), smaller(z0, z1))
+    leave = smaller(smaller(larger(x0, x1), larger(y0, y1)), larger(z0, z1))
+    return enter, leave
 
 
 @ti.func
 def inverse(d):
     """1 / d with a large finite number for 0: infinities are not kept under fast math."""
-    inv = vec3(0)
-    for i in ti.static(range(3)):
-        inv[i] = f32(1.0) / ti.select(ti.abs(d[i]) > f32(_TINY), d[i], f32(_TINY))
-    return inv
+    # of 1 / select(...) LLVM would make a branch
+    return f32(1.0) / (d + ti.select(ti.abs(d) > f32(_TINY), f32(0.0), f32(_TINY)))
+
+
+@ti.func
+def smaller(a, b):
+    # ti.min and ti.max mind NaN, at three instructions instead of one
+    return ti.select(a < b, a, b)
+
+
+@ti.func
+def larger(a, b):
+    return ti.select(a > b, a, b)
 
 
 @ti.func

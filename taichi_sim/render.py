@@ -17,6 +17,7 @@ from taichi_sim.types import GEOM_CAPSULE, GEOM_PLANE, Model
 _GRID = 48
 # Tangent of the sun's angular radius: larger than the sun's own 0.005, for softer shadows.
 _SUN_RADIUS = 0.02
+_GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 
 _NO_CAPSULES = Capsules(np.zeros((0, 2, 3)), np.zeros((0, 2)), np.zeros((0, 4)))
 
@@ -73,6 +74,9 @@ class Renderer:
         self._floor = floor and not np.any(shapes.kind == GEOM_PLANE)
         self._bound = scene.bounding_radii(self._shapes)
         self._meshes = _upload_meshes(self._shapes.meshes)
+        self._across_sun = _across(self.sun)
+        self._sun_rays = ti.Vector.ndarray(3, ti.f32, shading.SAMPLES + shading.RIM)
+        self._sun_rays.from_numpy(_sun_rays(self.sun, self._across_sun).astype(np.float32))
         self._allocate(16, 1)
         self._frame = shading.Frame(
             radiance=ti.Vector.ndarray(3, ti.f32, (height, width)),
@@ -196,11 +200,9 @@ class Renderer:
 
     def _view(self, axes: np.ndarray, prims: _Prims) -> shading.View:
         pixel = 2 * np.tan(np.deg2rad(self.camera.fovy) / 2) / self.height
-        sun_u = np.cross([0.0, 1.0, 0.0] if abs(self.sun[1]) < 0.9 else [1.0, 0.0, 0.0], self.sun)
-        sun_u /= np.linalg.norm(sun_u)
-        sun_v = np.cross(self.sun, sun_u)
+        sun_u, sun_v = self._across_sun
         solid = prims.kind != GEOM_PLANE
-        across = prims.pos[solid] @ np.stack([sun_u, sun_v], axis=1)
+        across = prims.pos[solid] @ self._across_sun.T
         reach = self._shadow_reach(prims)
         bound = prims.bound[solid, None] + _SUN_RADIUS * reach
         lower = (across - bound).min(axis=0, initial=np.inf) if len(across) else np.zeros(2)
@@ -215,6 +217,7 @@ class Renderer:
             sun_u=raycast.vec3(*sun_u),
             sun_v=raycast.vec3(*sun_v),
             sun_radius=_SUN_RADIUS,
+            sun_rays=self._sun_rays,
             sun_reach=reach,
             grid_origin=raycast.vec2(*lower),
             grid_cell=float(np.max(upper - lower)) / _GRID,
@@ -236,6 +239,23 @@ class Renderer:
             if normal @ self.sun > 0.1:
                 reach = max(reach, np.max((pos - origin) @ normal + bound) / (normal @ self.sun))
         return float(min(reach, 50 * self._rig.extent))
+
+
+def _across(sun: np.ndarray) -> np.ndarray:
+    """Two orthogonal unit vectors across the sunlight, (2, 3)."""
+    first = np.cross([0.0, 1.0, 0.0] if abs(sun[1]) < 0.9 else [1.0, 0.0, 0.0], sun)
+    first /= np.linalg.norm(first)
+    return np.stack([first, np.cross(sun, first)])
+
+
+def _sun_rays(sun: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """`View.sun_rays`: unit directions to evenly spread points of the sun's disc, then to its rim, (num, 3)."""
+    # a spiral; neighbouring samples of a pixel are to look at places far apart
+    place = np.arange(shading.SAMPLES) * 7 % shading.SAMPLES
+    angle = np.append(place * _GOLDEN_ANGLE, np.arange(shading.RIM) * 2 * np.pi / shading.RIM)
+    radius = _SUN_RADIUS * np.append(np.sqrt((place + 0.5) / shading.SAMPLES), np.ones(shading.RIM))
+    rays = sun + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1) @ across
+    return rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
 
 class _Prims(NamedTuple):

@@ -3,19 +3,30 @@
 1. `bin_shapes` lists, per screen tile and per cell of a grid across the sunlight, the shapes that can be seen or cast
    a shadow there.
 2. `trace_pixels` shades one sample per pixel and keeps what it saw: shape, distance, normal and sunlight. Run again to
-   refine, it takes SAMPLES samples wherever that differs between neighbours or the sun is partly hidden.
+   refine, it takes SAMPLES samples wherever that differs between neighbours or the sun is partly hidden. Rays go in
+   packets: a block of pixels, or the samples of one.
 3. `write_image` turns linear light into bytes.
 """
 
+from taichi_sim.packets import (
+    LANES,
+    OPAQUE,
+    Points,
+    any_of,
+    closest_hits,
+    hit_of,
+    int_lanes,
+    lanes,
+    point,
+    transmission,
+)
 from taichi_sim.raycast import (
     MISS,
     Scene,
     blend,
-    closest_hit,
     f32,
     length,
     surface_normal,
-    transmission,
     vec2,
     vec3,
     vec4,
@@ -24,9 +35,11 @@ from taichi_sim.runtime import ti
 from taichi_sim.types import GEOM_PLANE
 
 TILE = 16
-SAMPLES = 16
+SAMPLES = 2 * LANES
+# Pixels side by side in the packets of the first pass.
+_BLOCK = 4
+RIM = 4  # rays to the sun's rim
 _LAYERS = 4  # transparent surfaces seen through one another
-_GOLDEN_ANGLE = 2.399963
 
 _EXPOSURE = 0.46
 _SUN = (2.35, 2.2, 1.95)
@@ -42,6 +55,7 @@ _lists = ti.types.ndarray(dtype=ti.i32, ndim=2)
 #   forward, right, up    ray through pixel (x, y): forward + (x - width / 2) right + (height / 2 - y) up
 #   sun, sun_u, sun_v     direction towards the sun and two unit vectors across it
 #   sun_radius            tangent of the sun's angular radius
+#   sun_rays              directions towards it: one for each sample of a pixel, then the RIM for an only one
 #   sun_reach             largest distance over which a shadow's blur is kept whole [m]
 #   grid_origin           the grid's corner in (sun_u, sun_v) [m]
 #   grid_cell, grid_num   side of a cell [m], cells per side
@@ -58,6 +72,7 @@ View = ti.types.argpack(
     sun_u=vec3,
     sun_v=vec3,
     sun_radius=f32,
+    sun_rays=ti.types.ndarray(dtype=vec3, ndim=1),
     sun_reach=f32,
     grid_origin=vec2,
     grid_cell=f32,
@@ -80,14 +95,16 @@ Frame = ti.types.argpack(
 
 
 @ti.dataclass
-class Sample:
-    """Linear colour of one ray, and of the first surface that it met: shape (-1: sky), distance, normal, sunlight."""
+class Samples:
+    """Linear colours of a packet of rays, and of the first surface that each met: shape (-1: sky), distance, normal,
+    sunlight.
+    """
 
-    color: vec3
-    prim: ti.i32
-    dist: f32
-    normal: vec3
-    sunlight: f32
+    color: Points
+    prim: int_lanes
+    dist: lanes
+    normal: Points
+    sunlight: lanes
 
 
 @ti.kernel
@@ -100,30 +117,23 @@ def bin_shapes(scene: Scene, view: View, num: ti.i32):
 
 @ti.kernel
 def trace_pixels(scene: Scene, view: View, frame: Frame, refine: ti.i32):
-    for y, x in ti.ndrange(view.height, view.width):
-        # one kernel for both passes, because most of its compile time goes into `_shade`
-        first = 0
-        last = 0
-        if refine == 0:
-            first = -1
-        elif _is_edge(view, frame, y, x):
-            last = SAMPLES
-        # thin as they are, tubes are edges all over: half of the samples serve them
-        tube = (refine != 0) & (scene.tube_depth >= 0) & (frame.prim[y, x] >= scene.tube_first)
-        last = ti.select(tube, last // 2, last)
-        pixel = vec3(0)
-        for i in range(first, last):
-            # of each two neighbours the one with an even number of ones: these points are evenly spread as well
-            k = ti.select(tube, 2 * i + ((i & 1) ^ (i >> 1 & 1) ^ (i >> 2 & 1)), i)
-            place = _place_in_pixel(k)
-            sample = _shade(scene, view, x + place.x, y + place.y, k)
-            pixel += sample.color
-            if k < 0:
-                frame.prim[y, x] = sample.prim
-                frame.dist[y, x] = sample.dist
-                frame.surface[y, x] = vec4(sample.normal, sample.sunlight)
-        if last > first:
-            frame.radiance[y, x] = pixel / f32(last - first)
+    # one kernel for both passes, because most of its compile time goes into `_shade`
+    for row, column in ti.ndrange((view.height + 1) // 2, (view.width + _BLOCK - 1) // _BLOCK):
+        for j in range(ti.select(refine == 0, 1, LANES)):
+            y = 2 * row + j // _BLOCK
+            x = _BLOCK * column + j % _BLOCK
+            packets = 1
+            if refine != 0:
+                packets = _packets(scene, view, frame, y, x)
+            pixel = vec3(0)
+            for i in range(packets):
+                numbers = _sample_numbers(refine, i, packets)
+                samples = _shade(scene, view, y, x, numbers)
+                if refine == 0:
+                    _keep(view, frame, y, x, samples)
+                pixel += vec3(samples.color.x.sum(), samples.color.y.sum(), samples.color.z.sum())
+            if (refine != 0) & (packets > 0):
+                frame.radiance[y, x] = pixel / f32(packets * LANES)
 
 
 @ti.kernel
@@ -185,10 +195,66 @@ def _ray_direction(view: ti.template(), x, y):
 
 
 @ti.func
-def _place_in_pixel(k):
-    """Hammersley's points, one in each row and column of a 16 x 16 grid; the centre for a pixel's only sample."""
-    reverse = (k & 1) * 8 + (k & 2) * 2 + (k & 4) // 2 + (k & 8) // 8
-    return ti.select(k < 0, vec2(0.5), (vec2(f32(k), f32(reverse)) + f32(0.5)) * f32(1 / SAMPLES))
+def _packets(scene: ti.template(), view: ti.template(), frame: ti.template(), y, x):
+    """How many packets of samples refine a pixel."""
+    packets = 0
+    if (y < view.height) & (x < view.width):
+        if _is_tube(scene, frame.prim[y, x]):
+            packets = 1
+        elif _is_edge(view, frame, y, x):
+            packets = SAMPLES // LANES
+    return packets
+
+
+@ti.func
+def _is_tube(scene: ti.template(), prim):
+    """Tubes, thin as they are, are edges all over: a pixel of one is always refined, by half of the samples, and lit
+    only then.
+    """
+    return (scene.tube_depth >= 0) & (prim >= scene.tube_first)
+
+
+@ti.func
+def _sample_numbers(refine, i, packets):
+    """The numbers of a packet's samples within their pixel; -1 for a pixel's only sample."""
+    numbers = int_lanes(-1)
+    for lane in ti.static(range(LANES)):
+        # of each two neighbours the one with an even number of ones: these points are evenly spread as well
+        half = 2 * lane + ((lane & 1) ^ (lane >> 1 & 1) ^ (lane >> 2 & 1))
+        numbers[lane] = ti.select(refine == 0, -1, ti.select(packets == 1, half, i * LANES + lane))
+    return numbers
+
+
+@ti.func
+def _keep(view: ti.template(), frame: ti.template(), y, x, samples):
+    """Keeps the only samples of a block of pixels."""
+    for lane in range(LANES):
+        v = y + lane // _BLOCK
+        u = x + lane % _BLOCK
+        if (v < view.height) & (u < view.width):
+            frame.radiance[v, u] = point(samples.color, lane)
+            frame.prim[v, u] = samples.prim[lane]
+            frame.dist[v, u] = samples.dist[lane]
+            frame.surface[v, u] = vec4(point(samples.normal, lane), samples.sunlight[lane])
+
+
+@ti.func
+def _camera_rays(view: ti.template(), y, x, numbers):
+    """Directions of a packet: through these samples of pixel (x, y), or the centres of the block that begins there."""
+    # Hammersley's points, one in each row and column of a 16 x 16 grid
+    reverse = (numbers & 1) * 8 + (numbers & 2) * 2 + (numbers & 4) // 2 + (numbers & 8) // 8
+    right = (ti.cast(numbers, f32) + f32(0.5)) * f32(1 / SAMPLES)
+    down = (ti.cast(reverse, f32) + f32(0.5)) * f32(1 / SAMPLES)
+    for lane in ti.static(range(LANES)):
+        right[lane] = ti.select(numbers[lane] < 0, f32(lane % _BLOCK + 0.5), right[lane])
+        down[lane] = ti.select(numbers[lane] < 0, f32(lane // _BLOCK + 0.5), down[lane])
+    right += x - view.width * f32(0.5)
+    up = view.height * f32(0.5) - y - down
+    dx = view.forward.x + right * view.right.x + up * view.up.x
+    dy = view.forward.y + right * view.right.y + up * view.up.y
+    dz = view.forward.z + right * view.right.z + up * view.up.z
+    share = f32(1.0) / ti.sqrt(dx * dx + dy * dy + dz * dz)
+    return Points(x=dx * share, y=dy * share, z=dz * share)
 
 
 @ti.func
@@ -208,81 +274,124 @@ def _is_edge(view: ti.template(), frame: ti.template(), y, x):
 
 
 @ti.func
-def _shade(scene: ti.template(), view: ti.template(), x, y, k):
-    """Colour along the ray through (x, y); k is the number of the sample within its pixel, -1 for the only one."""
+def _shade(scene: ti.template(), view: ti.template(), y, x, numbers):
+    """A packet: the samples of these numbers of pixel (x, y), or the only ones of the block that begins there.
+
+    A block does not cross the edges of tiles.
+    """
     columns = (view.width + TILE - 1) // TILE
-    tile = ti.min(ti.i32(y), view.height - 1) // TILE * columns + ti.min(ti.i32(x), view.width - 1) // TILE
-    d = _ray_direction(view, x, y)
-    first = Sample(color=vec3(0), prim=-1, dist=f32(MISS), normal=vec3(0), sunlight=f32(1.0))
-    color = vec3(0)
-    through = f32(1.0)
-    start = f32(0.0)
+    tile = y // TILE * columns + x // TILE
+    d = _camera_rays(view, y, x, numbers)
+    none = Points(x=lanes(0), y=lanes(0), z=lanes(0))
+    first = Samples(color=none, prim=int_lanes(-1), dist=lanes(MISS), normal=none, sunlight=lanes(1))
+    color = none
+    through = lanes(1)
+    start = lanes(0)
     for layer in range(_LAYERS):
-        if through > f32(0.01):
-            hit = closest_hit(scene, view.tiles, tile, vec3(0), d, start)
-            if hit.dist < f32(MISS):
-                surface = _shade_hit(scene, view, hit, d, k)
-                opacity = scene.color[hit.prim].w
-                color += through * opacity * surface.color
-                through *= f32(1.0) - opacity
-                start = hit.dist * f32(1.0001)
-                if layer == 0:
-                    first = surface
-            else:
-                color += through * _sky(d)
-                through = f32(0.0)
+        if any_of(through > f32(OPAQUE)):
+            found = _surfaces(scene, view, tile, d, start, through, numbers)
+            for lane in range(LANES):
+                opacity = f32(1.0)
+                if found.prim[lane] >= 0:
+                    opacity = scene.color[found.prim[lane]].w
+                share = through[lane] * opacity
+                color.x[lane] += share * found.color.x[lane]
+                color.y[lane] += share * found.color.y[lane]
+                color.z[lane] += share * found.color.z[lane]
+                through[lane] *= f32(1.0) - opacity
+                start[lane] = found.dist[lane] * f32(1.0001)
+            if layer == 0:
+                first = found
     first.color = color
     return first
 
 
 @ti.func
-def _shade_hit(scene: ti.template(), view: ti.template(), hit, d, k):
-    point = hit.dist * d
-    normal = surface_normal(scene, hit, point)
-    normal *= ti.select(normal.dot(d) > 0, f32(-1.0), f32(1.0))
-    tint = scene.color[hit.prim]
-    albedo = tint.xyz
-    haze = f32(0.0)
-    gloss = f32(0.10)
-    if scene.kind[hit.prim][0] == GEOM_PLANE:
-        albedo *= _checker(scene, view, hit.prim, d, hit.dist, k)
-        far = hit.dist / view.fade
-        haze = far * far / (f32(1.0) + far * far)
-        gloss = f32(0.0)
-
-    sunlight = f32(1.0)
-    facing = normal.dot(view.sun)
-    if facing > 0:
-        sunlight = _sunlight(scene, view, point + normal * (hit.dist * f32(2e-4)), k)
-    half_way = view.sun - d
-    shine = ti.pow(ti.max(f32(0.0), normal.dot(half_way) / length(half_way)), 40)
-    direct = ti.max(f32(0.0), facing) * sunlight
-    ambient = blend(vec3(_GROUND_LIGHT), vec3(_SKY_LIGHT), normal.z * f32(0.5) + f32(0.5))
-    color = albedo * (ambient + direct * vec3(_SUN)) * f32(_EXPOSURE) + gloss * shine * direct * vec3(_SUN)
-    color = blend(color, _sky(vec3(d.x, d.y, f32(0.0))), haze)
-    return Sample(color=color, prim=hit.prim, dist=hit.dist, normal=normal, sunlight=sunlight)
+def _surfaces(scene: ti.template(), view: ti.template(), tile, d, start, through, numbers):
+    """What a packet's rays meet next, and the sky's colour where that is nothing."""
+    eye = Points(x=lanes(0), y=lanes(0), z=lanes(0))
+    limit = ti.select(through > f32(OPAQUE), f32(MISS), -f32(MISS))
+    hits = closest_hits(scene, view.tiles, tile, eye, d, start, limit)
+    found = Samples(color=eye, prim=hits.prim, dist=hits.dist, normal=eye, sunlight=lanes(1))
+    for lane in range(LANES):
+        if found.prim[lane] >= 0:
+            ray = point(d, lane)
+            normal = surface_normal(scene, hit_of(hits, lane), found.dist[lane] * ray)
+            normal *= ti.select(normal.dot(ray) > 0, f32(-1.0), f32(1.0))
+            found.normal.x[lane], found.normal.y[lane], found.normal.z[lane] = normal.x, normal.y, normal.z
+    found.sunlight = _sunlight(scene, view, d, start, found, numbers)
+    for lane in range(LANES):
+        ray = point(d, lane)
+        color = _sky(ray)
+        if found.prim[lane] >= 0:
+            normal = point(found.normal, lane)
+            color = _surface_color(
+                scene, view, found.prim[lane], found.dist[lane], ray, normal, found.sunlight[lane], numbers[lane]
+            )
+        found.color.x[lane], found.color.y[lane], found.color.z[lane] = color.x, color.y, color.z
+    return found
 
 
 @ti.func
-def _sunlight(scene: ti.template(), view: ti.template(), point, k):
-    """Visible share of the sun: one point of its disc per sample, or four of its rim for a pixel's only sample."""
+def _surface_color(scene: ti.template(), view: ti.template(), prim, dist, d, normal, sunlight, k):
+    albedo = scene.color[prim].xyz
+    haze = f32(0.0)
+    gloss = f32(0.10)
+    if scene.kind[prim][0] == GEOM_PLANE:
+        albedo *= _checker(scene, view, prim, d, dist, k)
+        far = dist / view.fade
+        haze = far * far / (f32(1.0) + far * far)
+        gloss = f32(0.0)
+    half_way = view.sun - d
+    shine = ti.max(f32(0.0), normal.dot(half_way) / length(half_way)) ** 40
+    direct = ti.max(f32(0.0), normal.dot(view.sun)) * sunlight
+    ambient = blend(vec3(_GROUND_LIGHT), vec3(_SKY_LIGHT), normal.z * f32(0.5) + f32(0.5))
+    color = albedo * (ambient + direct * vec3(_SUN)) * f32(_EXPOSURE) + gloss * shine * direct * vec3(_SUN)
+    return blend(color, vec3(_HORIZON), haze)
+
+
+@ti.func
+def _sunlight(scene: ti.template(), view: ti.template(), d, start, surfaces, numbers):
+    """Visible shares of the sun: of one point of its disc per sample, or of the rim for a pixel's only sample."""
+    off = surfaces.dist * f32(2e-4)
+    place = Points(
+        x=surfaces.dist * d.x + off * surfaces.normal.x,
+        y=surfaces.dist * d.y + off * surfaces.normal.y,
+        z=surfaces.dist * d.z + off * surfaces.normal.z,
+    )
+    light = lanes(1)
+    cells = int_lanes(-1)
+    limit = lanes(-MISS)
+    for lane in range(LANES):
+        asks = (numbers[lane] >= 0) | (start[lane] > 0) | (not _is_tube(scene, surfaces.prim[lane]))
+        if asks & (surfaces.prim[lane] >= 0) & (point(surfaces.normal, lane).dot(view.sun) > 0):
+            cells[lane] = _cell(view, point(place, lane))
+            if _tubes_shade(scene, view, point(place, lane)) | (cells[lane] >= 0):
+                limit[lane] = f32(MISS)
+                light[lane] = f32(0.0)
+    if any_of(limit > 0):
+        rays = ti.select(numbers[0] < 0, RIM, 1)
+        for i in range(rays):
+            ray = Points(x=lanes(0), y=lanes(0), z=lanes(0))
+            for lane in range(LANES):
+                towards = view.sun_rays[ti.select(numbers[lane] < 0, SAMPLES + i, numbers[lane])]
+                ray.x[lane], ray.y[lane], ray.z[lane] = towards.x, towards.y, towards.z
+            passed = transmission(scene, view.cells, cells, place, ray, limit)
+            light += ti.select(limit > 0, passed / f32(rays), f32(0.0))
+    return light
+
+
+@ti.func
+def _cell(view: ti.template(), point):
+    """The cell of the grid across the sunlight that a point is in, -1 where none has a shape that casts a shadow."""
     place = (vec2(point.dot(view.sun_u), point.dot(view.sun_v)) - view.grid_origin) / view.grid_cell
     column = ti.i32(ti.floor(place.x))
     row = ti.i32(ti.floor(place.y))
-    cell = ti.select(
-        (column >= 0) & (column < view.grid_num) & (row >= 0) & (row < view.grid_num), row * view.grid_num + column, -1
-    )
-    light = f32(1.0)
-    if _tubes_shade(scene, view, point) | ((cell >= 0) & (view.cells[ti.max(cell, 0), 0] > 0)):
-        rays = ti.select(k < 0, 4, 1)
-        light = f32(0.0)
-        for i in range(rays):
-            spiral = (k * 7) % SAMPLES
-            angle = ti.select(k < 0, i * f32(1.5707963), spiral * f32(_GOLDEN_ANGLE))
-            radius = ti.select(k < 0, f32(1.0), ti.sqrt((spiral + f32(0.5)) * f32(1 / SAMPLES))) * view.sun_radius
-            ray = view.sun + radius * (ti.cos(angle) * view.sun_u + ti.sin(angle) * view.sun_v)
-            light += transmission(scene, view.cells, cell, point, ray / length(ray)) / f32(rays)
-    return light
+    cell = -1
+    if (column >= 0) & (column < view.grid_num) & (row >= 0) & (row < view.grid_num):
+        if view.cells[row * view.grid_num + column, 0] > 0:
+            cell = row * view.grid_num + column
+    return cell
 
 
 @ti.func

@@ -8,8 +8,9 @@ import numpy as np
 
 from taichi_sim import scene
 from taichi_sim.colorbar import activation_rgb
+from taichi_sim.polyline import Polylines
 from taichi_sim.tendon_path import wrap_points
-from taichi_sim.types import TRN_TENDON, WRAP_CYLINDER, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, Model
+from taichi_sim.types import TRN_TENDON, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, Model
 
 # Largest angle between successive points where a path is round [rad]; what is left of its corners is a 100th of the
 # radius.
@@ -43,7 +44,7 @@ class Capsules(NamedTuple):
 
 
 def tendon_paths(
-    model: Model, xpos: np.ndarray, xquat: np.ndarray, resolution: float = RESOLUTION
+    model: Model, xpos: np.ndarray, xquat: np.ndarray, resolution: float = RESOLUTION, branches: list | None = None
 ) -> list[list[np.ndarray]]:
     """Where a model's tendons run.
 
@@ -51,6 +52,7 @@ def tendon_paths(
         model: the model.
         xpos, xquat: poses of its bodies [m], (nbody, 3) and (nbody, 4).
         resolution: largest angle [rad] between successive points of an arc around a sphere or cylinder.
+        branches: the model's `tendon_branches`, of whoever has found them already.
 
     Returns:
         For each tendon its branches, which pulleys part, and for each branch its points in the world [m], (num, 3):
@@ -59,8 +61,8 @@ def tendon_paths(
     sites = xpos[model.site_bodyid] + np.einsum("nij,nj->ni", scene.rotations(xquat)[model.site_bodyid], model.site_pos)
     frames = scene.geom_poses(model, np.arange(model.ngeom), xpos, xquat)
     return [
-        [_branch_points(model, branch, sites, frames, resolution) for branch in branches]
-        for branches in tendon_branches(model)
+        [_branch_points(model, branch, sites, frames, resolution) for branch in parts]
+        for parts in (tendon_branches(model) if branches is None else branches)
     ]
 
 
@@ -78,7 +80,7 @@ def tendon_branches(model: Model) -> list[list[np.ndarray]]:
 
 
 def _branch_points(model: Model, branch: np.ndarray, sites, frames, resolution: float) -> np.ndarray:
-    around = np.isin(model.wrap_type[branch], (WRAP_SPHERE, WRAP_CYLINDER))
+    around = model.wrap_type[branch] != WRAP_SITE
     if not around.any():
         return sites[model.wrap_objid[branch]]
     points = []
@@ -174,18 +176,23 @@ class Tubes:
             xpos, xquat: as of `tendon_paths`.
             act, ctrl: as of `activation`.
         """
-        rgba = self.rgba(act, ctrl)
-        paths = tendon_paths(self.model, xpos, xquat)
-        ends, radius, colors = [np.zeros((0, 2, 3))], [np.zeros((0, 2))], [np.zeros((0, 4))]
-        for tendon in self.shown:
-            for points in paths[tendon]:
-                thickness = np.full(len(points), self.radius[tendon])
-                if self.muscle[tendon]:
-                    points, thickness = _spindle(points, self.radius[tendon])
-                ends.append(np.stack([points[:-1], points[1:]], axis=1))
-                radius.append(np.stack([thickness[:-1], thickness[1:]], axis=1))
-                colors.append(np.tile(rgba[tendon], (len(points) - 1, 1)))
-        return Capsules(np.concatenate(ends), np.concatenate(radius), np.concatenate(colors))
+        paths = tendon_paths(self.model, xpos, xquat, branches=self.branches)
+        tendon = np.repeat(self.shown, [len(self.branches[i]) for i in self.shown])
+        drawn = Polylines([points for i in self.shown for points in paths[i]])
+        owner, way = _with_stops(drawn, self.muscle[tendon])
+        points, radius = drawn.at(owner, way), self._thickness(tendon, drawn.length, owner, way)
+        piece = owner[:-1] == owner[1:]
+        ends = np.stack([points[:-1], points[1:]], axis=1)[piece]
+        radius = np.stack([radius[:-1], radius[1:]], axis=1)[piece]
+        return Capsules(ends, radius, self.rgba(act, ctrl)[tendon[owner[:-1][piece]]])
+
+    def _thickness(self, tendon: np.ndarray, length: np.ndarray, owner: np.ndarray, way: np.ndarray) -> np.ndarray:
+        """Radii [m] at distances `way` along the paths `owner`, which are of these tendons and lengths."""
+        mean = self.radius[tendon]
+        # half a sine wave, whose mean is 2 / pi
+        share = _END_SHARE + (1 - _END_SHARE) * np.sin(np.pi * way / np.maximum(length, 1e-12)[owner])
+        belly = np.minimum(mean, _MOST_THICK * length) / (_END_SHARE + (1 - _END_SHARE) * 2 / np.pi)
+        return np.where(self.muscle[tendon][owner], np.maximum(belly[owner] * share, 1e-5), mean[owner])
 
 
 def _vector(values, num: int, name: str) -> np.ndarray:
@@ -201,14 +208,18 @@ def _vector(values, num: int, name: str) -> np.ndarray:
     return values
 
 
-def _spindle(points: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """A path with further points where its thickness changes, (num, 3), and the radius at each, (num,) [m]."""
-    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    stops = np.union1d(way, np.linspace(0.0, way[-1], _PIECES + 1))
+def _with_stops(lines: Polylines, spindle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points of paths and, on those that are spindles, further ones where the thickness changes.
+
+    Returns:
+        For each point its path and the distance along it [m], in order.
+    """
+    added = np.repeat(np.flatnonzero(spindle), _PIECES + 1)
+    even = np.tile(np.linspace(0.0, 1.0, _PIECES + 1), np.count_nonzero(spindle)) * lines.length[added]
+    owner, way = np.append(lines.owner, added), np.append(lines.way, even)
+    order = np.lexsort((way, owner))
+    owner, way = owner[order], way[order]
     # nearly coincident points make pieces that are shorter than they are thick
-    stops = stops[np.append(True, np.diff(stops) > 1e-3 * way[-1])]
-    dense = np.stack([np.interp(stops, way, x) for x in points.T], axis=1)
-    # half a sine wave, whose mean is 2 / pi
-    share = _END_SHARE + (1 - _END_SHARE) * np.sin(np.pi * stops / max(way[-1], 1e-12))
-    thickness = min(radius, _MOST_THICK * way[-1]) * share / (_END_SHARE + (1 - _END_SHARE) * 2 / np.pi)
-    return dense, np.maximum(thickness, 1e-5)
+    near = (owner[1:] == owner[:-1]) & spindle[owner[1:]] & (np.diff(way) <= 1e-3 * lines.length[owner[1:]])
+    keep = np.append(True, ~near)[: len(way)]
+    return owner[keep], way[keep]

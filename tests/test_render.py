@@ -99,6 +99,16 @@ def test_silhouettes_and_distances_agree_with_mujocos_rays(azimuth, elevation, d
     np.testing.assert_allclose(dist[hit], expected_dist[hit], rtol=2e-5)
 
 
+def test_pictures_of_any_size_are_whole():
+    """Pixels are drawn in blocks, and a picture need not consist of whole ones."""
+    model, data, converted = pose(SHAPES)
+    camera = Camera(distance=3, azimuth=120, elevation=-20, lookat=(0, 0, 0.9))
+    for width, height in [(41, 31), (30, 25), (3, 1)]:
+        geomid, _ = Renderer(converted, width, height, camera=camera).segment(data.xpos, data.xquat)
+        expected, _ = oracle(model, data, *rays(camera, camera.lookat, 3.0, width, height))
+        assert np.count_nonzero(geomid != expected) <= 2
+
+
 def test_pictures_do_not_depend_on_the_place_in_the_world():
     """10 km from the origin an f32 position is 1 mm off: the arithmetic must be relative to the camera."""
     _, data, converted = pose(SHAPES)

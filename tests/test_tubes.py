@@ -8,6 +8,7 @@ import pytest
 
 from taichi_sim.camera import Camera
 from taichi_sim.mjcf import load
+from taichi_sim.polyline import Polylines
 from taichi_sim.render import Capsules, Renderer
 from taichi_sim.tubes import Tubes, tendon_paths
 
@@ -97,6 +98,21 @@ def test_tendons_over_joints_have_no_path_and_are_not_drawn():
     tubes = Tubes(model)
     assert tendon_paths(model, np.zeros((2, 3)), np.eye(4)[[0, 0]]) == [[]]
     assert len(tubes.capsules(np.zeros((2, 3)), np.eye(4)[[0, 0]]).ends) == 0 and not tubes.has_muscles
+
+
+def test_points_along_paths_stay_on_their_path():
+    """Against each path by itself; lengths from 0 to 3 m, and ends that are other paths' beginnings."""
+    rng = np.random.default_rng(0)
+    paths = [np.cumsum(rng.normal(size=(num, 3)), axis=0) for num in (2, 5, 3)]
+    paths += [np.zeros((2, 3)), np.array([paths[0][-1], paths[1][0]])]
+    lines = Polylines(paths)
+    for i, path in enumerate(paths):
+        way = np.append(0.0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1)))
+        assert lines.length[i] == pytest.approx(way[-1], abs=1e-12)
+        np.testing.assert_allclose(lines.way[lines.owner == i], way, atol=1e-12)
+        places = np.linspace(0.0, way[-1], 11)
+        expected = np.stack([np.interp(places, way, x) for x in path.T], axis=1)
+        np.testing.assert_allclose(lines.at(np.full(11, i), places), expected, atol=1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +231,42 @@ def test_tubes_cast_shadows():
     assert len(x) > 100
     assert x.mean() == pytest.approx(-0.1, abs=0.02)
     assert np.ptp(y) * pixel == pytest.approx(1.08, abs=0.08)
+
+
+def test_a_glassy_tube_casts_its_share_of_a_shadow():
+    model, *pose = floor()
+    camera = Camera(distance=4, azimuth=90, elevation=-89.9, lookat=(0, 0, 0))
+    renderer = Renderer(model, WIDTH, HEIGHT, camera=camera, sun=(-1, 0, 1))
+    # a block of parallel tubes would be dark in any case: one tube, 0.2 m thick, with a core of full shadow
+    pictures = [
+        renderer.render(*pose, capsules=Capsules([[[-0.6, -0.5, 0.5], [-0.6, 0.5, 0.5]]], [0.1], [[0, 0.8, 0, alpha]]))
+        for alpha in (0.0, 0.5, 1.0)
+    ]
+    pixel = 2 * np.tan(np.deg2rad(camera.fovy) / 2) * 4 / HEIGHT
+    core = np.s_[HEIGHT // 2 - 5 : HEIGHT // 2 + 5, round(WIDTH / 2 - 0.1 / pixel)]
+    lit, half, dark = ((picture[core] / 255) ** 2.2 for picture in pictures)
+    assert np.all(lit - dark > 0.1)
+    # bytes are 1/255 apart, up to 2.2/255 in linear light
+    np.testing.assert_allclose(half, (lit + dark) / 2, atol=0.01)
+
+
+def test_thin_tubes_are_smooth_and_whole():
+    """A pixel is the mean of its samples' linear light: against a picture of 8 x 8 pixels for each."""
+    model, *pose = floor()
+    rng = np.random.default_rng(3)
+    # half a pixel to two pixels thick, across each other and their shadows
+    ends = rng.uniform([-0.5, -0.5, 0.0], [0.5, 0.5, 1.0], (40, 2, 3))
+    tubes = Capsules(ends, rng.uniform(0.006, 0.024, (40, 1)), np.append(rng.random((40, 3)), np.ones((40, 1)), axis=1))
+    camera = Camera(distance=3, azimuth=100, elevation=-15, lookat=(0, 0, 0.5))
+    width, height, fine = 120, 90, 8
+    coarse, exact = (
+        (Renderer(model, width * k, height * k, camera=camera).render(*pose, capsules=tubes) / 255) ** 2.2
+        for k in (1, fine)
+    )
+    exact = exact.reshape(height, fine, width, fine, 3).mean(axis=(1, 3))
+    error = np.abs(coarse - exact).max(axis=-1)
+    # eight samples tell a share of a pixel to 1 / 8; no pixel is beyond twice that, few are near it
+    assert error.max() < 1 / 4 and np.mean(error > 1 / 8) < 0.005
 
 
 def test_bad_activations_are_refused(arm):
