@@ -239,7 +239,7 @@ def slab_span(o, inv, lower, upper):
 def inverse(d):
     """1 / d with a large finite number for 0: infinities are not kept under fast math."""
     # of 1 / select(...) LLVM would make a branch
-    return f32(1.0) / (d + ti.select(ti.abs(d) > f32(_TINY), f32(0.0), f32(_TINY)))
+    return f32(1.0) / (d + ti.select(ti.abs(d) > f32(_TINY), f32(0.0), f32(2 * _TINY)))
 
 
 @ti.func

@@ -250,6 +250,24 @@ def test_a_glassy_tube_casts_its_share_of_a_shadow():
     np.testing.assert_allclose(half, (lit + dark) / 2, atol=0.01)
 
 
+def test_a_tube_behind_glass_lies_in_its_shadow():
+    """What is behind glass is drawn with the glass, once, even where tubes in sight would be drawn again."""
+    source = """
+        <mujoco><default><geom contype="0" conaffinity="0"/></default><worldbody>
+          <geom type="box" size=".01 .6 .6" pos="-.5 0 .5" rgba=".5 .5 1 .2"/>
+          <body pos="0 0 1.2"><joint/><geom type="box" size=".3 .6 .02" rgba=".5 .5 .5 {shade}"/></body>
+        </worldbody></mujoco>"""
+    tube = Capsules([[[0.0, -0.4, 0.5], [0.0, 0.4, 0.5]]], [0.15], [[0, 0.8, 0, 1]])
+    camera = Camera(distance=3, azimuth=0, elevation=0, lookat=(0, 0, 0.5))
+    centre = []
+    for shade in (0, 1):
+        model = load(mujoco.MjModel.from_xml_string(source.format(shade=shade)))
+        pose = np.array([[0, 0, 0], [0, 0, 1.2]]), np.eye(4)[[0, 0]]
+        picture = Renderer(model, WIDTH, HEIGHT, camera=camera, sun=(-0.1, 0, 1)).render(*pose, capsules=tube)
+        centre.append(picture[HEIGHT // 2 - 10, WIDTH // 2 - 10 : WIDTH // 2 + 10, 1].astype(float))
+    assert np.all(centre[1] < 0.8 * centre[0])
+
+
 def test_thin_tubes_are_smooth_and_whole():
     """A pixel is the mean of its samples' linear light: against a picture of 8 x 8 pixels for each."""
     model, *pose = floor()
