@@ -116,13 +116,15 @@ def test_ctrl_c_saves_and_the_run_goes_on_from_there(finished, tmp_path, monkeyp
         if metrics.epoch == 37:
             os.kill(os.getpid(), signal.SIGINT)
 
+    # a shell's background jobs begin with SIGINT ignored
+    handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         patch.setattr(runner.Logger, "log", interrupt)
         result = invoke(train, *COMMAND, "--run-dir", run_dir)
     assert result.exit_code == 130
     assert f"Interrupted after epoch 37: shac-train --resume {run_dir} goes on" in result.output
     assert checkpoint.load(checkpoint.path_of(run_dir, "last"))["epoch"] == 37
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
     result = invoke(train, "--resume", run_dir)
     assert result.exit_code == 0, result.output
