@@ -65,6 +65,17 @@ def policy_window(env, policy, warm_up: int, seed: int) -> tuple[ts.State, torch
     return start, torch.stack(acts)
 
 
+def windows(models, runs, num_envs: int, warm_up: int, scale: float, seed: int):
+    """Name, and environment, state and actions, of one model or run after the other."""
+    for name in models or (() if runs else ("hopper", "halfcheetah", "ant", "humanoid")):
+        env = shac.make(name, num_envs=num_envs, seed=seed)
+        yield name, (env, *random_window(env, warm_up, scale, seed))
+    for run in runs:
+        task, policy, config = load_run(run, "best")
+        env = Env(task, num_envs, seed=seed, substeps=config.substeps, theta=config.theta)
+        yield str(run), (env, *policy_window(env, policy, warm_up, seed))
+
+
 def gradient(env, state: ts.State, acts: torch.Tensor, substeps: int, theta: float) -> tuple[torch.Tensor, float]:
     """Gradient of the discounted return in `acts`, same shape; and the seconds it took. Terminations do not count."""
     env.sim.model.opt.divide(substeps, theta)
@@ -118,15 +129,7 @@ def show(title: str, rows: list[dict]) -> None:
 def main(models, runs, counts, thetas, num_envs, warm_up, scale, seed, as_json):
     """Compare gradients of few implicit substeps with those of many explicit ones."""
     ts.init(precision="f64")
-    windows = {}
-    for name in models or (() if runs else ("hopper", "halfcheetah", "ant", "humanoid")):
-        env = shac.make(name, num_envs=num_envs, seed=seed)
-        windows[name] = env, *random_window(env, warm_up, scale, seed)
-    for run in runs:
-        task, policy, _ = load_run(run, "best")
-        env = Env(task, num_envs, seed=seed)
-        windows[str(run)] = env, *policy_window(env, policy, warm_up, seed)
-    for name, window in windows.items():
+    for name, window in windows(models, runs, num_envs, warm_up, scale, seed):
         rows = compare(*window, counts, thetas)
         if as_json:
             for row in rows:

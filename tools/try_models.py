@@ -22,7 +22,7 @@ HOLD = 10
 
 def bounds(model: ts.Model) -> tuple[torch.Tensor, torch.Tensor]:
     """Smallest and largest control, (nu,) each; -1 and 1 where the file gives none."""
-    limited = np.asarray(model.actuator_ctrllimited)[:, None]
+    limited = model.actuator_ctrllimited[:, None]
     low, high = np.where(limited, model.actuator_ctrlrange, (-1.0, 1.0)).T
     return torch.tensor(low), torch.tensor(high)
 
