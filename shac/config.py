@@ -42,11 +42,17 @@ class Config:
     """Draw initial states at random."""
     substeps: int | None = None
     """Substeps that a control step is divided into; None: as the model says."""
+    substeps_max: int | None = None
+    """Each window draws its substeps from `substeps` to this, so that no policy can live on the errors of one step.
+    None: all have `substeps`."""
     theta: float | None = None
     """Implicitness of the substep, 0: explicit; None: as the model says."""
     stagger: bool = False
     """Let the worlds' first episodes end at random times, so that a window holds all phases of a task that never fails
     instead of one after the other. Those shorter episodes do not count."""
+    early_limits: float = 0.0
+    """Fraction of the later episodes that end at random times too: worlds that fail together would go on together, and
+    no window between would hold a beginning."""
 
     actor: Literal["stochastic", "deterministic"] = "stochastic"
     """Whether actions are sampled during training."""
@@ -92,13 +98,14 @@ class Config:
             _require(getattr(self, field) >= 1, self, field, "at least 1")
         for field in ("save_interval", "max_grad_norm", "actor_lr", "critic_lr"):
             _require(getattr(self, field) > 0, self, field, "greater than 0")
-        for field in ("gamma", "td_lambda", "target_alpha"):
+        for field in ("gamma", "td_lambda", "target_alpha", "early_limits"):
             _require(0 <= getattr(self, field) <= 1, self, field, "between 0 and 1")
         _require(self.target_rampup is None or self.target_rampup > 0, self, "target_rampup", "greater than 0")
         for field in ("actor_units", "critic_units"):
             _require(all(width >= 1 for width in getattr(self, field)), self, field, "positive widths")
         _require(all(0 <= beta < 1 for beta in self.adam_betas), self, "adam_betas", "between 0 and 1")
         _require(self.substeps is None or self.substeps >= 1, self, "substeps", "at least 1")
+        _require(self.substeps_max is None or self.substeps_max >= 1, self, "substeps_max", "at least 1")
         _require(self.theta is None or 0 <= self.theta <= 1, self, "theta", "between 0 and 1")
         _require(self.final_lr >= 0, self, "final_lr", "at least 0")
         _require(self.seed >= 0, self, "seed", "at least 0")

@@ -98,6 +98,7 @@ class Env:
       stochastic_init: draw initial states at random rather than begin at the nominal one.
       substeps: divide the model's control step into so many; by default as the model says.
       theta: implicitness of the substep (`taichi_sim.Option`); by default as the model says.
+      early_limits: fraction of the episodes, but for the first ones, whose time limit is drawn from 1 to the task's.
     """
 
     def __init__(
@@ -110,12 +111,14 @@ class Env:
         stochastic_init: bool = True,
         substeps: int | None = None,
         theta: float | None = None,
+        early_limits: float = 0.0,
     ):
         if num_envs < 1:
             raise UserError(f"num_envs must be at least 1, got {num_envs}")
         self.task = task
         self.num_envs = num_envs
         self.stochastic_init = stochastic_init
+        self.early_limits = early_limits
         self.sim = task.simulator(num_envs, device)
         if substeps is not None or theta is not None:
             option = self.sim.model.opt
@@ -140,6 +143,7 @@ class Env:
             self.state = self.task.reset(self.num_envs, self.generator, self.sim, self.stochastic_init)
             self.action = torch.zeros(self.num_envs, self.task.num_actions, dtype=self.dtype, device=self.device)
             self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
+            self.limit = torch.full_like(self.progress, self.task.episode_length)
             self.obs = self.task.observe(self.state, self.action)
         elif mask.dtype != torch.bool or mask.shape != (self.num_envs,):
             raise ValueError(f"mask must be bool of shape ({self.num_envs},), got {mask.dtype} {tuple(mask.shape)}")
@@ -159,8 +163,9 @@ class Env:
           obs: observations (num_envs, num_obs); the new episode's where one has begun.
           reward: (num_envs,).
           terminated: the task has failed, bool (num_envs,).
-          truncated: the episode has reached its length, bool (num_envs,); both may be true.
-          info: "final_obs" and "final_state", what the step led to before any reset, with gradient.
+          truncated: the episode has reached its time limit, bool (num_envs,); both may be true.
+          info: "final_obs" and "final_state", what the step led to before any reset, with gradient; "whole", whether
+            the step's episode had the task's time limit rather than an earlier one, bool (num_envs,).
         """
         shape = (self.num_envs, self.task.num_actions)
         if action.shape != shape:
@@ -173,18 +178,17 @@ class Env:
         terminated = self.task.terminated(self.state, self.obs)
         # Not in place: callers may keep what they were given.
         self.progress = self.progress + 1
-        truncated = self.progress >= self.task.episode_length
-        info = {"final_obs": self.obs, "final_state": self.state}
+        truncated = self.progress >= self.limit
+        whole = self.limit == self.task.episode_length
+        info = {"final_obs": self.obs, "final_state": self.state, "whole": whole}
         ended = terminated | truncated
         if ended.any():
             self._restart(ended)
         return self.obs, reward, terminated, truncated, info
 
     def stagger(self) -> None:
-        """Puts the episodes under way at random times of their length, as if they had begun earlier."""
-        length = self.task.episode_length
-        shape, device = (self.num_envs,), self.device
-        self.progress = torch.randint(length, shape, generator=self.generator, device=device)
+        """Gives the episodes under way early time limits."""
+        self.limit = self._early_limits(self.num_envs)
 
     def cut(self) -> torch.Tensor:
         """Cuts the gradient here, at the beginning of a window: what follows does not flow back beyond it.
@@ -204,6 +208,7 @@ class Env:
             "action": self.action.detach(),
             "obs": self.obs.detach(),
             "progress": self.progress,
+            "limit": self.limit,
             "generator": self.generator.get_state(),
         }
 
@@ -216,6 +221,7 @@ class Env:
         self.action = saved["action"].to(self.device)
         self.obs = saved["obs"].to(self.device)
         self.progress = saved["progress"].to(self.device)
+        self.limit = saved["limit"].to(self.device)
         self.generator.set_state(saved["generator"].cpu())
 
     def _restart(self, ended: torch.Tensor) -> None:
@@ -225,5 +231,15 @@ class Env:
         self.state = State(*(x.index_put((rows,), new) for x, new in zip(self.state, fresh)))
         self.action = self.action.index_fill(0, rows, 0.0)
         self.progress = self.progress.index_fill(0, rows, 0)
+        self.limit = self.limit.index_fill(0, rows, self.task.episode_length)
+        if self.early_limits > 0:
+            early = torch.rand(len(rows), generator=self.generator, device=self.device) < self.early_limits
+            limits = self._early_limits(len(rows))
+            self.limit = self.limit.index_put((rows[early],), limits[early])
         # Of all worlds again, not only of the fresh ones: a task may ask the simulator, which knows whole batches.
         self.obs = self.task.observe(self.state, self.action)
+
+    def _early_limits(self, num: int) -> torch.Tensor:
+        """Time limits from 1 to the task's, (num,)."""
+        length = self.task.episode_length
+        return length - torch.randint(length, (num,), generator=self.generator, device=self.device)

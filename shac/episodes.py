@@ -19,31 +19,37 @@ class Episodes:
     Args:
       num_envs: number of worlds.
       device: where rewards come from.
-      skip_first: leave out the first episode of every world, which is not a whole one.
     """
 
-    def __init__(self, num_envs: int, device: torch.device | str = "cpu", *, skip_first: bool = False):
+    def __init__(self, num_envs: int, device: torch.device | str = "cpu"):
         # float64: a sum of a thousand rewards in float32 would make the logged return depend on the order.
         self.running = torch.zeros(num_envs, dtype=torch.float64, device=device)
         self.lengths = torch.zeros(num_envs, dtype=torch.int64, device=device)
-        self.whole = torch.full((num_envs,), not skip_first, device=device)
         self.recent_returns: deque[float] = deque(maxlen=RECENT)
         self.recent_lengths: deque[int] = deque(maxlen=RECENT)
         self.finished = 0
 
-    def add(self, rewards: torch.Tensor, ended: torch.Tensor) -> int:
-        """Takes in a window's rewards and episode ends, both (horizon, num_envs); returns how many episodes ended."""
+    def add(self, rewards: torch.Tensor, ended: torch.Tensor, whole: torch.Tensor) -> int:
+        """Takes in a window.
+
+        Args:
+          rewards: (horizon, num_envs).
+          ended: the step was its episode's last, bool (horizon, num_envs).
+          whole: the step's episode counts, bool (horizon, num_envs).
+
+        Returns:
+          How many episodes ended that count.
+        """
         begin = 0
         before = self.finished
         for step in ended.any(1).nonzero().squeeze(1).tolist():
             self._extend(rewards[begin : step + 1])
             begin = step + 1
             done = ended[step]
-            counted = done & self.whole
+            counted = done & whole[step]
             self.recent_returns.extend(self.running[counted].tolist())
             self.recent_lengths.extend(self.lengths[counted].tolist())
             self.finished += int(counted.sum())
-            self.whole = self.whole | done
             self.running = self.running.masked_fill(done, 0.0)
             self.lengths = self.lengths.masked_fill(done, 0)
         self._extend(rewards[begin:])
@@ -63,7 +69,6 @@ class Episodes:
         return {
             "running": self.running,
             "lengths": self.lengths,
-            "whole": self.whole,
             "recent_returns": list(self.recent_returns),
             "recent_lengths": list(self.recent_lengths),
             "finished": self.finished,
@@ -72,7 +77,6 @@ class Episodes:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         self.running = saved["running"].to(self.running.device)
         self.lengths = saved["lengths"].to(self.lengths.device)
-        self.whole = saved["whole"].to(self.whole.device)
         self.recent_returns = deque(saved["recent_returns"], maxlen=RECENT)
         self.recent_lengths = deque(saved["recent_lengths"], maxlen=RECENT)
         self.finished = saved["finished"]

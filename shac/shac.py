@@ -11,6 +11,7 @@ import copy
 import time
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,7 +20,7 @@ from shac.checkpoint import build_actor
 from shac.config import Config
 from shac.env import Env, Task
 from shac.episodes import Episodes
-from shac.errors import NonFiniteError
+from shac.errors import NonFiniteError, UserError
 from shac.networks import Critic
 from shac.nonfinite import check_gradient, check_window
 from shac.normalizer import Normalizer, Standardize
@@ -37,6 +38,7 @@ class Window(NamedTuple):
     | rewards | rewards, with gradient | (h, N) |
     | terminated | the task has failed in this step | (h, N) bool |
     | ended | the step was its episode's last, terminated or truncated | (h, N) bool |
+    | whole | the step's episode has the task's time limit, not an earlier one | (h, N) bool |
     """
 
     obs: torch.Tensor
@@ -45,6 +47,7 @@ class Window(NamedTuple):
     rewards: torch.Tensor
     terminated: torch.Tensor
     ended: torch.Tensor
+    whole: torch.Tensor
 
 
 class Epoch(NamedTuple):
@@ -86,6 +89,7 @@ class SHAC:
             stochastic_init=config.stochastic_init,
             substeps=config.substeps,
             theta=config.theta,
+            early_limits=config.early_limits,
         )
         device, dtype = self.env.device, self.env.dtype
         # Weights are drawn on the CPU, so that a seed means the same ones on every device.
@@ -97,13 +101,14 @@ class SHAC:
         self.target_critic = copy.deepcopy(self.critic)
         self.normalizer = Normalizer(task.num_obs).to(device)
         self.exploration = seeding.generator(config.seed, "exploration", device)
+        self.divisions = [] if config.substeps_max is None else self._divisions()
         self.actor_optimizer = self._optimizer(self.actor, config.actor_lr)
         if self.critic is not None:
             self.target_critic.requires_grad_(False)
             self.critic_optimizer = self._optimizer(self.critic, config.critic_lr)
         if config.stagger:
             self.env.stagger()
-        self.episodes = Episodes(config.num_envs, device, skip_first=config.stagger)
+        self.episodes = Episodes(config.num_envs, device)
         self.epoch = 0
 
     def train_epoch(self) -> Epoch:
@@ -132,7 +137,7 @@ class SHAC:
         if self.config.normalize_obs:
             # Each observation that the actor saw counts once. (The reference counts those between windows twice.)
             self.normalizer.update(window.obs)
-        finished = self.episodes.add(window.rewards.detach(), window.ended)
+        finished = self.episodes.add(window.rewards.detach(), window.ended, window.whole)
         self.epoch += 1
         times = (rolled_out - begin, updated - rolled_out, time.perf_counter() - updated)
         return Epoch(loss.item(), critic_loss, grad_norm, finished, *times)
@@ -140,12 +145,14 @@ class SHAC:
     def rollout(self, normalize: Standardize) -> Window:
         """A window of `horizon` steps from where the last one ended, with the gradient cut at its beginning."""
         env, config = self.env, self.config
+        if self.divisions:
+            self._draw_substeps()
         shape = (config.horizon, config.num_envs, env.task.num_actions)
         eps = torch.randn(shape, generator=self.exploration, dtype=env.dtype, device=env.device)
         perturbation = self.actor.perturbation(eps)
         perturbations = [None] * config.horizon if perturbation is None else perturbation.unbind(0)
         obs = env.cut()
-        seen, actions, final_obs, rewards, terminations, truncations = [], [], [], [], [], []
+        seen, actions, final_obs, rewards, terminations, truncations, whole = [], [], [], [], [], [], []
         for step, noise in enumerate(perturbations):
             action = self.actor(normalize(obs), noise)
             # Only to be able to say where a non-finite gradient began.
@@ -160,9 +167,17 @@ class SHAC:
             rewards.append(reward)
             terminations.append(terminated)
             truncations.append(truncated)
+            whole.append(info["whole"])
         terminated = torch.stack(terminations)
-        ended = terminated | torch.stack(truncations)
-        return Window(torch.stack(seen), actions, torch.stack(final_obs), torch.stack(rewards), terminated, ended)
+        return Window(
+            obs=torch.stack(seen),
+            actions=actions,
+            final_obs=torch.stack(final_obs),
+            rewards=torch.stack(rewards),
+            terminated=terminated,
+            ended=terminated | torch.stack(truncations),
+            whole=torch.stack(whole),
+        )
 
     def actor_loss(self, window: Window, normalize: Standardize) -> torch.Tensor:
         """Equation 5: the negative mean, per step and world, of discounted rewards and values at the ends.
@@ -217,6 +232,20 @@ class SHAC:
     def _optimizer(self, network: nn.Module, lr: float) -> torch.optim.Adam:
         # Fused: one call instead of a dozen per step, a third of the critic's fit with networks this small.
         return torch.optim.Adam(network.parameters(), lr=lr, betas=self.config.adam_betas, fused=True)
+
+    def _divisions(self) -> list[tuple[int, float]]:
+        """The numbers of substeps to draw from, each with its timestep."""
+        option = self.env.sim.model.opt
+        fewest, most = option.substeps, self.config.substeps_max
+        if most < fewest:
+            raise UserError(f"setting substeps_max must be at least substeps = {fewest}, got {most}")
+        return [(substeps, option.control_timestep / substeps) for substeps in range(fewest, most + 1)]
+
+    def _draw_substeps(self) -> None:
+        """Sets this epoch's substeps: a function of seed and epoch, so that a resumed run draws the same ones."""
+        stream = np.random.default_rng([seeding.stream_seed(self.config.seed, "substeps"), self.epoch])
+        option = self.env.sim.model.opt
+        option.substeps, option.timestep = self.divisions[stream.integers(len(self.divisions))]
 
     def _schedule_lr(self) -> None:
         config = self.config

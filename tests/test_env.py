@@ -234,25 +234,57 @@ def test_gymnasiums_own_statistics_wrapper_takes_the_view():
 def test_staggered_worlds_end_their_first_episodes_at_different_times_and_whole_ones_after():
     env = Env(CartPoleOnDouble(), 64, seed=0)
     env.stagger()
-    length = env.task.episode_length
-    assert env.progress.min() >= 0 and env.progress.max() < length and len(env.progress.unique()) > 32
-    left = length - env.progress
+    length, limit = env.task.episode_length, env.limit
+    assert limit.min() >= 1 and limit.max() <= length and len(limit.unique()) > 32
     ends = torch.zeros(64, dtype=torch.int64)
     action = torch.zeros(64, 1, dtype=env.dtype)
     for step in range(1, length + 1):
-        truncated = env.step(action)[3]
+        *_, truncated, info = env.step(action)
+        assert torch.equal(info["whole"], (limit == length) | (ends > 0))
         ends[truncated] = step
-    assert torch.equal(ends, left)
+    assert torch.equal(ends, limit)
+    assert (env.limit == length).all()
 
 
-def test_partial_first_episodes_do_not_count():
+class Unfailing(Line):
+    episode_length = 20
+    failure = math.inf
+
+
+def test_early_limits_separate_worlds_that_began_together():
+    env = Env(Unfailing(), 400, seed=0, early_limits=0.25)
+    still = torch.zeros(400, 1, dtype=torch.float64)
+    truncated, whole = [], []
+    for _ in range(20):
+        *_, ends, info = env.step(still)
+        truncated.append(ends)
+        whole.append(info["whole"])
+    # The first episodes are whole ones and end together.
+    assert not torch.stack(truncated[:-1]).any() and truncated[-1].all() and torch.stack(whole).all()
+    # Of the next ones a quarter has a limit drawn from 1 to 20.
+    limit, saved = env.limit, env.state_dict()
+    early = limit[limit < 20]
+    assert 70 < len(early) < 120 and set(early.tolist()) == set(range(1, 20))
+    lengths = torch.zeros(400, dtype=torch.int64)
+    for step in range(1, 21):
+        under_way = lengths == 0
+        *_, ends, info = env.step(still)
+        assert torch.equal(info["whole"][under_way], (limit == 20)[under_way])
+        lengths[ends & under_way] = step
+    assert torch.equal(lengths, limit)
+    env.load_state_dict(saved)
+    assert torch.equal(env.limit, limit)
+
+
+def test_episodes_with_early_limits_do_not_count():
     rewards = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     ended = torch.tensor([[True, False], [False, True], [True, False]])
-    episodes = Episodes(2, skip_first=True)
-    assert episodes.add(rewards, ended) == 1
-    # world 0's second episode alone: the first of either world is left out
+    whole = torch.tensor([[False, False], [True, False], [True, True]])
+    episodes = Episodes(2)
+    assert episodes.add(rewards, ended, whole) == 1
+    # world 0's second episode alone
     assert list(episodes.recent_returns) == [8.0] and list(episodes.recent_lengths) == [2]
-    again = Episodes(2, skip_first=True)
+    again = Episodes(2)
     again.load_state_dict(episodes.state_dict())
-    assert again.add(rewards[:1], torch.tensor([[False, True]])) == 1
+    assert again.add(rewards[:1], torch.tensor([[False, True]]), torch.tensor([[True, True]])) == 1
     assert list(again.recent_returns) == [8.0, 8.0]
