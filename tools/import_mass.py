@@ -35,7 +35,7 @@ Inertia and contact: the source's boxes, contact of the feet alone. The bones ar
 Muscles: De Groote et al. 2016 with rigid tendons, written with MuJoCo's parameters: at the ends of `lengthrange`
 the fibre has 0.5 and 1.5 of its optimal length. As in the source a tendon has 0.2 of its unit's length at rest; the
 optimal fibre length is new. `user` is the source's peak force f0, and `force` is `strength` times it, so that joint
-torques are those of the constant tensions 0.36 f0 of SHAC's experiment. See docs/muscle_bodies.md.
+torques at the gait's speed are those of the constant tensions 0.36 f0 of SHAC's experiment. See docs/muscle_bodies.md.
 """
 
 

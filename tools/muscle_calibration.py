@@ -1,7 +1,8 @@
 """Fibre lengths and strength of the muscle bodies, and the tables of docs/muscle_bodies.md.
 
-The experiment of Xu et al. 2022 pulls with a constant tension, 0.36 f0 times the activation, at any length. A muscle
-with a force-length curve needs fibres that work near their optimum, and is fitted to the same joint torques.
+The experiment of Xu et al. 2022 pulls with a constant tension, 0.36 f0 times the activation, at any length and speed. A
+muscle of Hill's law needs fibres that work near their optimum, and is fitted to the same joint torques while it
+shortens as fast as in the gait.
 """
 
 from __future__ import annotations
@@ -50,6 +51,12 @@ FULL_RANGES = {
 }
 # Flexion of hip, knee and ankle [degrees] at which torques are compared: the range of the gait.
 GAIT = tuple(itertools.product((-20, -5, 10, 25, 40), (0, 17.5, 35, 52.5, 70), (-20, -8, 4, 15)))
+# Joint speeds [rad/s] at which they are compared, the agonists shortening: root mean squares of the joints' angular
+# velocities where legs of constant tension run at 3 m/s, rounded (docs/results.md; right and left: hip 6.0 and 6.6, knee
+# 4.9 and 5.8, ankle 8.0 and 6.0).
+GAIT_SPEEDS = {"hip": 6.0, "knee": 5.0, "ankle": 7.0}
+# Largest shortening velocity of a fibre, in optimal lengths per second.
+VMAX = 10.0
 # Fibre length, in optimal ones, at which the passive force is the peak active one.
 LONGEST = 1.6
 # Torques that the right leg is judged by: joint, degree of freedom of it, and the names of its two directions.
@@ -73,6 +80,12 @@ def active_force_length(x: np.ndarray) -> np.ndarray:
     slopes = 0.063303448465465, 0.200356847296188, 0.0
     terms = zip(gains, centers, widths, slopes)
     return sum(gain * np.exp(-0.5 * ((x - center) / (width + slope * x)) ** 2) for gain, center, width, slope in terms)
+
+
+def active_force_velocity(v: np.ndarray) -> np.ndarray:
+    """Force of a fully active fibre over its isometric one, v the lengthening velocity over VMAX; source as above."""
+    scale, slope, shift, offset = -0.3211346127989808, -8.149, -0.374, 0.8825327733249912
+    return scale * np.arcsinh(slope * np.maximum(v, -1) + shift) + offset
 
 
 def passive_force_length(x: np.ndarray) -> np.ndarray:
@@ -153,18 +166,24 @@ def optimal_lengths(working: np.ndarray, full: np.ndarray, slack: np.ndarray) ->
     return np.maximum(middle, (full.max(0) - slack) / LONGEST)
 
 
+def shortening(arms: np.ndarray, optimal: np.ndarray, speed: float) -> np.ndarray:
+    """Force-velocity factors of agonists with positive `arms` [m] when the joint turns their way at `speed` [rad/s]."""
+    return active_force_velocity(-np.maximum(arms, 0) * speed / (optimal * VMAX))
+
+
 def fitted_strength(at: Postures, m: mujoco.MjModel, f0: np.ndarray, slack: np.ndarray, optimal: np.ndarray) -> float:
     """Peak force over f0, the same for all units: least squares of the agonists' torques against constant tension's.
 
-    Each joint's each direction counts alike, whatever its strength.
+    Each joint's each direction counts alike, whatever its strength; the joint turns in it at the gait's speed.
     """
     num = den = 0.0
     force = active_force_length((at.lengths - slack) / optimal)
-    for _, joint, axis, *_ in TORQUES:
+    for name, joint, axis, *_ in TORQUES:
         arms = at.arms[:, :, m.joint(joint).dofadr[0] + axis]
         for direction in (1, -1):
             agonists = np.maximum(direction * arms, 0) * f0
-            constant, hill = agonists.sum(1), (agonists * force).sum(1)
+            fast = force * shortening(direction * arms, optimal, GAIT_SPEEDS[name])
+            constant, hill = agonists.sum(1), (agonists * fast).sum(1)
             weight = 1 / np.mean(constant**2)
             num += weight * constant @ hill
             den += weight * hill @ hill

@@ -34,8 +34,8 @@ def torques(m: mujoco.MjModel) -> None:
     laws = {
         "constant tension": np.broadcast_to(tension, at.lengths.shape),
         # the source's optimal length is 1.0 of the length at rest, in 148 of the 152 units
-        "before": tension * calibration.active_force_length((at.lengths - slack) / at.lengths[0]),
-        "after": peak * calibration.active_force_length((at.lengths - slack) / optimal),
+        "before, standing still": tension * calibration.active_force_length((at.lengths - slack) / at.lengths[0]),
+        "after, standing still": peak * calibration.active_force_length((at.lengths - slack) / optimal),
     }
     resting = peak * calibration.passive_force_length((at.lengths - slack) / optimal)
     passive = []
@@ -44,7 +44,9 @@ def torques(m: mujoco.MjModel) -> None:
         arms = at.arms[:, :, m.joint(name).dofadr[0] + axis]
         for sign, direction in zip((1, -1), directions):
             wanted = _agonists(laws["constant tension"], sign * arms)[1:]
-            for law, force in laws.items():
+            speed = calibration.GAIT_SPEEDS[joint]
+            fast = laws["after, standing still"] * calibration.shortening(sign * arms, optimal, speed)
+            for law, force in {**laws, f"after, shortening at {speed:.0f} rad/s": fast}.items():
                 rest, found = np.split(_agonists(force, sign * arms), [1])
                 error = np.sqrt(np.mean((found - wanted) ** 2) / np.mean(wanted**2))
                 values = " | ".join(f"{value:.1f}" for value in (*rest, found.min(), found.mean(), found.max()))
