@@ -81,10 +81,10 @@ class Config:
     """The target critic averages over 1 / (1 - alpha) epochs, but at most over this fraction of those so far, so that
     it forgets the untrained critic. None: alpha holds from the beginning."""
 
-    lr_schedule: Literal["linear", "constant"] = "linear"
-    """Course of both learning rates: linear falls to `final_lr` at `max_epochs`."""
+    lr_schedule: Literal["linear", "exponential", "constant"] = "linear"
+    """Course of both learning rates: linear and exponential fall to `final_lr` at `max_epochs`."""
     final_lr: float = 1e-5
-    """Learning rate at the end of the linear schedule."""
+    """Learning rate at the end of a schedule that is not constant."""
     adam_betas: tuple[float, float] = (0.7, 0.95)
     """Decay rates of Adam's moments."""
     max_grad_norm: float = 1.0
@@ -108,6 +108,8 @@ class Config:
         _require(self.substeps_max is None or self.substeps_max >= 1, self, "substeps_max", "at least 1")
         _require(self.theta is None or 0 <= self.theta <= 1, self, "theta", "between 0 and 1")
         _require(self.final_lr >= 0, self, "final_lr", "at least 0")
+        if self.lr_schedule == "exponential":
+            _require(self.final_lr > 0, self, "final_lr", "greater than 0 with lr_schedule=exponential")
         _require(self.seed >= 0, self, "seed", "at least 0")
         _require(self.device in (None, "cpu", "cuda"), self, "device", "cpu or cuda")
         _require(self.critic_batches <= self.horizon, self, "critic_batches", f"at most horizon = {self.horizon}")

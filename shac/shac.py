@@ -248,12 +248,19 @@ class SHAC:
         option.substeps, option.timestep = self.divisions[stream.integers(len(self.divisions))]
 
     def _schedule_lr(self) -> None:
-        config = self.config
-        progress = self.epoch / config.max_epochs if config.lr_schedule == "linear" else 0.0
-        self.actor_optimizer.param_groups[0]["lr"] = config.actor_lr + progress * (config.final_lr - config.actor_lr)
+        self.actor_optimizer.param_groups[0]["lr"] = self._lr(self.config.actor_lr)
         if self.critic is not None:
-            lr = config.critic_lr + progress * (config.final_lr - config.critic_lr)
-            self.critic_optimizer.param_groups[0]["lr"] = lr
+            self.critic_optimizer.param_groups[0]["lr"] = self._lr(self.config.critic_lr)
+
+    def _lr(self, first: float) -> float:
+        """The present value of a learning rate that was `first` at the first epoch."""
+        config = self.config
+        progress = self.epoch / config.max_epochs
+        if config.lr_schedule == "linear":
+            return first + progress * (config.final_lr - first)
+        if config.lr_schedule == "exponential":
+            return first * (config.final_lr / first) ** progress
+        return first
 
     def _quantities(self, window: Window, next_values: torch.Tensor | None) -> dict[str, torch.Tensor]:
         quantities = {

@@ -214,6 +214,18 @@ def test_learning_rates_fall_linearly_and_the_normalizer_lags_one_epoch():
     assert shac.normalizer.count.item() == pytest.approx(10 * 4 * 8, rel=1e-6)
 
 
+def test_learning_rates_fall_by_the_same_factor_every_epoch():
+    shac = learner(ShortEpisodes(), lr_schedule="exponential", actor_lr=1.0, critic_lr=0.1, final_lr=0.1)
+    rates = []
+    for _ in range(10):
+        shac.train_epoch()
+        rates.append((shac.actor_optimizer.param_groups[0]["lr"], shac.critic_optimizer.param_groups[0]["lr"]))
+    for k, rate in enumerate(rates):
+        assert rate == pytest.approx((10 ** (-k / 10), 0.1))
+    with pytest.raises(UserError, match="final_lr must be greater than 0"):
+        learner(ShortEpisodes(), lr_schedule="exponential", final_lr=0)
+
+
 def curve(shac, epochs):
     losses = [shac.train_epoch()[:3] for _ in range(epochs)]
     return losses, torch.cat([p.detach().flatten() for p in shac.actor.parameters()])

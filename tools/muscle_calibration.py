@@ -52,8 +52,7 @@ FULL_RANGES = {
 # Flexion of hip, knee and ankle [degrees] at which torques are compared: the range of the gait.
 GAIT = tuple(itertools.product((-20, -5, 10, 25, 40), (0, 17.5, 35, 52.5, 70), (-20, -8, 4, 15)))
 # Joint speeds [rad/s] at which they are compared, the agonists shortening: root mean squares of the joints' angular
-# velocities where legs of constant tension run at 3 m/s, rounded (docs/results.md; right and left: hip 6.0 and 6.6, knee
-# 4.9 and 5.8, ankle 8.0 and 6.0).
+# velocities where legs of constant tension run, rounded (docs/muscle_bodies.md).
 GAIT_SPEEDS = {"hip": 6.0, "knee": 5.0, "ankle": 7.0}
 # Largest shortening velocity of a fibre, in optimal lengths per second.
 VMAX = 10.0
