@@ -27,6 +27,8 @@ class Config:
     """Seed of everything random in the run."""
     device: str | None = None
     """"cpu" or "cuda"; None: CUDA if there is one."""
+    init: str | None = None
+    """Run folder: begin with the networks that it ended with. Optimisers, critic's target and worlds begin anew."""
     threads: int = 1
     """Threads for torch's operations on the CPU. Networks of this size do not gain from more."""
 

@@ -27,13 +27,15 @@ def start(config: Config, run_dir: Path, *, quiet: bool = False) -> bool:
     """Trains in a new run folder; see `Run.train`.
 
     Raises:
-      UserError: the folder holds a run already.
+      UserError: the folder holds a run already, or the run to begin with does not fit this one.
     """
     if (run_dir / "config.yaml").exists():
         raise UserError(
             f"{run_dir} holds a run already: --resume {run_dir} continues it, another --run-dir begins anew"
         )
     run = Run(config, run_dir)
+    if config.init is not None:
+        run.begin_with(checkpoint.path_of(config.init, "last"))
     # From here on the folder is a run, and can be resumed: so the state must be there before the settings are.
     run.save()
     checkpoint.atomic_write(run_dir / "config.yaml", lambda file: file.write(to_yaml(config).encode()))
@@ -122,6 +124,20 @@ class Run:
         """Writes the checkpoints. best.pt goes first: a crash between the two leaves a best policy at least as good."""
         self._save_best()
         checkpoint.save(checkpoint.path_of(self.run_dir, "last"), self._state())
+
+    def begin_with(self, path: Path) -> None:
+        """Takes the networks from another run's checkpoint.
+
+        Raises:
+          UserError: it is missing or damaged, or its networks have other shapes.
+        """
+        state = checkpoint.load(path)
+        try:
+            self.learner.begin_with(state["learner"])
+        except (KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"the networks in {path} do not fit this model or its settings: {reason}") from error
+        self.best = self._policy()
 
     def load(self, state: dict) -> None:
         """Goes on from a checkpoint's content."""

@@ -229,6 +229,14 @@ class SHAC:
             self.target_critic.load_state_dict(state["target_critic"])
             self.critic_optimizer.load_state_dict(state["critic_optimizer"])
 
+    def begin_with(self, state: dict[str, Any]) -> None:
+        """Takes the networks and the normaliser from another learner's `state_dict`; all else stays as it is."""
+        self.actor.load_state_dict(state["actor"])
+        self.normalizer.load_state_dict(state["normalizer"])
+        if self.critic is not None:
+            self.critic.load_state_dict(state["critic"])
+            self.target_critic.load_state_dict(state["critic"])
+
     def _optimizer(self, network: nn.Module, lr: float) -> torch.optim.Adam:
         # Fused: one call instead of a dozen per step, a third of the critic's fit with networks this small.
         return torch.optim.Adam(network.parameters(), lr=lr, betas=self.config.adam_betas, fused=True)

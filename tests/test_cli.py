@@ -246,6 +246,37 @@ def test_a_used_run_folder_and_a_damaged_checkpoint_are_refused(finished, tmp_pa
         assert "is damaged or not a checkpoint" in result.stderr
 
 
+def test_a_run_can_begin_with_the_networks_of_another(finished, tmp_path):
+    still = ["--set=actor_lr=1e-9", "--set=critic_lr=1e-9", "--set=lr_schedule=constant", "--max-epochs=1"]
+    run_dir = tmp_path / "on"
+    result = invoke(train, *COMMAND, *still, "--init", finished[0], "--run-dir", run_dir)
+    assert result.exit_code == 0, result.output
+    paths = (checkpoint.path_of(folder, "last") for folder in (finished[0], run_dir))
+    before, after = (checkpoint.load(path)["learner"] for path in paths)
+    assert after["epoch"] == 1
+    for networks in ("actor", "critic"):
+        for name, weights in before[networks].items():
+            torch.testing.assert_close(after[networks][name], weights, rtol=0, atol=1e-6)
+    for name, weights in before["critic"].items():
+        torch.testing.assert_close(after["target_critic"][name], weights, rtol=0, atol=1e-6)
+    # 50 epochs' observations and one more's
+    assert after["normalizer"]["count"].item() == pytest.approx(
+        51 / 50 * before["normalizer"]["count"].item(), rel=1e-6
+    )
+    # A run that is resumed needs the other one no more.
+    shutil.copytree(run_dir, tmp_path / "moved")
+    config = (run_dir / "config.yaml").read_text()
+    assert f"init: {finished[0]}" in config
+    (tmp_path / "moved" / "config.yaml").write_text(config.replace(str(finished[0]), "nowhere"))
+    assert invoke(train, "--resume", tmp_path / "moved").exit_code == 0
+
+    for arguments, message in ((["--init", "nowhere"], "there is no checkpoint"), (["--init", run_dir], "do not fit")):
+        result = invoke(train, *COMMAND, "--set=actor_units=9", *arguments, "--run-dir", tmp_path / "refused")
+        assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+        assert message in result.stderr
+    assert not (tmp_path / "refused").exists()
+
+
 @pytest.mark.parametrize("worse", ["best", "last"])
 def test_the_last_policy_becomes_the_best_if_it_is_better(finished, tmp_path, worse):
     """However lucky the training episodes were of which best.pt's mean is."""

@@ -20,6 +20,7 @@ EXAMPLES = """
 shac-train --model cartpole --seed 1
 shac-train --model cartpole --algo bptt --set horizon=64 --set actor_units=64,64
 shac-train --model my_model.py --run-dir runs/mine
+shac-train --model my_model.py --init runs/mine --set actor_lr=5e-4 --run-dir runs/on
 shac-train --resume runs/mine
 """
 INTERRUPTED = 130
@@ -35,6 +36,7 @@ INTERRUPTED = 130
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file of settings.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One setting; may be repeated.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Run folder.  [default: runs/MODEL-ALGO-SEED-TIME]")
+@click.option("--init", metavar="RUN", help="Begin with another run's networks.")
 @click.option("--resume", "resume_dir", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run.")
 @click.option("--list-models", is_flag=True, help="List the built-in models and exit.")
 @click.option("--list-settings", is_flag=True, help="List a model's settings (with --model) and exit.")
@@ -85,6 +87,8 @@ def _settings(flags: dict[str, Any], config_file: Path | None, assignments: Sequ
     if model.endswith(".py"):
         # The run folder may be used from another directory.
         layers["model"] = str(Path(model).expanduser().resolve())
+    if layers.get("init"):
+        layers["init"] = str(Path(layers["init"]).expanduser().resolve())
     return resolve(load_task(model), layers.get("algo", "shac"), layers)
 
 
