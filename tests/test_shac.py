@@ -183,7 +183,7 @@ def test_the_target_critics_memory_grows_until_alpha_limits_it():
 
 def test_every_window_draws_its_substeps_and_a_resumed_run_draws_the_same_ones():
     settings = {"num_envs": 2, "horizon": 2, "critic_batches": 1, "substeps": 2, "substeps_max": 4}
-    shac, drawn = learner(CartPole(), **settings), []
+    shac = learner(CartPole(), **settings)
     duration = shac.env.sim.model.opt.control_timestep
 
     def train(shac):
