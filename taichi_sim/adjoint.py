@@ -97,7 +97,9 @@ class AdjointKernels:
             h_theta: real,
             substeps: ti.i32,
         ):
-            for e in range(m.num_blocks):
+            for e, idle in ti.ndrange(m.num_blocks, m.task_stride):
+                if idle > 0:
+                    continue
                 if ti.static(m.fit):
                     for i in range(m.ncell):
                         fields.fitted.field[e, i] = fitted[e, i]
@@ -152,7 +154,9 @@ class AdjointKernels:
 
         @ti.kernel
         def kinematic(states: array, grad_poses: array, grad_tendons: array, grad_states: array):
-            for e in range(m.num_blocks):
+            for e, idle in ti.ndrange(m.num_blocks, m.task_stride):
+                if idle > 0:
+                    continue
                 for i in range(m.nq):
                     d.qpos[e, i] = states[e, i]
                 for i in range(m.nv):

@@ -129,7 +129,9 @@ class ForwardKernels:
             substeps: ti.i32,
             mode: ti.i32,
         ):
-            for e in range(m.num_blocks):
+            for e, idle in ti.ndrange(m.num_blocks, m.task_stride):
+                if idle > 0:
+                    continue
                 load(e, inputs, fitted)
                 project(m, d, e)
                 at = 0
@@ -174,7 +176,9 @@ class ForwardKernels:
 
         @ti.kernel
         def results(poses: array, forces: array, actuators: array, tendons: array):
-            for e in range(m.num_blocks):
+            for e, idle in ti.ndrange(m.num_blocks, m.task_stride):
+                if idle > 0:
+                    continue
                 store_poses(e, poses)
                 store_tendons(e, tendons)
                 for i in range(m.nv):

@@ -1,0 +1,31 @@
+"""That blocks of worlds run on threads of their own, which takes more than a parallel loop: `runtime._CPU_TASK`."""
+
+import os
+
+import numpy as np
+import pytest
+
+from taichi_sim import runtime
+from taichi_sim.runtime import ti
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_two_blocks_run_at_the_same_time():
+    stride = runtime.get().task_stride
+
+    @ti.kernel
+    def meet(here: ti.types.ndarray(ti.i32, 1), met: ti.types.ndarray(ti.i32, 1), patience: ti.i32):
+        for e, idle in ti.ndrange(2, stride):
+            if idle > 0:
+                continue
+            ti.atomic_add(here[e], 1)
+            tries = 0
+            while tries < patience and met[e] == 0:
+                # an addition, because a plain read may be done once, before the loop
+                met[e] = ti.atomic_add(here[1 - e], 0)
+                tries += 1
+
+    here, met = np.zeros(2, np.int32), np.zeros(2, np.int32)
+    # a second or so: one thread alone waits in vain for its own next task
+    meet(here, met, 50_000_000)
+    assert met.tolist() == [1, 1]
