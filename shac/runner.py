@@ -48,10 +48,8 @@ def resume(run_dir: Path, *, quiet: bool = False) -> bool:
     path = checkpoint.path_of(run_dir, "last")
     state = checkpoint.load(path)
     run = Run(config, run_dir)
-    try:
+    with _refusing_misfits(f"{path} does not fit its run's settings"):
         run.load(state)
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise UserError(f"{path} does not fit its run's settings: {error}") from error
     return run.train(quiet=quiet)
 
 
@@ -132,11 +130,8 @@ class Run:
           UserError: it is missing or damaged, or its networks have other shapes.
         """
         state = checkpoint.load(path)
-        try:
+        with _refusing_misfits(f"the networks in {path} do not fit this model or its settings"):
             self.learner.begin_with(state["learner"])
-        except (KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"the networks in {path} do not fit this model or its settings: {reason}") from error
         self.best = self._policy()
 
     def load(self, state: dict) -> None:
@@ -225,6 +220,15 @@ class Run:
             "seconds": self.seconds,
             "return_best": self.return_best,
         }
+
+
+@contextlib.contextmanager
+def _refusing_misfits(what: str) -> Iterator[None]:
+    """Makes one UserError, of one line, of a checkpoint that lacks something or has tensors of other shapes."""
+    try:
+        yield
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise UserError(f"{what}: {' '.join(str(error).split())}") from error
 
 
 @contextlib.contextmanager

@@ -217,15 +217,13 @@ class SHAC:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from `state_dict`'s result as if nothing had happened."""
+        self.begin_with(state)
         self.epoch = state["epoch"]
-        self.actor.load_state_dict(state["actor"])
         self.actor_optimizer.load_state_dict(state["actor_optimizer"])
-        self.normalizer.load_state_dict(state["normalizer"])
         self.exploration.set_state(state["exploration"].cpu())
         self.env.load_state_dict(state["env"])
         self.episodes.load_state_dict(state["episodes"])
         if self.critic is not None:
-            self.critic.load_state_dict(state["critic"])
             self.target_critic.load_state_dict(state["target_critic"])
             self.critic_optimizer.load_state_dict(state["critic_optimizer"])
 
