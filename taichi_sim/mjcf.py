@@ -48,7 +48,8 @@ def load(source, *, unsupported_contacts: str = "refuse") -> Model:
     `margin` narrows its range, as it does there. Contacts take the four numbers of `taichi_sim.contact` from the
     numerics `contact_ke`, `contact_kd`, `contact_kf` and `contact_mu`, else from MuJoCo's `solref`, `solimp` and
     `friction`; between moving bodies, where they are explicit, friction and damping are bounded by what the timestep
-    keeps stable. The numerics `substeps` and `theta` set the options of those names.
+    keeps stable. The numerics `substeps` and `theta` set the options of those names; without the first, a step of a file
+    with `integrator="RK4"` is divided into four substeps.
 
     Muscles follow MuJoCo's law, or with `<custom><text name="muscle_law" data="degroote_fregly"/>` De Groote and
     Fregly's; that one's pennation [rad] and fibre damping come from the numerics `muscle_pennation` (0) and
@@ -255,15 +256,15 @@ class _Numerics:
 
 
 def _option(m, numerics: _Numerics) -> Option:
+    import mujoco
+
     on = stages(m)
     default = Option()
-    substeps = numerics.get(
-        "substeps", default.substeps, lambda x: x >= 1 and x == int(x), "one whole number from 1 up"
-    )
+    substeps = numerics.get("substeps", None, lambda x: x >= 1 and x == int(x), "one whole number from 1 up")
     theta = numerics.get("theta", default.theta, lambda x: 0 <= x <= 1, "one number from 0 to 1")
-    return Option(
+    option = Option(
         timestep=float(m.opt.timestep),
-        substeps=int(substeps),
+        substeps=int(substeps or default.substeps),
         theta=theta,
         gravity=np.array(m.opt.gravity) if on.gravity else np.zeros(3),
         contact=on.contact,
@@ -274,6 +275,10 @@ def _option(m, numerics: _Numerics) -> Option:
         clampctrl=on.clampctrl,
         equality=on.equality,
     )
+    if substeps is None and m.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
+        # as many evaluations of the forces as Runge-Kutta's; in one step as long, Euler's method may well diverge
+        option.divide(4)
+    return option
 
 
 def _limit_gains(m, numerics: _Numerics) -> tuple[np.ndarray, np.ndarray]:

@@ -39,7 +39,7 @@ def assert_same_as_mujoco(model, mj_model):
         assert np.shape(ours) == np.shape(expected), name
     weightless = mj_model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_GRAVITY
     np.testing.assert_array_equal(model.opt.gravity, np.zeros(3) if weightless else mj_model.opt.gravity)
-    assert model.opt.timestep == mj_model.opt.timestep
+    assert model.opt.control_timestep == pytest.approx(mj_model.opt.timestep)
 
 
 @settings(deadline=None, max_examples=30)
@@ -89,6 +89,15 @@ def test_cartpole_has_the_papers_figures():
     np.testing.assert_allclose(model.actuator_ctrlrange, [[-1, 1]])
     assert (model.opt.substeps, model.opt.theta, model.opt.contact) == (4, 0.6, False)
     assert model.opt.control_timestep == pytest.approx(1 / 60)
+
+
+def test_a_runge_kutta_step_becomes_four_substeps():
+    substeps = '<custom><numeric name="substeps" data="3"/></custom>'
+    options = [
+        load_text(mjcf_text(option=f'timestep="0.008" integrator="{name}"', rest=rest)).opt
+        for name, rest in (("Euler", ""), ("RK4", ""), ("RK4", substeps))
+    ]
+    assert [(option.substeps, option.timestep) for option in options] == [(1, 0.008), (4, 0.002), (3, 0.008)]
 
 
 # ---- what the loader derives ----------------------------------------------------------------------------------------
