@@ -48,8 +48,8 @@ def load(source, *, unsupported_contacts: str = "refuse") -> Model:
     `margin` narrows its range, as it does there. Contacts take the four numbers of `taichi_sim.contact` from the
     numerics `contact_ke`, `contact_kd`, `contact_kf` and `contact_mu`, else from MuJoCo's `solref`, `solimp` and
     `friction`; between moving bodies, where they are explicit, friction and damping are bounded by what the timestep
-    keeps stable. The numerics `substeps` and `theta` set the options of those names; without the first, a step of a file
-    with `integrator="RK4"` is divided into four substeps.
+    keeps stable. The numerics `substeps` and `theta` set the options of those names; without the first, a file's step
+    by `integrator="RK4"` is divided into four substeps.
 
     Muscles follow MuJoCo's law, or with `<custom><text name="muscle_law" data="degroote_fregly"/>` De Groote and
     Fregly's; that one's pennation [rad] and fibre damping come from the numerics `muscle_pennation` (0) and
