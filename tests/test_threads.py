@@ -8,8 +8,15 @@ import pytest
 from taichi_sim import runtime
 from taichi_sim.runtime import ti
 
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+pytestmark = pytest.mark.skipif(len(CORES) < 2, reason="needs Linux and two cores")
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+
+def test_every_core_has_a_worker_of_its_own():
+    threads = [os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")]
+    assert set().union(*(cores for cores in threads if len(cores) == 1)) == CORES
+
+
 def test_two_blocks_run_at_the_same_time():
     stride = runtime.get().task_stride
 
