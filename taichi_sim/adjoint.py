@@ -84,7 +84,7 @@ class AdjointKernels:
 
     def __init__(self, m, d, fields, runtime: Runtime, lanes: int):
         array = ti.types.ndarray(dtype=ti.types.vector(lanes, runtime.real), ndim=2)
-        real = runtime.real
+        real, stride = runtime.real, runtime.task_stride
 
         @ti.kernel
         def step(
@@ -97,7 +97,7 @@ class AdjointKernels:
             h_theta: real,
             substeps: ti.i32,
         ):
-            for e, idle in ti.ndrange(m.num_blocks, m.task_stride):
+            for e, idle in ti.ndrange(m.num_blocks, stride):
                 if idle > 0:
                     continue
                 if ti.static(m.fit):
@@ -154,7 +154,7 @@ class AdjointKernels:
 
         @ti.kernel
         def kinematic(states: array, grad_poses: array, grad_tendons: array, grad_states: array):
-            for e, idle in ti.ndrange(m.num_blocks, m.task_stride):
+            for e, idle in ti.ndrange(m.num_blocks, stride):
                 if idle > 0:
                     continue
                 for i in range(m.nq):

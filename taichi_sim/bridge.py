@@ -83,7 +83,7 @@ class Simulator:
         parameters = Parameters.check(parameters)
         fit = bool(parameters)
         fields = data.Fields(self._runtime, self._lanes, self._blocks, fit)
-        self._m = data.DeviceModel(model, fields, self._blocks, fit, self._runtime.task_stride)
+        self._m = data.DeviceModel(model, fields, self._blocks, fit)
         self._d = data.Data(self._m, fields)
         fields.commit()
         # the kernels outlive the Simulator in Taichi's registry, the memory need not

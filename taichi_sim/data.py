@@ -174,7 +174,7 @@ class DeviceModel:
     block and an adjoint beside it (`grad_heavy_mass`, ...).
     """
 
-    def __init__(self, model: Model, fields: Fields, num_blocks: int, fit: bool, task_stride: int):
+    def __init__(self, model: Model, fields: Fields, num_blocks: int, fit: bool):
         tree = tree_module.Tree(model)
         self.tree = tree
         links = tree.links
@@ -189,7 +189,6 @@ class DeviceModel:
         self.nstate = self.nq + self.nv + self.na
         self.nrecord = self.nstate + self.nv + self.nfactor + (self.nnz + self.neq if self.neq else 0)
         self.num_blocks, self.fit, self.per_block = num_blocks, fit, int(fit)
-        self.task_stride = task_stride
         # what a model has none of is left out of its kernels
         types = set(model.jnt_type.tolist())
         limited = set(model.jnt_type[np.asarray(model.jnt_limited, bool)].tolist())

@@ -101,7 +101,7 @@ class ForwardKernels:
     """
 
     def __init__(self, m, d, fields, runtime: Runtime, lanes: int):
-        real = runtime.real
+        real, stride = runtime.real, runtime.task_stride
         array = ti.types.ndarray(dtype=ti.types.vector(lanes, real), ndim=2)
 
         @ti.func
@@ -129,7 +129,7 @@ class ForwardKernels:
             substeps: ti.i32,
             mode: ti.i32,
         ):
-            for e, idle in ti.ndrange(m.num_blocks, m.task_stride):
+            for e, idle in ti.ndrange(m.num_blocks, stride):
                 if idle > 0:
                     continue
                 load(e, inputs, fitted)
@@ -176,7 +176,7 @@ class ForwardKernels:
 
         @ti.kernel
         def results(poses: array, forces: array, actuators: array, tendons: array):
-            for e, idle in ti.ndrange(m.num_blocks, m.task_stride):
+            for e, idle in ti.ndrange(m.num_blocks, stride):
                 if idle > 0:
                     continue
                 store_poses(e, poses)

@@ -39,7 +39,7 @@ def assert_same_as_mujoco(model, mj_model):
         assert np.shape(ours) == np.shape(expected), name
     weightless = mj_model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_GRAVITY
     np.testing.assert_array_equal(model.opt.gravity, np.zeros(3) if weightless else mj_model.opt.gravity)
-    assert model.opt.control_timestep == pytest.approx(mj_model.opt.timestep)
+    assert model.opt.control_timestep == mj_model.opt.timestep
 
 
 @settings(deadline=None, max_examples=30)

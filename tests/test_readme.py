@@ -21,7 +21,7 @@ def program(mark: str) -> str:
 def run(folder: Path, tool: str, *arguments: str) -> str:
     """What one of the environment's commands prints."""
     command = [Path(sys.executable).with_name(tool), *arguments]
-    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
     assert process.returncode == 0, process.stderr
     return process.stdout
 
