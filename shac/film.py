@@ -149,7 +149,8 @@ def draw(
 
     try:
         camera = dataclasses.replace(camera, smoothing=0) if strip else camera
-        renderer = Renderer(poses.model, width, height, camera=camera)
+        motion = poses.xpos[indices], poses.xquat[indices]
+        renderer = Renderer(poses.model, width, height, camera=camera, motion=motion)
     except ValueError as error:
         raise UserError(str(error)) from error
     shown = -1
@@ -169,9 +170,10 @@ def turn(poses: Poses, num: int, camera: Camera, width: int, height: int) -> Ite
     from taichi_sim.render import Renderer
 
     try:
-        # the distance from which all sides fit is found once, so that the camera does not come and go
         views = [dataclasses.replace(camera, azimuth=camera.azimuth + 360 * k / num) for k in range(num)]
-        renderer = Renderer(poses.model, width, height, camera=camera)
+        renderer = Renderer(poses.model, width, height, camera=camera, motion=(poses.xpos[:1], poses.xquat[:1]))
+        # one distance for all, so that the camera does not come and go
+        renderer.stand_for(views)
     except ValueError as error:
         raise UserError(str(error)) from error
     for view in views:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -110,14 +111,15 @@ class CameraRig:
         shapes: its visible geoms.
         camera: the point of view.
         aspect: width over height of the picture.
+        motion: the poses that will be looked at, see `scene.frame_box`; None: they are not known.
 
     Raises:
         ValueError: the body to track does not exist.
     """
 
-    def __init__(self, model: Model, shapes: scene.Shapes, camera: Camera, aspect: float):
+    def __init__(self, model: Model, shapes: scene.Shapes, camera: Camera, aspect: float, motion=None):
         self._model = model
-        center, half = scene.frame_box(model, shapes)
+        center, half = scene.frame_box(model, shapes, motion)
         self.extent = float(np.linalg.norm(half))
         self.ground = center[2] - half[2]
         self._track = camera.track
@@ -126,17 +128,19 @@ class CameraRig:
         names = model.names.get("body", [])
         if self._track not in (None, "com", *names):
             raise ValueError(f"Camera: there is no body '{self._track}' to track. Bodies: com, {', '.join(names)}.")
-        self.distance = camera.distance
-        if camera.distance is None:
-            # room to move in front of a camera that follows, a margin before one that stands
-            margin = 1.3 if self._track else 1.1
-            self.distance = camera.fit(half * margin, aspect)
+        # room to move in front of a camera that follows, a margin before one that stands
+        self._half, self._aspect = half * (1.3 if self._track else 1.1), aspect
+        self.stand_for([camera])
         self._offset = np.zeros(3)
         if camera.lookat is not None:
             self._offset = np.asarray(camera.lookat, dtype=np.float64)
         elif self._track in (None, "com"):
             self._offset = center - self._target(*scene.rest_pose(model))
         self._follow = Follower(camera.smoothing, cut=3 * self.extent)
+
+    def stand_for(self, views: Sequence[Camera]) -> None:
+        """Goes to the views' distance, or to one from which all of the model is in the picture of each of them."""
+        self.distance = max(view.distance or view.fit(self._half, self._aspect) for view in views)
 
     def lookat(self, xpos: np.ndarray, xquat: np.ndarray) -> np.ndarray:
         """The point to look at [m], (3,), in the next frame, of the bodies' poses (nbody, 3) and (nbody, 4)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,8 @@ class Renderer:
         model: the model to draw.
         width, height: size of the picture [pixels].
         camera: the point of view.
+        motion: the poses (num, nbody, 3) and (num, nbody, 4) that are to be drawn, which a camera before a fixed base
+            is placed for; None: it is placed for all postures that the limits allow.
         sun: direction towards the sun, in the world, shape (3,).
         floor: draw a floor under a model that has no plane of its own.
         groups: groups of geoms that are drawn (MuJoCo's viewer shows 0, 1 and 2).
@@ -51,6 +54,7 @@ class Renderer:
         height: int = 480,
         *,
         camera: Camera | None = None,
+        motion: tuple[np.ndarray, np.ndarray] | None = None,
         sun=(-0.35, -0.55, 1.0),
         floor: bool = False,
         groups: tuple[int, ...] = (0, 1, 2),
@@ -66,7 +70,7 @@ class Renderer:
         self.camera = camera or Camera()
         self.sun = sun / np.linalg.norm(sun)
         shapes = scene.visible_shapes(model, groups)
-        self._rig = CameraRig(model, shapes, self.camera, width / height)
+        self._rig = CameraRig(model, shapes, self.camera, width / height, motion)
         self._checker = scene.checker_size(self._rig.extent)
         self._shapes = scene.unbounded(shapes, self._rig.extent)
         self._tubes = Tubes(model)
@@ -127,6 +131,10 @@ class Renderer:
     def reset(self) -> None:
         """Begins a new shot: the camera goes to its target at once."""
         self._rig.reset()
+
+    def stand_for(self, views: Sequence[Camera]) -> None:
+        """Places the camera so far away that each of these views, of which one is `camera` later, holds the model."""
+        self._rig.stand_for(views)
 
     def _sample(self, xpos, xquat, capsules):
         """Uploads a frame and traces one ray per pixel."""

@@ -17,6 +17,7 @@ from taichi_sim.types import (
     GEOM_MESH,
     GEOM_PLANE,
     GEOM_SPHERE,
+    JNT_BALL,
     JNT_FREE,
     JNT_SLIDE,
     Model,
@@ -141,12 +142,38 @@ def _colors(model: Model, geomid: np.ndarray, kind: np.ndarray) -> np.ndarray:
 
 def rest_pose(model: Model) -> tuple[np.ndarray, np.ndarray]:
     """Poses of the bodies at qpos0: positions [m], shape (nbody, 3), and quaternions (wxyz), shape (nbody, 4)."""
-    xpos, xquat = np.zeros((model.nbody, 3)), np.tile([1.0, 0.0, 0.0, 0.0], (model.nbody, 1))
+    return _poses(model, np.zeros((model.njnt, 3)))
+
+
+def _poses(model: Model, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Poses of the bodies (..., nbody, 3), (..., nbody, 4) with joints moved away from qpos0.
+
+    Args:
+        moved: slides' displacements [m], other joints' rotation vectors [rad], in their bodies' frames, (..., njnt, 3).
+    """
+    xpos = np.zeros((*moved.shape[:-2], model.nbody, 3))
+    xquat = np.tile([1.0, 0.0, 0.0, 0.0], (*xpos.shape[:-1], 1))
     for body in range(1, model.nbody):
         parent = model.body_parentid[body]
-        xpos[body] = xpos[parent] + rotations(xquat[parent]) @ model.body_pos[body]
-        xquat[body] = multiply(xquat[parent], model.body_quat[body])
+        pos = xpos[..., parent, :] + rotations(xquat[..., parent, :]) @ model.body_pos[body]
+        quat = multiply(xquat[..., parent, :], model.body_quat[body])
+        for jnt in np.flatnonzero(model.jnt_bodyid == body):
+            move, anchor = moved[..., jnt, :], np.zeros(3)
+            if model.jnt_type[jnt] == JNT_SLIDE:
+                pos = pos + np.einsum("...ij,...j->...i", rotations(quat), move)
+            else:
+                anchor = model.jnt_pos[jnt]
+                pos = pos + rotations(quat) @ anchor
+                quat = multiply(quat, _exp(move))
+                pos = pos - rotations(quat) @ anchor
+        xpos[..., body, :], xquat[..., body, :] = pos, quat
     return xpos, xquat
+
+
+def _exp(vector: np.ndarray) -> np.ndarray:
+    """Quaternions (wxyz), (..., 4), of rotation vectors [rad], (..., 3)."""
+    half = np.linalg.norm(vector, axis=-1, keepdims=True) / 2
+    return np.concatenate([np.cos(half), np.sinc(half / np.pi) * vector / 2], axis=-1)
 
 
 def rotations(quat: np.ndarray) -> np.ndarray:
@@ -177,60 +204,69 @@ def travels(model: Model) -> bool:
     return False
 
 
-def frame_box(model: Model, shapes: Shapes) -> tuple[np.ndarray, np.ndarray]:
+def frame_box(
+    model: Model, shapes: Shapes, motion: tuple[np.ndarray, np.ndarray] | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Centre and half-extents [m] of the box that a default picture should hold.
 
-    For a model that travels this is the box around it at rest; for one on a fixed base, the room in which it turns, and
-    of a long track as much as it is large itself, lest it become a dot on it.
+    For a model that travels this is the box around it at rest; for one on a fixed base, that of all poses in `motion`,
+    (num, nbody, 3) and (num, nbody, 4). Where these are not known, it is that of the postures which the limits allow,
+    and of a long track as much as the model is large itself, lest it become a dot on it.
     """
-    xpos, xquat = rest_pose(model)
-    bodyid = model.geom_bodyid[shapes.geomid]
-    rot, center = geom_poses(model, shapes.geomid, xpos, xquat)
-    center = center + np.einsum("nij,nj->ni", rot, shapes.center)
-    half = np.einsum("nij,nj->ni", np.abs(rot), shapes.half)
-    solid = (shapes.kind != GEOM_PLANE) & (bodyid > 0)
-    lower, upper = list((center - half)[solid]), list((center + half)[solid])
-    if not travels(model):
-        reach = _reach(model, shapes)
-        for body in np.flatnonzero((model.body_parentid == 0) & (reach > 0)):
-            room = reach[body] + _slide_room(model, body, reach[body]) @ np.abs(rotations(xquat[body])).T
-            lower.append(xpos[body] - room)
-            upper.append(xpos[body] + room)
-    if not lower:
+    solid = (shapes.kind != GEOM_PLANE) & (model.geom_bodyid[shapes.geomid] > 0)
+    if not solid.any():
         return np.zeros(3), np.ones(3)
-    lower, upper = np.min(lower, axis=0), np.max(upper, axis=0)
+    fixed = not travels(model)
+    if fixed and motion is not None:
+        lower, upper = _bounds(model, shapes, solid, *motion)
+    else:
+        lower, upper = _bounds(model, shapes, solid, *rest_pose(model))
+        if fixed:
+            moved = _excursions(model, np.linalg.norm(upper - lower) / 2)
+            lower, upper = _bounds(model, shapes, solid, *_poses(model, moved))
     return (lower + upper) / 2, np.maximum((upper - lower) / 2, 1e-3)
 
 
-def _reach(model: Model, shapes: Shapes) -> np.ndarray:
-    """Radius about each body's origin that its rotating subtree stays within [m], 0 if it does not move, (nbody,)."""
-    reach = np.zeros(model.nbody)
-    far = np.linalg.norm(model.geom_pos[shapes.geomid], axis=1) + bounding_radii(shapes)
-    np.maximum.at(reach, model.geom_bodyid[shapes.geomid], np.where(shapes.kind == GEOM_PLANE, 0.0, far))
-    moves = np.asarray(model.body_jntnum) > 0
-    for body in range(model.nbody - 1, 0, -1):
-        parent = model.body_parentid[body]
-        if parent > 0:
-            slide = np.linalg.norm(_slide_room(model, body, reach[body]))
-            reach[parent] = max(reach[parent], np.linalg.norm(model.body_pos[body]) + slide + reach[body])
-            moves[parent] |= moves[body]
-    return np.where(moves, reach, 0.0)
+def _bounds(
+    model: Model, shapes: Shapes, solid: np.ndarray, xpos: np.ndarray, xquat: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper corner [m], (3,), of the box around the shapes where `solid`, over one or many poses."""
+    rot, center = geom_poses(model, shapes.geomid, xpos, xquat)
+    center = center + np.einsum("...ij,...j->...i", rot, shapes.center)
+    half = np.einsum("...ij,...j->...i", np.abs(rot), shapes.half)
+    lower, upper = (center - half)[..., solid, :], (center + half)[..., solid, :]
+    return lower.reshape(-1, 3).min(axis=0), upper.reshape(-1, 3).max(axis=0)
 
 
-def _slide_room(model: Model, body: int, most: float) -> np.ndarray:
-    """How far a body's slides carry it either way along its frame's axes, at most `most` each [m], shape (3,)."""
-    room = np.zeros(3)
-    for jnt in np.flatnonzero((model.jnt_bodyid == body) & (model.jnt_type == JNT_SLIDE)):
-        span = np.abs(model.jnt_range[jnt]).max() if model.jnt_limited[jnt] else np.inf
-        room += np.abs(model.jnt_axis[jnt]) * min(span, most)
-    return room
+def _excursions(model: Model, track: float) -> np.ndarray:
+    """Random postures within the joints' limits, as displacements and rotation vectors from qpos0, (num, njnt, 3).
+
+    Joints with limits are often at one of them, or at rest: a limb is stretched out more often than by even chance.
+    Slides go at most `track` [m] either way.
+    """
+    num, draw = 1024, np.random.default_rng(0)
+    moved = np.zeros((num, model.njnt, 3))
+    for jnt, kind in enumerate(model.jnt_type):
+        axis, most = model.jnt_axis[jnt], track if kind == JNT_SLIDE else np.pi
+        low, high = -most, most
+        if model.jnt_limited[jnt]:
+            low, high = np.clip(model.jnt_range[jnt] - model.qpos0[model.jnt_qposadr[jnt]], low, high)
+        if kind == JNT_BALL:
+            axis = draw.standard_normal((num, 3))
+            axis /= np.linalg.norm(axis, axis=1, keepdims=True)
+            low, high = 0.0, model.jnt_range[jnt, 1] if model.jnt_limited[jnt] else np.pi
+        amount = draw.uniform(low, high, num)
+        if model.jnt_limited[jnt] or kind == JNT_SLIDE:
+            amount = np.choose(draw.integers(4, size=num), [amount, low, high, 0.0])
+        moved[:, jnt] = amount[:, None] * axis
+    return moved
 
 
 def geom_poses(model: Model, geomid: np.ndarray, xpos: np.ndarray, xquat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """World rotations (num, 3, 3) and positions [m] (num, 3) of geoms for poses of the bodies."""
-    body = rotations(xquat)[model.geom_bodyid[geomid]]
+    """World rotations (..., num, 3, 3) and positions [m] (..., num, 3) of geoms for poses of the bodies."""
+    body = rotations(xquat)[..., model.geom_bodyid[geomid], :, :]
     rot = body @ rotations(model.geom_quat[geomid])
-    return rot, xpos[model.geom_bodyid[geomid]] + np.einsum("nij,nj->ni", body, model.geom_pos[geomid])
+    return rot, xpos[..., model.geom_bodyid[geomid], :] + np.einsum("...ij,...j->...i", body, model.geom_pos[geomid])
 
 
 def unbounded(shapes: Shapes, extent: float) -> Shapes:

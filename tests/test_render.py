@@ -6,10 +6,11 @@ import mujoco
 import numpy as np
 import pytest
 
+from shac.film import at_qpos0, turn
 from taichi_sim.camera import Camera
 from taichi_sim.mjcf import load
 from taichi_sim.render import Capsules, Renderer
-from taichi_sim.scene import rest_pose
+from taichi_sim.scene import frame_box, rest_pose, visible_shapes
 
 WIDTH, HEIGHT = 160, 120
 
@@ -225,6 +226,70 @@ def test_camera_follows_what_travels_and_frames_what_stands():
     moved, _ = renderer.segment(xpos + [0.3, 0, 0] * (np.arange(cartpole.nbody) > 0)[:, None], xquat)
     assert (rest != moved).any()
     assert (rest == -1).any(axis=1)[-1] and not np.any((rest >= 0)[[0, -1]])
+
+
+# a fixed base, every type of joint with an anchor off its body's origin, a rest position off zero, spheres alone
+ARM = """
+<mujoco>
+  <default><geom type="sphere" size=".05" contype="0" conaffinity="0"/></default>
+  <worldbody>
+    <body pos=".3 0 1" euler="10 20 30">
+      <joint type="hinge" axis="0 1 1" pos=".1 0 -.1" range="-40 70" ref="20"/>
+      <geom pos=".4 0 .1"/>
+      <body pos=".5 0 0" euler="0 40 0">
+        <joint type="slide" axis="1 0 1" range="-.1 .3"/>
+        <joint type="ball" pos="0 .1 0" range="0 50"/>
+        <geom pos="0 .3 .1"/>
+        <body pos="0 .2 .3">
+          <joint type="hinge" axis="1 0 0"/>
+          <geom pos="0 .2 .1"/>
+        </body>
+      </body>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+
+
+def test_a_fixed_base_is_framed_in_all_its_postures():
+    mj, data, model = pose(ARM)
+    rng, corners = np.random.default_rng(3), []
+    for _ in range(10_000):
+        # often at a limit, where a limb reaches furthest
+        hinge, slide, ball, free = rng.uniform([-80, -0.2, 0, -180], [110, 0.4, 80, 180])
+        data.qpos[[0, 1, 6]] = np.deg2rad(np.clip(hinge, -40, 70)), np.clip(slide, -0.1, 0.3), np.deg2rad(free)
+        axis = rng.standard_normal(3)
+        mujoco.mju_axisAngle2Quat(data.qpos[2:6], axis / np.linalg.norm(axis), np.deg2rad(min(ball, 50)))
+        mujoco.mj_kinematics(mj, data)
+        corners.append((data.geom_xpos.min(axis=0) - 0.05, data.geom_xpos.max(axis=0) + 0.05))
+    lower, upper = np.min(corners, axis=0)[0], np.max(corners, axis=0)[1]
+    center, half = frame_box(model, visible_shapes(model, (0,)), None)
+    # both are drawn at random; a picture has a margin of a tenth
+    np.testing.assert_allclose(center - half, lower, atol=0.1 * half.max())
+    np.testing.assert_allclose(center + half, upper, atol=0.1 * half.max())
+
+
+def test_a_film_of_a_fixed_base_is_framed_by_its_motion():
+    mj, data, model = pose(ARM)
+    motion = []
+    for angle in np.linspace(-0.2, 0.4, 7):
+        data.qpos[0] = angle
+        mujoco.mj_kinematics(mj, data)
+        motion.append((data.xpos.copy(), data.xquat.copy()))
+    motion = tuple(map(np.stack, zip(*motion)))
+    renderer, wide = Renderer(model, WIDTH, HEIGHT, motion=motion), Renderer(model, WIDTH, HEIGHT)
+    for xpos, xquat in zip(*motion):
+        geomid, _ = renderer.segment(xpos, xquat)
+        assert not np.any(geomid[[0, -1]] >= 0) and not np.any(geomid[:, [0, -1]] >= 0)
+        assert (geomid >= 0).sum() > 1.5 * (wide.segment(xpos, xquat)[0] >= 0).sum()
+
+
+def test_a_turn_round_a_long_body_holds_all_of_it():
+    body = '<body><joint type="hinge" axis="0 0 1"/><geom type="box" size=".1 1 .1" rgba="1 0 0 1"/></body>'
+    _, _, model = pose(f"<mujoco><worldbody>{body}</worldbody></mujoco>")
+    for picture in turn(at_qpos0(model), 12, Camera(), WIDTH, HEIGHT):
+        red = picture[..., 0] > 2.0 * picture[..., 2]
+        assert red.sum() > 100 and not red[[0, -1]].any() and not red[:, [0, -1]].any()
 
 
 def test_added_capsules_are_drawn_where_they_are():
