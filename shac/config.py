@@ -92,10 +92,6 @@ class Config:
     max_grad_norm: float = 1.0
     """Gradients of actor and critic are scaled down to this norm."""
 
-    max_grad_ratio: float | None = None
-    """A world's part of the actor's gradient is scaled down to that of this many median worlds, so that one which is
-    about to fall does not decide for all. None: every part counts as it is."""
-
     save_interval: int = 10
     """Epochs between two checkpoints."""
 
@@ -113,7 +109,6 @@ class Config:
         _require(self.substeps is None or self.substeps >= 1, self, "substeps", "at least 1")
         _require(self.substeps_max is None or self.substeps_max >= 1, self, "substeps_max", "at least 1")
         _require(self.theta is None or 0 <= self.theta <= 1, self, "theta", "between 0 and 1")
-        _require(self.max_grad_ratio is None or self.max_grad_ratio > 0, self, "max_grad_ratio", "greater than 0")
         _require(self.final_lr >= 0, self, "final_lr", "at least 0")
         if self.lr_schedule == "exponential":
             _require(self.final_lr > 0, self, "final_lr", "greater than 0 with lr_schedule=exponential")

@@ -34,7 +34,6 @@ class Window(NamedTuple):
     |---|---|---|
     | obs | raw observations that the actor saw, no gradient | (h, N, num_obs) |
     | actions | actions, each with its own `.grad` after the backward pass | h times (N, num_actions) |
-    | noise | standard normal numbers behind the actions | (h, N, num_actions) |
     | final_obs | raw observations that the steps led to, before resets, with gradient | (h, N, num_obs) |
     | rewards | rewards, with gradient | (h, N) |
     | terminated | the task has failed in this step | (h, N) bool |
@@ -44,7 +43,6 @@ class Window(NamedTuple):
 
     obs: torch.Tensor
     actions: list[torch.Tensor]
-    noise: torch.Tensor
     final_obs: torch.Tensor
     rewards: torch.Tensor
     terminated: torch.Tensor
@@ -129,7 +127,7 @@ class SHAC:
         rolled_out = time.perf_counter()
 
         loss = self.actor_loss(window, normalize)
-        grad_norm = self._update_actor(loss, window, normalize)
+        grad_norm = self._update_actor(loss, window)
         updated = time.perf_counter()
 
         critic_loss = None
@@ -174,7 +172,6 @@ class SHAC:
         return Window(
             obs=torch.stack(seen),
             actions=actions,
-            noise=eps,
             final_obs=torch.stack(final_obs),
             rewards=torch.stack(rewards),
             terminated=terminated,
@@ -288,33 +285,17 @@ class SHAC:
             return None
         return self.target_critic(normalize(window.final_obs)).masked_fill(window.terminated, 0.0)
 
-    def _update_actor(self, loss: torch.Tensor, window: Window, normalize: Standardize) -> float:
+    def _update_actor(self, loss: torch.Tensor, window: Window) -> float:
         self.actor_optimizer.zero_grad()
         try:
             loss.backward()
         except ArithmeticError as error:
             raise NonFiniteError(f"in the backward pass of epoch {self.epoch}: {error}") from error
-        if self.config.max_grad_ratio is not None:
-            self._bound_worlds(window, normalize)
         norm = nn.utils.clip_grad_norm_(self.actor.parameters(), self.config.max_grad_norm)
         # The reference also stops at norms above 1e6. Those are finite, are clipped, and are BPTT's daily bread.
         check_gradient(self.epoch, norm, window.actions)
         self.actor_optimizer.step()
         return norm.item()
-
-    def _bound_worlds(self, window: Window, normalize: Standardize) -> None:
-        """Replaces the actor's gradient by one in which no world's part exceeds `max_grad_ratio` median ones.
-
-        Measured by the norm of the gradient in the world's actions. These hold all that follows from an action, later
-        actions too, so the actor's gradient is the sum of what each of them passes on to it directly.
-        """
-        grads = torch.stack([action.grad for action in window.actions])
-        norms = grads.square().sum((0, 2)).sqrt()
-        bound = self.config.max_grad_ratio * norms.median()
-        scale = torch.where(norms > bound, bound / norms, 1.0)
-        self.actor_optimizer.zero_grad()
-        actions = self.actor(normalize(window.obs), self.actor.perturbation(window.noise))
-        actions.backward(scale[:, None] * grads)
 
     def _fit_critic(self, window: Window, normalize: Standardize, next_values: torch.Tensor) -> float:
         """Fits the critic to the window's targets: equation 6."""
