@@ -44,9 +44,6 @@ class Config:
     """Draw initial states at random."""
     substeps: int | None = None
     """Substeps that a control step is divided into; None: as the model says."""
-    substeps_max: int | None = None
-    """Each window draws its substeps from `substeps` to this, so that no policy can live on the errors of one step.
-    None: all have `substeps`."""
     theta: float | None = None
     """Implicitness of the substep, 0: explicit; None: as the model says."""
     stagger: bool = False
@@ -107,7 +104,6 @@ class Config:
             _require(all(width >= 1 for width in getattr(self, field)), self, field, "positive widths")
         _require(all(0 <= beta < 1 for beta in self.adam_betas), self, "adam_betas", "between 0 and 1")
         _require(self.substeps is None or self.substeps >= 1, self, "substeps", "at least 1")
-        _require(self.substeps_max is None or self.substeps_max >= 1, self, "substeps_max", "at least 1")
         _require(self.theta is None or 0 <= self.theta <= 1, self, "theta", "between 0 and 1")
         _require(self.final_lr >= 0, self, "final_lr", "at least 0")
         if self.lr_schedule == "exponential":

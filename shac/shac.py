@@ -11,7 +11,6 @@ import copy
 import time
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -20,7 +19,7 @@ from shac.checkpoint import build_actor
 from shac.config import Config
 from shac.env import Env, Task
 from shac.episodes import Episodes
-from shac.errors import NonFiniteError, UserError
+from shac.errors import NonFiniteError
 from shac.networks import Critic
 from shac.nonfinite import check_gradient, check_window
 from shac.normalizer import Normalizer, Standardize
@@ -101,7 +100,6 @@ class SHAC:
         self.target_critic = copy.deepcopy(self.critic)
         self.normalizer = Normalizer(task.num_obs).to(device)
         self.exploration = seeding.generator(config.seed, "exploration", device)
-        self.divisions = [] if config.substeps_max is None else self._divisions()
         self.actor_optimizer = self._optimizer(self.actor, config.actor_lr)
         if self.critic is not None:
             self.target_critic.requires_grad_(False)
@@ -145,8 +143,6 @@ class SHAC:
     def rollout(self, normalize: Standardize) -> Window:
         """A window of `horizon` steps from where the last one ended, with the gradient cut at its beginning."""
         env, config = self.env, self.config
-        if self.divisions:
-            self._draw_substeps()
         shape = (config.horizon, config.num_envs, env.task.num_actions)
         eps = torch.randn(shape, generator=self.exploration, dtype=env.dtype, device=env.device)
         perturbation = self.actor.perturbation(eps)
@@ -238,20 +234,6 @@ class SHAC:
     def _optimizer(self, network: nn.Module, lr: float) -> torch.optim.Adam:
         # Fused: one call instead of a dozen per step, a third of the critic's fit with networks this small.
         return torch.optim.Adam(network.parameters(), lr=lr, betas=self.config.adam_betas, fused=True)
-
-    def _divisions(self) -> list[tuple[int, float]]:
-        """The numbers of substeps to draw from, each with its timestep."""
-        option = self.env.sim.model.opt
-        fewest, most = option.substeps, self.config.substeps_max
-        if most < fewest:
-            raise UserError(f"setting substeps_max must be at least substeps = {fewest}, got {most}")
-        return [(substeps, option.control_timestep / substeps) for substeps in range(fewest, most + 1)]
-
-    def _draw_substeps(self) -> None:
-        """Sets this epoch's substeps: a function of seed and epoch, so that a resumed run draws the same ones."""
-        stream = np.random.default_rng([seeding.stream_seed(self.config.seed, "substeps"), self.epoch])
-        option = self.env.sim.model.opt
-        option.substeps, option.timestep = self.divisions[stream.integers(len(self.divisions))]
 
     def _schedule_lr(self) -> None:
         self.actor_optimizer.param_groups[0]["lr"] = self._lr(self.config.actor_lr)

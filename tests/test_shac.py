@@ -8,7 +8,6 @@ from toy import Line, LineSim
 
 from shac.config import Config, resolve
 from shac.errors import NonFiniteError, UserError
-from shac.models.cartpole import CartPole
 from shac.networks import Actor
 from shac.shac import SHAC
 
@@ -179,28 +178,6 @@ def test_the_target_critics_memory_grows_until_alpha_limits_it():
         shac.train_epoch()
         for before, target, critic in zip(old, shac.target_critic.parameters(), shac.critic.parameters()):
             torch.testing.assert_close(target.data, before + (critic.data - before) / memory)
-
-
-def test_every_window_draws_its_substeps_and_a_resumed_run_draws_the_same_ones():
-    settings = {"num_envs": 2, "horizon": 2, "critic_batches": 1, "substeps": 2, "substeps_max": 4}
-    shac = learner(CartPole(), **settings)
-    duration = shac.env.sim.model.opt.control_timestep
-
-    def train(shac):
-        shac.train_epoch()
-        option = shac.env.sim.model.opt
-        assert option.control_timestep == pytest.approx(duration, rel=1e-12)
-        return option.substeps
-
-    saved = shac.state_dict()
-    drawn = [train(shac) for _ in range(12)]
-    assert set(drawn) == {2, 3, 4}
-    again, other = learner(CartPole(), **settings), learner(CartPole(), **settings, seed=1)
-    again.load_state_dict(saved)
-    assert [train(again) for _ in range(12)] == drawn
-    assert [train(other) for _ in range(12)] != drawn
-    with pytest.raises(UserError, match="substeps_max must be at least substeps = 4"):
-        learner(CartPole(), substeps=4, substeps_max=3)
 
 
 def test_learning_rates_fall_linearly_and_the_normalizer_lags_one_epoch():
