@@ -149,6 +149,9 @@ class Run:
 
     def _keep_best(self, epoch: Epoch) -> None:
         mean = self.learner.episodes.mean_return
+        if self.learner.epoch - 1 == self.config.finish:
+            # What longer substeps paid says nothing about the policies from here on.
+            self.return_best = None
         if epoch.finished and mean > (-math.inf if self.return_best is None else self.return_best):
             self.return_best = mean
             self.best = self._policy()
@@ -171,7 +174,7 @@ class Run:
                     config.num_envs,
                     seed=seeding.stream_seed(config.seed, "selection"),
                     device=config.device,
-                    substeps=config.substeps,
+                    substeps=config.policy_substeps,
                     theta=config.theta,
                 )
                 .returns.mean()
@@ -208,7 +211,7 @@ class Run:
             {
                 "epoch": learner.epoch,
                 "return_mean": learner.episodes.mean_return,
-                "actor": learner.actor.state_dict(),
+                "actor": learner.average_actor.state_dict(),
                 "normalizer": learner.normalizer.state_dict(),
             }
         )

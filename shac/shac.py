@@ -25,6 +25,9 @@ from shac.nonfinite import check_gradient, check_window
 from shac.normalizer import Normalizer, Standardize
 from shac.returns import td_lambda
 
+# The actor is averaged over at most this part of the epochs so far: early ones know nothing yet.
+AVERAGED = 0.1
+
 
 class Window(NamedTuple):
     """A window of all worlds; h is the horizon, N the number of worlds.
@@ -96,6 +99,8 @@ class SHAC:
             torch.manual_seed(seeding.stream_seed(config.seed, "weights"))
             self.actor = build_actor(task, config).to(device, dtype)
             critic = Critic(task.num_obs, config.critic_units).to(device, dtype)
+        # What acts when the run is over: of one epoch's actor and the next one's, one may fall ten times as often.
+        self.average_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic = critic if config.algo == "shac" else None
         self.target_critic = copy.deepcopy(self.critic)
         self.normalizer = Normalizer(task.num_obs).to(device)
@@ -117,6 +122,8 @@ class SHAC:
         """
         begin = time.perf_counter()
         self._schedule_lr()
+        if self.config.finish is not None and self.epoch >= self.config.finish:
+            self.env.sim.model.opt.divide(self.config.final_substeps)
         # The actor and both critics see one and the same map during an epoch; what it brings is known to the next.
         normalize = self.normalizer.snapshot(self.env.dtype)
         window = self.rollout(normalize)
@@ -126,6 +133,7 @@ class SHAC:
 
         loss = self.actor_loss(window, normalize)
         grad_norm = self._update_actor(loss, window)
+        self._update_average()
         updated = time.perf_counter()
 
         critic_loss = None
@@ -196,40 +204,34 @@ class SHAC:
 
     def state_dict(self) -> dict[str, Any]:
         """All that decides how the run goes on: nested dicts of tensors, numbers and texts."""
-        state = {
-            "epoch": self.epoch,
-            "actor": self.actor.state_dict(),
-            "actor_optimizer": self.actor_optimizer.state_dict(),
-            "normalizer": self.normalizer.state_dict(),
-            "exploration": self.exploration.get_state(),
-            "env": self.env.state_dict(),
-            "episodes": self.episodes.state_dict(),
-        }
-        if self.critic is not None:
-            state["critic"] = self.critic.state_dict()
-            state["target_critic"] = self.target_critic.state_dict()
-            state["critic_optimizer"] = self.critic_optimizer.state_dict()
-        return state
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return {"epoch": self.epoch, "exploration": self.exploration.get_state(), **parts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from `state_dict`'s result as if nothing had happened."""
-        self.begin_with(state)
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
         self.epoch = state["epoch"]
-        self.actor_optimizer.load_state_dict(state["actor_optimizer"])
         self.exploration.set_state(state["exploration"].cpu())
-        self.env.load_state_dict(state["env"])
-        self.episodes.load_state_dict(state["episodes"])
-        if self.critic is not None:
-            self.target_critic.load_state_dict(state["target_critic"])
-            self.critic_optimizer.load_state_dict(state["critic_optimizer"])
 
     def begin_with(self, state: dict[str, Any]) -> None:
-        """Takes the networks and the normaliser from another learner's `state_dict`; all else stays as it is."""
-        self.actor.load_state_dict(state["actor"])
+        """Takes the networks and the normaliser from another learner's `state_dict`; all else stays as it is.
+
+        The actor is the average one, since that is the other learner's policy.
+        """
+        self.actor.load_state_dict(state["average_actor"])
+        self.average_actor.load_state_dict(state["average_actor"])
         self.normalizer.load_state_dict(state["normalizer"])
         if self.critic is not None:
             self.critic.load_state_dict(state["critic"])
             self.target_critic.load_state_dict(state["critic"])
+
+    def _parts(self) -> dict[str, Any]:
+        """What has a state of its own, by name."""
+        names = ["actor", "average_actor", "actor_optimizer", "normalizer", "env", "episodes"]
+        if self.critic is not None:
+            names += ["critic", "target_critic", "critic_optimizer"]
+        return {name: getattr(self, name) for name in names}
 
     def _optimizer(self, network: nn.Module, lr: float) -> torch.optim.Adam:
         # Fused: one call instead of a dozen per step, a third of the critic's fit with networks this small.
@@ -307,6 +309,12 @@ class SHAC:
         if mean != mean or mean in (float("inf"), float("-inf")):
             raise NonFiniteError(f"the critic's loss is not finite in epoch {self.epoch}, although its targets are")
         return mean
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Moves the average actor towards the actor; Polyak and Juditsky 1992, with exponential weights."""
+        epochs = min(self.config.actor_average, max(1.0, AVERAGED * (self.epoch + 1)))
+        torch._foreach_lerp_(list(self.average_actor.parameters()), list(self.actor.parameters()), 1 / epochs)
 
     @torch.no_grad()
     def _update_target(self) -> None:

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from shac import checkpoint, runner
 from shac.cli import evaluate, train
+from shac.episodes import Episodes
 from shac.logger import TIMES
 
 DOUBLE = str(Path(__file__).with_name("cartpole_double.py"))
@@ -255,7 +256,8 @@ def test_a_run_can_begin_with_the_networks_of_another(finished, tmp_path):
     before, after = (checkpoint.load(path)["learner"] for path in paths)
     assert after["epoch"] == 1
     for networks in ("actor", "critic"):
-        for name, weights in before[networks].items():
+        given = before["average_actor" if networks == "actor" else networks]
+        for name, weights in given.items():
             torch.testing.assert_close(after[networks][name], weights, rtol=0, atol=1e-6)
     for name, weights in before["critic"].items():
         torch.testing.assert_close(after["target_critic"][name], weights, rtol=0, atol=1e-6)
@@ -285,7 +287,7 @@ def test_the_last_policy_becomes_the_best_if_it_is_better(finished, tmp_path, wo
     state = checkpoint.load(checkpoint.path_of(run_dir, "last"))
     better = checkpoint.path_of(run_dir, "last" if worse == "best" else "best")
     # full force to one side, all the time
-    for actor in [state["actor"], state["learner"]["actor"]]:
+    for actor in [state["actor"], state["learner"]["average_actor"]]:
         actor["mu.3.bias"] += 100.0
     if worse == "best":
         state["epoch"] = 1
@@ -297,3 +299,20 @@ def test_the_last_policy_becomes_the_best_if_it_is_better(finished, tmp_path, wo
     assert invoke(train, "--resume", run_dir).exit_code == 0
     found = checkpoint.load(checkpoint.path_of(run_dir, "best"))["actor"]
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_the_best_policy_is_one_of_the_epochs_with_final_substeps(tmp_path, monkeypatch):
+    """However much earlier ones earned: episodes end in epochs 30 and 60 of 64, of which the last 5 are finer."""
+    falling = property(lambda self: -float(self.finished) if self.finished else None)
+    monkeypatch.setattr(Episodes, "mean_return", falling)
+    settings = ["--model=cartpole", "--max-epochs=64", "--set=substeps=2", "--set=final_substeps=3"]
+    result = invoke(train, *COMMAND, *settings, "--run-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    best = [row["return_best"] for row in rows(tmp_path)]
+    assert best == 29 * [""] + 30 * ["-4.0"] + 5 * ["-8.0"]
+    assert checkpoint.load(checkpoint.path_of(tmp_path, "best"))["epoch"] in (60, 64)
+    # It is evaluated with as many, unless told otherwise.
+    as_trained, final, coarse = (
+        invoke(evaluate, tmp_path, "--episodes=2", *more).output for more in ([], ["--substeps=3"], ["--substeps=2"])
+    )
+    assert as_trained == final != coarse

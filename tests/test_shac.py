@@ -8,6 +8,7 @@ from toy import Line, LineSim
 
 from shac.config import Config, resolve
 from shac.errors import NonFiniteError, UserError
+from shac.models.cartpole import CartPole
 from shac.networks import Actor
 from shac.shac import SHAC
 
@@ -162,6 +163,17 @@ def test_the_critic_learns_the_values_in_closed_form(task, values):
     assert learnt.tolist() == pytest.approx(values, abs=0.05)
 
 
+def test_the_average_actor_is_an_exponential_mean_of_the_actors():
+    """Over a tenth of the epochs so far, which is less than one for ten of them, until `actor_average` limits it."""
+    shac = learner(Line(), actor_average=2)
+    assert not any(p.requires_grad for p in shac.average_actor.parameters())
+    for epochs in [1] * 10 + [1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2, 2, 2]:
+        old = [p.clone() for p in shac.average_actor.parameters()]
+        shac.train_epoch()
+        for before, average, actor in zip(old, shac.average_actor.parameters(), shac.actor.parameters()):
+            torch.testing.assert_close(average.data, before + (actor.data - before) / epochs)
+
+
 def test_the_target_critic_keeps_alpha_of_its_old_weights():
     shac = learner(Line(), target_alpha=0.75)
     old = [p.clone() for p in shac.target_critic.parameters()]
@@ -178,6 +190,24 @@ def test_the_target_critics_memory_grows_until_alpha_limits_it():
         shac.train_epoch()
         for before, target, critic in zip(old, shac.target_critic.parameters(), shac.critic.parameters()):
             torch.testing.assert_close(target.data, before + (critic.data - before) / memory)
+
+
+def test_the_last_epochs_have_the_final_substeps_also_in_a_resumed_run():
+    """3 of 40, which is 7.5 %."""
+    settings = {"num_envs": 2, "horizon": 2, "critic_batches": 1, "substeps": 2, "final_substeps": 5, "max_epochs": 40}
+    shac = learner(CartPole(), **settings)
+    option = shac.env.sim.model.opt
+    duration, taken = option.control_timestep, []
+    while shac.epoch < 40:
+        shac.train_epoch()
+        taken.append(option.substeps)
+        assert option.control_timestep == pytest.approx(duration, rel=1e-12)
+    assert taken == 37 * [2] + 3 * [5]
+
+    again = learner(CartPole(), **settings)
+    again.load_state_dict(shac.state_dict())
+    again.train_epoch()
+    assert again.env.sim.model.opt.substeps == 5
 
 
 def test_learning_rates_fall_linearly_and_the_normalizer_lags_one_epoch():

@@ -41,7 +41,7 @@ def main(run_dir, episodes, checkpoint, seed, device, stochastic, substeps, thet
         seed=seed,
         device=device or config.device,
         stochastic_policy=stochastic,
-        substeps=substeps or config.substeps,
+        substeps=substeps or config.policy_substeps,
         theta=config.theta if theta is None else theta,
     ).summary()
     if as_json:

@@ -107,7 +107,8 @@ def _roll_out(run_dir, checkpoint, steps, seed, device, progress):
     from shac.env import Env
 
     task, policy, config = load_run(run_dir, checkpoint)
-    env = Env(task, 1, seed=seed, device=device or config.device, substeps=config.substeps, theta=config.theta)
+    device, substeps = device or config.device, config.policy_substeps
+    env = Env(task, 1, seed=seed, device=device, substeps=substeps, theta=config.theta)
     tick = progress.start(steps or task.episode_length, "simulate")
     return film.roll_out(env, policy, steps, tick)
 
