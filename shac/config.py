@@ -85,6 +85,9 @@ class Config:
     """Weight of longer returns in the critic's targets [lambda]."""
     target_alpha: float = 0.2
     """Weight of the OLD target critic in its update at an epoch's end [alpha]."""
+    failure_gradient: bool = True
+    """Let the critic's gradient flow into the states in which episodes fail, although no value counts there. false, as
+    in the paper: a window in which a world fails has no gradient that would keep it from failing."""
     target_rampup: float | None = None
     """The target critic averages over 1 / (1 - alpha) epochs, but at most over this fraction of those so far, so that
     it forgets the untrained critic. None: alpha holds from the beginning."""

@@ -188,6 +188,9 @@ class SHAC:
 
         The discount begins anew with every episode. A value stands for what follows a window's or an episode's end,
         unless the task has failed: then nothing follows. The value's gradient flows into the observation it is of.
+
+        With `failure_gradient` that of a failure does so too. Values jump to 0 where the task fails, and a jump has no
+        gradient: the window would rather run into it than lose speed. The critic knows what leads away from it.
         """
         horizon, num_envs = window.rewards.shape
         gamma = self.config.gamma
@@ -197,8 +200,11 @@ class SHAC:
             closing = window.ended.clone()
             closing[-1] = True
             # A step that both fails and reaches the time limit has failed. (The reference lets the limit win.)
-            closing &= ~window.terminated
+            failed = window.terminated
+            if not self.config.failure_gradient:
+                closing &= ~failed
             values = self.target_critic(normalize(window.final_obs[closing]))
+            values = values - values.detach().masked_fill(~failed[closing], 0.0)
             total = total + gamma * (discount[closing] * values).sum()
         return -total / (horizon * num_envs)
 

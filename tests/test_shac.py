@@ -43,7 +43,8 @@ def learner(task, **settings):
 
 @pytest.mark.parametrize("algo", ["shac", "bptt"])
 def test_gradient_of_the_actors_loss_equals_finite_differences(algo):
-    shac = learner(ShortEpisodes(), num_envs=8, algo=algo)
+    # The gradient of a failure is not that of the loss, in which it counts nothing.
+    shac = learner(ShortEpisodes(), num_envs=8, algo=algo, failure_gradient=False)
     # An update makes the normaliser's map other than the identity.
     shac.train_epoch()
     saved = shac.state_dict()
@@ -101,16 +102,19 @@ def line_loss(**settings):
     return loss.item() * -8, -8 * torch.cat([action.grad for action in window.actions], dim=1)
 
 
-def test_loss_and_gradients_of_a_window_equal_numbers_computed_by_hand():
+@pytest.mark.parametrize("failure_gradient", [True, False])
+def test_loss_and_gradients_of_a_window_equal_numbers_computed_by_hand(failure_gradient):
     # World 0: x = 0.5, 1, 1.5 | time limit, value 15 | 0.5, end of the window, value 5.
     world_0 = (0.5 + 0.5 * 1 + 0.25 * 1.5 + 0.125 * 15) + (0.5 + 0.5 * 5)
     # World 1: x = 1.5, 2 | failed, no value | 0.5, 1, end of the window, value 10.
     world_1 = (1.5 + 0.5 * 2) + (0.5 + 0.5 * 1 + 0.25 * 10)
-    total, gradients = line_loss()
+    total, gradients = line_loss(failure_gradient=failure_gradient)
     assert total == pytest.approx(world_0 + world_1)
     # An action moves all x up to the end of its episode or window, and with it the value there.
     assert gradients[0].tolist() == pytest.approx([0.5 + 0.25 + 1.25 + 1, 0.5 + 0.25 + 1.25, 0.25 + 1.25, 1 + 5])
-    assert gradients[1].tolist() == pytest.approx([1 + 0.5, 0.5, 1 + 0.5 + 2.5, 0.5 + 2.5])
+    # The failure counts nothing; the value's slope there, 10 times 0.25, may count.
+    slope = 2.5 if failure_gradient else 0.0
+    assert gradients[1].tolist() == pytest.approx([1 + 0.5 + slope, 0.5 + slope, 1 + 0.5 + 2.5, 0.5 + 2.5])
 
 
 def test_bptt_is_the_same_without_values():
