@@ -31,6 +31,8 @@ class Humanoid(FreeRunner):
             "max_epochs": 2000,
             "actor_units": (256, 128),
             "critic_units": (128, 128),
+            # Finds faster gaits than Adam, and sooner (docs/results.md).
+            "actor_optimizer": "muon",
             "actor_lr": 2e-3,
             "critic_lr": 5e-4,
             "target_alpha": 0.995,

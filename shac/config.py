@@ -65,6 +65,8 @@ class Config:
     """Widths of the actor's hidden layers."""
     init_log_std: float = -1.0
     """Initial logarithm of the action's standard deviation, before tanh."""
+    actor_optimizer: Literal["adam", "muon"] = "adam"
+    """"adam", as in the paper, or "muon": Jordan et al.'s Muon for the matrices of the actor, Adam for the rest."""
     actor_lr: float = 2e-3
     """Learning rate of the actor at the first epoch."""
     actor_average: int = 50

@@ -198,7 +198,7 @@ class Run:
             actor_loss=epoch.actor_loss,
             critic_loss=epoch.critic_loss,
             grad_norm=epoch.grad_norm,
-            actor_lr=learner.actor_optimizer.param_groups[0]["lr"],
+            actor_lr=learner.actor_lr,
             time_rollout=epoch.time_rollout,
             time_backward=epoch.time_backward,
             time_critic=epoch.time_critic,

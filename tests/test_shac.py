@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -219,7 +220,7 @@ def test_learning_rates_fall_linearly_and_the_normalizer_lags_one_epoch():
     rates = []
     for _ in range(10):
         shac.train_epoch()
-        rates.append((shac.actor_optimizer.param_groups[0]["lr"], shac.critic_optimizer.param_groups[0]["lr"]))
+        rates.append((shac.actor_lr, shac.critic_optimizer.param_groups[0]["lr"]))
     assert [rate for rate, _ in rates] == pytest.approx([1 - 0.09 * k for k in range(10)])
     assert [rate for _, rate in rates] == pytest.approx([0.5 - 0.04 * k for k in range(10)])
     assert shac.normalizer.count.item() == pytest.approx(10 * 4 * 8, rel=1e-6)
@@ -230,7 +231,7 @@ def test_learning_rates_fall_by_the_same_factor_every_epoch():
     rates = []
     for _ in range(10):
         shac.train_epoch()
-        rates.append((shac.actor_optimizer.param_groups[0]["lr"], shac.critic_optimizer.param_groups[0]["lr"]))
+        rates.append((shac.actor_lr, shac.critic_optimizer.param_groups[0]["lr"]))
     for k, rate in enumerate(rates):
         assert rate == pytest.approx((10 ** (-k / 10), 0.1))
     with pytest.raises(UserError, match="final_lr must be greater than 0"):
@@ -242,7 +243,7 @@ def curve(shac, epochs):
     return losses, torch.cat([p.detach().flatten() for p in shac.actor.parameters()])
 
 
-@pytest.mark.parametrize("settings", [{}, {"algo": "bptt"}, {"actor": "deterministic"}])
+@pytest.mark.parametrize("settings", [{}, {"algo": "bptt"}, {"actor": "deterministic"}, {"actor_optimizer": "muon"}])
 def test_the_same_seed_gives_the_same_curve_bit_for_bit_and_another_seed_another(settings):
     losses, weights = curve(learner(ShortEpisodes(), seed=1, **settings), 4)
     torch.manual_seed(1234)
@@ -252,7 +253,30 @@ def test_the_same_seed_gives_the_same_curve_bit_for_bit_and_another_seed_another
     assert not set(losses) & set(other_losses)
 
 
-@pytest.mark.parametrize("settings", [{}, {"algo": "bptt"}, {"actor": "deterministic"}])
+@pytest.mark.parametrize("actor_optimizer", ["adam", "muon"])
+def test_a_restored_learner_goes_on_with_its_optimizers_moments(actor_optimizer):
+    shac = learner(ShortEpisodes(), actor_optimizer=actor_optimizer)
+    curve(shac, 2)
+    restored = learner(ShortEpisodes(), actor_optimizer=actor_optimizer, seed=7)
+    restored.load_state_dict(copy.deepcopy(shac.state_dict()))
+    assert torch.equal(curve(shac, 2)[1], curve(restored, 2)[1])
+
+
+def test_muon_steps_equally_far_along_all_singular_directions():
+    shac = learner(ShortEpisodes(), actor_optimizer="muon", actor_lr=0.01)
+    matrices = [parameter for parameter in shac.actor.parameters() if parameter.ndim == 2]
+    before = [matrix.detach().clone() for matrix in matrices]
+    shac.train_epoch()
+    for matrix, old in zip(matrices, before):
+        gradient = torch.linalg.svdvals(matrix.grad)
+        step = torch.linalg.svdvals((matrix - old).detach())
+        assert gradient.numel() == 1 or gradient.max() > 5 * gradient.min()
+        # Muon's iteration brings singular values to between 0.5 and 1.5.
+        assert step.max() < 3 * step.min()
+        assert 0.5 < (matrix - old).square().mean().sqrt() / (0.2 * 0.01) < 1.5
+
+
+@pytest.mark.parametrize("settings", [{}, {"algo": "bptt"}, {"actor": "deterministic"}, {"actor_optimizer": "muon"}])
 def test_the_actor_learns_to_go_where_the_reward_is(settings):
     shac = learner(Line(), actor_lr=0.05, max_epochs=25, **settings)
     for _ in range(25):
