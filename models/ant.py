@@ -28,7 +28,7 @@ class Ant(FreeRunner):
             "max_epochs": 2000,
             "actor_units": (128, 64, 32),
             "critic_units": (64, 64),
-            # Sooner and faster than Adam (docs/results.md).
+            # Sooner and faster than Adam (docs/learning.md).
             "actor_optimizer": "muon",
             "actor_lr": 2e-3,
             "critic_lr": 2e-3,

@@ -31,12 +31,12 @@ class Humanoid(FreeRunner):
             "max_epochs": 2000,
             "actor_units": (256, 128),
             "critic_units": (128, 128),
-            # Finds faster gaits than Adam, and sooner (docs/results.md).
+            # Finds faster gaits than Adam, and sooner (docs/learning.md).
             "actor_optimizer": "muon",
             "actor_lr": 2e-3,
             "critic_lr": 5e-4,
             "target_alpha": 0.995,
-            # Without it one policy in three lives on the errors of six substeps (docs/results.md).
+            # Without it one policy in three lives on the errors of six substeps (docs/learning.md).
             "final_substeps": 16,
         },
         "bptt": {

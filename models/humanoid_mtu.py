@@ -4,7 +4,7 @@ Figures of observation, reward, initial state and presets are the paper's and it
 departures. There the muscles pull with a constant tension; here they obey Hill's law (docs/muscle_bodies.md). There
 episodes begin up to 7 cm inside the floor, which throws the body up; here never. And the preset learns otherwise: the
 actor moves by Muon, not Adam, the target critic's memory grows with the run, episodes may end early, learning rates
-fall exponentially, and there are 830 epochs, not 2,000. What that changes is measured in docs/results.md.
+fall exponentially, and there are 830 epochs, not 2,000. What that changes is measured in docs/learning.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class HumanoidMTU(MuscleRunner):
         "shac": {
             "num_envs": 64,
             "horizon": 32,
-            # More bring little (docs/results.md).
+            # More bring little (docs/learning.md).
             "max_epochs": 830,
             "lr_schedule": "exponential",
             "final_lr": 2.5e-4,
@@ -43,7 +43,7 @@ class HumanoidMTU(MuscleRunner):
             "critic_lr": 5e-4,
             "target_alpha": 0.995,
             # Without it the untrained critic's values last for hundreds of epochs, and nothing speaks against falling
-            # forward (docs/results.md).
+            # forward (docs/learning.md).
             "target_rampup": 0.1,
         },
         "bptt": {
