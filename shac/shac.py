@@ -245,8 +245,8 @@ class SHAC:
     def _actor_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """What moves the actor, by the names that checkpoints have.
 
-        The loss is far steeper along a few directions than along all others (docs/learning.md). Adam steps too far along
-        those, or not far enough along these; Muon goes equally far along all singular directions of a matrix.
+        The loss is far steeper along a few directions than along all others (docs/learning.md). Adam steps too far
+        along those, or not far enough along these; Muon goes equally far along all singular directions of a matrix.
         """
         config = self.config
         if config.actor_optimizer == "adam":
