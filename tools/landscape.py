@@ -11,6 +11,7 @@ matrices with all singular values made equal, as Muon's; a random one. (Cf. figu
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import click
@@ -34,16 +35,20 @@ class Landscape:
     Args:
       run: run folder.
       windows: number of windows of a loss or of a mean gradient.
+      episodes: number of fresh episodes for a reward per step.
     """
 
-    def __init__(self, run: Path, windows: int):
+    def __init__(self, run: Path, windows: int, episodes: int):
         config = checkpoint.read_config(run)
+        # A learner's environment has the final substeps only in its last epochs.
+        config = dataclasses.replace(config, substeps=config.policy_substeps)
         torch.set_num_threads(config.threads)
         self.learner = SHAC(load_task(config.model), config)
         self.learner.load_state_dict(checkpoint.load(checkpoint.path_of(run, "last"))["learner"])
         self.begin = self.learner.env.state_dict(), self.learner.exploration.get_state()
         self.normalize = self.learner.normalizer.snapshot(self.learner.env.dtype)
         self.windows = windows
+        self.fresh = Env(self.learner.env.task, episodes, substeps=config.substeps, theta=config.theta)
         self.parameters = list(self.learner.actor.parameters())
         self.here = nn.utils.parameters_to_vector(self.parameters).detach()
 
@@ -66,15 +71,13 @@ class Landscape:
 
     def orthogonalised(self, vector: torch.Tensor) -> torch.Tensor:
         """`vector`, with all singular values of its matrices made 1 and its other parts left out."""
-        parts, begin = [], 0
-        for parameter in self.parameters:
-            part = vector[begin : begin + parameter.numel()].view_as(parameter)
-            begin += parameter.numel()
-            if part.ndim == 2:
-                left, _, right = torch.linalg.svd(part, full_matrices=False)
+        parts = []
+        for parameter, part in zip(self.parameters, vector.split([p.numel() for p in self.parameters])):
+            if parameter.ndim == 2:
+                left, _, right = torch.linalg.svd(part.view_as(parameter), full_matrices=False)
                 parts.append((left @ right).flatten())
             else:
-                parts.append(torch.zeros_like(part).flatten())
+                parts.append(torch.zeros_like(part))
         return torch.cat(parts)
 
     def move(self, step: torch.Tensor) -> None:
@@ -84,11 +87,11 @@ class Landscape:
         return sum(loss.item() for loss in self.losses()) / self.windows
 
     @torch.no_grad()
-    def episodes(self, count: int, steps: int) -> tuple[float, float]:
-        """Reward per step and fraction of falls of fresh episodes without noise."""
-        config = self.learner.config
-        env = Env(self.learner.env.task, count, seed=1, substeps=config.substeps, theta=config.theta)
-        alive, earned, lived = torch.ones(count, dtype=torch.bool, device=env.device), 0.0, 0
+    def episodes(self, steps: int) -> tuple[float, float]:
+        """Reward per step and fraction of falls of fresh episodes without noise, the same ones every time."""
+        env = self.fresh
+        env.reset(seed=1)
+        alive, earned, lived = torch.ones(env.num_envs, dtype=torch.bool, device=env.device), 0.0, 0
         for step in range(steps):
             _, reward, terminated, _, _ = env.step(self.learner.actor(self.normalize(env.obs)))
             if step >= BEGINNING:
@@ -105,9 +108,10 @@ class Landscape:
 @click.option("--length", default=400, show_default=True, help="Control steps of a fresh episode.")
 def main(run, windows, steps, episodes, length):
     """Measure how the actor's loss changes around the last actor of RUN."""
-    landscape = Landscape(run, windows)
+    landscape = Landscape(run, windows, episodes)
     gradients = landscape.gradients()
-    cosines = nn.functional.normalize(gradients) @ nn.functional.normalize(gradients).T
+    units = nn.functional.normalize(gradients)
+    cosines = units @ units.T
     other = ~torch.eye(windows, dtype=torch.bool, device=cosines.device)
     mean = gradients.mean(0)
     directions = {
@@ -120,7 +124,7 @@ def main(run, windows, steps, episodes, length):
     for name, length_of_step in [("none", 0.0), *((name, step) for name in directions for step in steps)]:
         direction = directions.get(name, mean)
         landscape.move(-length_of_step / direction.norm() * direction)
-        reward, falls = landscape.episodes(episodes, length)
+        reward, falls = landscape.episodes(length)
         table.add_row(name, f"{length_of_step:g}", f"{landscape.loss():.4f}", f"{reward:.3f}", f"{falls:.3f}")
     Console().print(
         table,
