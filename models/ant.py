@@ -28,7 +28,7 @@ class Ant(FreeRunner):
             "max_epochs": 2000,
             "actor_units": (128, 64, 32),
             "critic_units": (64, 64),
-            # Sooner and faster than Adam, with this rate (docs/learning.md).
+            # Sooner than Adam, with this rate, and faster in two of three seeds (docs/learning.md).
             "actor_optimizer": "muon",
             "actor_lr": 5e-3,
             "critic_lr": 2e-3,
