@@ -45,7 +45,7 @@ class HumanoidMTU(MuscleRunner):
             # Without it the untrained critic's values last for hundreds of epochs, and nothing speaks against falling
             # forward (docs/learning.md).
             "target_rampup": 0.1,
-            # Some policies live on the errors of six substeps otherwise (docs/results.md).
+            # Fewer policies live on the errors of long substeps, though not none (docs/results.md).
             "final_substeps": 16,
         },
         "bptt": {
