@@ -125,7 +125,7 @@ class SHAC:
         """
         begin = time.perf_counter()
         self._schedule_lr()
-        if self.config.finish is not None and self.epoch >= self.config.finish:
+        if self._finishing:
             self.env.sim.model.opt.divide(self.config.final_substeps)
         # The actor and both critics see one and the same map during an epoch; what it brings is known to the next.
         normalize = self.normalizer.snapshot(self.env.dtype)
@@ -268,6 +268,11 @@ class SHAC:
         return torch.optim.Adam(parameters, lr=lr, betas=self.config.adam_betas, fused=True)
 
     @property
+    def _finishing(self) -> bool:
+        """Whether the present epoch is one of those with `final_substeps`."""
+        return self.config.finish is not None and self.epoch >= self.config.finish
+
+    @property
     def actor_lr(self) -> float:
         """The actor's learning rate in the last epoch; before the first one, at its beginning."""
         return self.actor_optimizers["actor_optimizer"].param_groups[0]["lr"]
@@ -349,8 +354,12 @@ class SHAC:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        """Moves the average actor towards the actor; Polyak and Juditsky 1992, with exponential weights."""
-        epochs = min(self.config.actor_average, max(1.0, AVERAGED * (self.epoch + 1)))
+        """Moves the average actor towards the actor; Polyak and Juditsky 1992, with exponential weights.
+
+        It begins anew with `final_substeps`: what they are to cure would live on in the average.
+        """
+        begin = self.config.finish if self._finishing else 0
+        epochs = min(self.config.actor_average, max(1.0, AVERAGED * (self.epoch + 1 - begin)))
         torch._foreach_lerp_(list(self.average_actor.parameters()), list(self.actor.parameters()), 1 / epochs)
 
     @torch.no_grad()

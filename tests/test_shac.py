@@ -215,6 +215,16 @@ def test_the_last_epochs_have_the_final_substeps_also_in_a_resumed_run():
     assert again.env.sim.model.opt.substeps == 5
 
 
+def test_the_average_actor_begins_anew_with_the_final_substeps():
+    """In the first of the last 3 of 40 epochs; the average is over 3.7 epochs before."""
+    shac = learner(CartPole(), num_envs=2, horizon=2, critic_batches=1, final_substeps=5, max_epochs=40)
+    for epoch in range(38):
+        shac.train_epoch()
+        same = all(torch.equal(a, b) for a, b in zip(shac.average_actor.parameters(), shac.actor.parameters()))
+        # A tenth of less than ten epochs is less than one.
+        assert same == (epoch < 10 or epoch == 37)
+
+
 def test_learning_rates_fall_linearly_and_the_normalizer_lags_one_epoch():
     shac = learner(ShortEpisodes(), actor_lr=1.0, critic_lr=0.5, final_lr=0.1)
     rates = []
