@@ -71,7 +71,8 @@ class Config:
     """Learning rate of the actor at the first epoch."""
     actor_average: int = 50
     """Epochs over which the actor's weights are averaged to make the policy that a run leaves, but at most a tenth of
-    those so far, or of those with `final_substeps`; 1: that policy is the last actor. Learning does not depend on it."""
+    those so far, or of those with `final_substeps`; 1: that policy is the last actor.
+    Learning does not depend on it."""
     normalize_obs: bool = True
     """Standardise observations by their running mean and variance."""
 
