@@ -273,6 +273,11 @@ class SHAC:
         return self.config.finish is not None and self.epoch >= self.config.finish
 
     @property
+    def _epochs_so_far(self) -> int:
+        """Epochs with the present substeps, this one included: older actors and critics are of another physics."""
+        return self.epoch + 1 - (self.config.finish if self._finishing else 0)
+
+    @property
     def actor_lr(self) -> float:
         """The actor's learning rate in the last epoch; before the first one, at its beginning."""
         return self.actor_optimizers["actor_optimizer"].param_groups[0]["lr"]
@@ -358,17 +363,16 @@ class SHAC:
 
         It begins anew with `final_substeps`: what they are to cure would live on in the average.
         """
-        begin = self.config.finish if self._finishing else 0
-        epochs = min(self.config.actor_average, max(1.0, AVERAGED * (self.epoch + 1 - begin)))
+        epochs = min(self.config.actor_average, max(1.0, AVERAGED * self._epochs_so_far))
         torch._foreach_lerp_(list(self.average_actor.parameters()), list(self.actor.parameters()), 1 / epochs)
 
     @torch.no_grad()
     def _update_target(self) -> None:
-        """phi' <- alpha phi' + (1 - alpha) phi."""
+        """phi' <- alpha phi' + (1 - alpha) phi; the ramp-up begins anew with `final_substeps`."""
         config = self.config
         weight = 1 - config.target_alpha
         if config.target_rampup is not None:
-            weight = max(weight, 1 / max(1.0, config.target_rampup * (self.epoch + 1)))
+            weight = max(weight, 1 / max(1.0, config.target_rampup * self._epochs_so_far))
         torch._foreach_lerp_(list(self.target_critic.parameters()), list(self.critic.parameters()), weight)
 
 

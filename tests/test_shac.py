@@ -197,6 +197,19 @@ def test_the_target_critics_memory_grows_until_alpha_limits_it():
             torch.testing.assert_close(target.data, before + (critic.data - before) / memory)
 
 
+def test_the_target_critics_memory_begins_anew_with_the_final_substeps():
+    """In the first of the last 3 of 40 epochs, over 0.8 epochs per epoch: 1, 1.6, 2.4; before, over 29.6."""
+    settings = {"num_envs": 2, "horizon": 2, "critic_batches": 1, "final_substeps": 5, "max_epochs": 40}
+    shac = learner(CartPole(), target_alpha=0.99, target_rampup=0.8, **settings)
+    while shac.epoch < 36:
+        shac.train_epoch()
+    for memory in (29.6, 1, 1.6, 2.4):
+        old = [p.clone() for p in shac.target_critic.parameters()]
+        shac.train_epoch()
+        for before, target, critic in zip(old, shac.target_critic.parameters(), shac.critic.parameters()):
+            torch.testing.assert_close(target.data, before + (critic.data - before) / memory)
+
+
 def test_the_last_epochs_have_the_final_substeps_also_in_a_resumed_run():
     """3 of 40, which is 7.5 %."""
     settings = {"num_envs": 2, "horizon": 2, "critic_batches": 1, "substeps": 2, "final_substeps": 5, "max_epochs": 40}
