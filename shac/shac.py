@@ -272,10 +272,13 @@ class SHAC:
         """Whether the present epoch is one of those with `final_substeps`."""
         return self.config.finish is not None and self.epoch >= self.config.finish
 
-    @property
-    def _epochs_so_far(self) -> int:
-        """Epochs with the present substeps, this one included: older actors and critics are of another physics."""
-        return self.epoch + 1 - (self.config.finish if self._finishing else 0)
+    def _memory(self, fraction: float) -> float:
+        """Epochs to average over, at least one: `fraction` of those with the present substeps, this one included.
+
+        It begins anew with `final_substeps`: what they are to cure would live on in older actors and critics.
+        """
+        begin = self.config.finish if self._finishing else 0
+        return max(1.0, fraction * (self.epoch + 1 - begin))
 
     @property
     def actor_lr(self) -> float:
@@ -359,20 +362,17 @@ class SHAC:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        """Moves the average actor towards the actor; Polyak and Juditsky 1992, with exponential weights.
-
-        It begins anew with `final_substeps`: what they are to cure would live on in the average.
-        """
-        epochs = min(self.config.actor_average, max(1.0, AVERAGED * self._epochs_so_far))
+        """Moves the average actor towards the actor; Polyak and Juditsky 1992, with exponential weights."""
+        epochs = min(self.config.actor_average, self._memory(AVERAGED))
         torch._foreach_lerp_(list(self.average_actor.parameters()), list(self.actor.parameters()), 1 / epochs)
 
     @torch.no_grad()
     def _update_target(self) -> None:
-        """phi' <- alpha phi' + (1 - alpha) phi; the ramp-up begins anew with `final_substeps`."""
+        """phi' <- alpha phi' + (1 - alpha) phi."""
         config = self.config
         weight = 1 - config.target_alpha
         if config.target_rampup is not None:
-            weight = max(weight, 1 / max(1.0, config.target_rampup * self._epochs_so_far))
+            weight = max(weight, 1 / self._memory(config.target_rampup))
         torch._foreach_lerp_(list(self.target_critic.parameters()), list(self.critic.parameters()), weight)
 
 

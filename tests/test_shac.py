@@ -168,15 +168,20 @@ def test_the_critic_learns_the_values_in_closed_form(task, values):
     assert learnt.tolist() == pytest.approx(values, abs=0.05)
 
 
+def check_average(shac, average, latest, epochs):
+    """Trains an epoch: the module `average` goes 1 / `epochs` of the way to `latest`."""
+    old = [p.clone() for p in average.parameters()]
+    shac.train_epoch()
+    for before, now, new in zip(old, average.parameters(), latest.parameters()):
+        torch.testing.assert_close(now.data, before + (new.data - before) / epochs)
+
+
 def test_the_average_actor_is_an_exponential_mean_of_the_actors():
     """Over a tenth of the epochs so far, which is less than one for ten of them, until `actor_average` limits it."""
     shac = learner(Line(), actor_average=2)
     assert not any(p.requires_grad for p in shac.average_actor.parameters())
     for epochs in [1] * 10 + [1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2, 2, 2]:
-        old = [p.clone() for p in shac.average_actor.parameters()]
-        shac.train_epoch()
-        for before, average, actor in zip(old, shac.average_actor.parameters(), shac.actor.parameters()):
-            torch.testing.assert_close(average.data, before + (actor.data - before) / epochs)
+        check_average(shac, shac.average_actor, shac.actor, epochs)
 
 
 def test_the_target_critic_keeps_alpha_of_its_old_weights():
@@ -191,10 +196,7 @@ def test_the_target_critics_memory_grows_until_alpha_limits_it():
     """Over 0.5 epochs per epoch: 1 (nothing old is kept), 1, 1.5, 2, and then 1 / (1 - alpha) = 2."""
     shac = learner(Line(), target_alpha=0.5, target_rampup=0.5)
     for memory in (1, 1, 1.5, 2, 2):
-        old = [p.clone() for p in shac.target_critic.parameters()]
-        shac.train_epoch()
-        for before, target, critic in zip(old, shac.target_critic.parameters(), shac.critic.parameters()):
-            torch.testing.assert_close(target.data, before + (critic.data - before) / memory)
+        check_average(shac, shac.target_critic, shac.critic, memory)
 
 
 def test_the_target_critics_memory_begins_anew_with_the_final_substeps():
@@ -204,10 +206,7 @@ def test_the_target_critics_memory_begins_anew_with_the_final_substeps():
     while shac.epoch < 36:
         shac.train_epoch()
     for memory in (29.6, 1, 1.6, 2.4):
-        old = [p.clone() for p in shac.target_critic.parameters()]
-        shac.train_epoch()
-        for before, target, critic in zip(old, shac.target_critic.parameters(), shac.critic.parameters()):
-            torch.testing.assert_close(target.data, before + (critic.data - before) / memory)
+        check_average(shac, shac.target_critic, shac.critic, memory)
 
 
 def test_the_last_epochs_have_the_final_substeps_also_in_a_resumed_run():
