@@ -8,25 +8,14 @@ dR/d(q, v, u) at the stored a. R's rigid-body part is inverse dynamics: its adjo
 The adjoint is written out by hand instead of taken from Taichi's autodiff. Autodiff turns every read of a parent's
 quantity into an atomic addition, one lane at a time. Measured on a 27-link kinematics pass (per world and link):
 forward 5.7 ns; Taichi's gradient 122 ns on two threads with atomics, 33 ns serial without. Every
-stage's adjoint is tested alone against central differences (tests/test_adjoint.py), that of inverse dynamics against
-Taichi's autodiff, too (tests/test_autodiff.py).
+stage's adjoint is tested alone against central differences (tests/taichi_sim/test_adjoint.py), that of inverse
+dynamics against Taichi's autodiff, too (tests/taichi_sim/test_autodiff.py).
 """
 
-from taichi_sim import (
-    activation,
-    actuator,
-    contact,
-    contact_pairs,
-    dynamics,
-    equality,
-    external,
-    inertia,
-    integrate,
-    kinematics,
-    passive,
-    spatial,
-    tendon,
-)
+from taichi_sim import spatial
+from taichi_sim.bodies import dynamics, equality, external, inertia, integrate, kinematics, passive
+from taichi_sim.contact import pairs, planes
+from taichi_sim.muscles import activation, actuator, tendon
 from taichi_sim.runtime import Runtime, ti
 
 
@@ -54,19 +43,19 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.external):
         kinematics.origins(m, d, e)
         external.ahead(m, d, e, h_theta)
-    if ti.static(m.ntendon > 0):
+    if ti.static(m.tendon.number > 0):
         tendon.lengths(m, d, e)
     actuator.transmission(m, d, e)
     actuator.forces(m, d, e)
-    if ti.static(m.ntendon > 0):
+    if ti.static(m.tendon.number > 0):
         tendon.adjoint_forces(m, d, e, h_theta)
     actuator.adjoint_forces(m, d, e, h_theta)
-    if ti.static(m.ntendon > 0):
+    if ti.static(m.tendon.number > 0):
         tendon.adjoint_lengths(m, d, e)
-    if ti.static(m.contact):
-        contact.adjoint_forces(m, d, e)
-        if ti.static(m.npair > 0):
-            contact_pairs.adjoint_forces(m, d, e)
+    if ti.static(m.contact.any):
+        planes.adjoint_forces(m, d, e)
+        if ti.static(m.contact.pairs.number > 0):
+            pairs.adjoint_forces(m, d, e)
     if ti.static(m.external):
         external.adjoint_project(m, d, e)
     dynamics.adjoint_project(m, d, e)
@@ -78,8 +67,8 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
 
 
 class AdjointKernels:
-    """The compiled backward pass of one Simulator: the adjoints of `ForwardKernels.step`, and of kinematics: poses of
-    the bodies, lengths and velocities of the tendons.
+    """The compiled backward pass of models of one structure: the adjoints of `ForwardKernels.step`, and of kinematics:
+    poses of the bodies, lengths and velocities of the tendons.
     """
 
     def __init__(self, m, d, fields, runtime: Runtime, lanes: int):
@@ -97,7 +86,7 @@ class AdjointKernels:
             h_theta: real,
             substeps: ti.i32,
         ):
-            for e, idle in ti.ndrange(m.num_blocks, stride):
+            for e, idle in ti.ndrange(tape.shape[0], stride):
                 if idle > 0:
                     continue
                 if ti.static(m.fit):
@@ -154,7 +143,7 @@ class AdjointKernels:
 
         @ti.kernel
         def kinematic(states: array, grad_poses: array, grad_tendons: array, grad_states: array):
-            for e, idle in ti.ndrange(m.num_blocks, stride):
+            for e, idle in ti.ndrange(states.shape[0], stride):
                 if idle > 0:
                     continue
                 for i in range(m.nq):
@@ -183,7 +172,7 @@ class AdjointKernels:
                     d.fn[e, link] = d.fn[e, link] + spatial.cross(x, g) + 0.5 * spatial.quat_vec(turn)
                     d.ff[e, link] = d.ff[e, link] + g
                 dynamics.generalised(m, d, e, d.fn, d.ff, d.grad_qpos)
-                if ti.static(m.ntendon > 0):
+                if ti.static(m.tendon.number > 0):
                     tendons(e, grad_tendons)
                 if ti.static(m.neq > 0):
                     equality.adjoint_project(m, d, e, 0.0)
@@ -204,11 +193,11 @@ class AdjointKernels:
                     d.nw[e, link] = m.gravity[0] * 0.0
                     d.nl[e, link] = m.gravity[0] * 0.0
             tendon.lengths(m, d, e)
-            for t in range(m.ntendon):
-                d.ten_force[e, t] = grad_tendons[e, t] * 0.0
-                d.ten_length_bar[e, t] = grad_tendons[e, t]
-                d.ten_velocity_bar[e, t] = grad_tendons[e, t] * 0.0
-                d.ten_ahead_bar[e, t] = grad_tendons[e, m.ntendon + t]
+            for t in range(m.tendon.number):
+                d.tendon.force[e, t] = grad_tendons[e, t] * 0.0
+                d.tendon.length_bar[e, t] = grad_tendons[e, t]
+                d.tendon.velocity_bar[e, t] = grad_tendons[e, t] * 0.0
+                d.tendon.ahead_bar[e, t] = grad_tendons[e, m.tendon.number + t]
             tendon.adjoint_lengths(m, d, e)
             if ti.static(m.external):
                 external.adjoint_project(m, d, e)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import weakref
 
 import numpy as np
 import torch
 
-from taichi_sim import adjoint, data, forward, quaternion, runtime
+from taichi_sim import data, engine, forward, quaternion, runtime
+from taichi_sim.buffers import Fields
 from taichi_sim.parameters import Parameters
 from taichi_sim.types import Model, State
 
@@ -59,6 +60,11 @@ class ForwardData:
 class Simulator:
     """Steps many worlds of one model side by side; gradients flow through torch's autograd.
 
+    Of `model.opt` timestep, substeps, theta and gravity may change from step to step; all else about the model is fixed
+    from here on, and refuses to be changed (copy.deepcopy gives a model that can be). Simulators of models that differ
+    in figures alone share compiled kernels. They may be copied, pickled, and used from several threads, which then take
+    turns.
+
     Args:
         model: what `taichi_sim.load` returns.
         num_worlds: number of worlds, N.
@@ -80,24 +86,29 @@ class Simulator:
         self.device, self.dtype = self._runtime.device, self._runtime.dtype
         self._lanes = self._runtime.lanes(num_worlds)
         self._blocks = -(-num_worlds // self._lanes)
-        parameters = Parameters.check(parameters)
-        fit = bool(parameters)
-        fields = data.Fields(self._runtime, self._lanes, self._blocks, fit)
-        self._m = data.DeviceModel(model, fields, self._blocks, fit)
-        self._d = data.Data(self._m, fields)
-        fields.commit()
-        # the kernels outlive the Simulator in Taichi's registry, the memory need not
-        weakref.finalize(self, fields.destroy).atexit = False
-        self._parameters = Parameters(model, self._m, parameters, self.dtype, self.device) if fit else None
-        self._forward = forward.ForwardKernels(self._m, self._d, fields, self._runtime, self._lanes)
-        self._adjoint = adjoint.AdjointKernels(self._m, self._d, fields, self._runtime, self._lanes)
+        self._declared = Parameters.check(parameters)
+        fields = Fields(self._runtime, self._lanes, bool(self._declared))
+        self._m = data.DeviceModel(model, fields, self._declared)
+        scratch = data.Data(self._m, fields)
+        self._constants = fields.constants()
+        self._engine = engine.lease(self, self._m, scratch, fields, self._runtime, self._lanes, self._blocks)
+        self._parameters = None
+        if self._declared:
+            figures = self._constants[1]
+            self._parameters = Parameters(model, self._m, figures, self._declared, self.dtype, self.device)
+        model.seal()
+        self._option = copy.deepcopy(model.opt)
         self._sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na, "ctrl": model.nu}
         # stands for the tape, or for fitted constants, where there are none
         self._nothing = self._empty(1)
         self._body_ipos, self._site_pos = self._tensor(model.body_ipos), self._tensor(model.site_pos.reshape(-1, 3))
-        self._site_bodyid = torch.as_tensor(model.site_bodyid, dtype=torch.long, device=self.device)
+        self._site_bodyid = torch.tensor(model.site_bodyid, dtype=torch.long, device=self.device)
         # lanes beyond the last world are filled with a state at rest, which every model can simulate
         self._rest = self._tensor(self._resting(model))
+
+    def __reduce__(self):
+        # a copy shares kernels, not memory
+        return _rebuild, (self.model, self.num_worlds, self._declared, self.check_finite)
 
     @staticmethod
     def _resting(model: Model) -> np.ndarray:
@@ -135,6 +146,7 @@ class Simulator:
             FloatingPointError: a number is not finite, here or in the backward pass; the message names the world and
                 the quantity.
         """
+        self._follow_options()
         qpos, qvel, act, ctrl = self._inputs(state, ctrl)
         out = _Step.apply(torch.cat([qpos, qvel, act, ctrl], dim=1), self._cells(parameters), self)
         return State(*out.split([self.model.nq, self.model.nv, self.model.na], dim=1))
@@ -156,6 +168,7 @@ class Simulator:
         """
         if ctrl is None:
             ctrl = torch.zeros(self.num_worlds, self.model.nu, dtype=self.dtype, device=self.device)
+        self._follow_options()
         m, n = self.model, self.num_worlds
         qpos, qvel, act, ctrl = self._inputs(state, ctrl)
         motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl], dim=1)
@@ -164,7 +177,9 @@ class Simulator:
         )
         xpos = poses[:, : 3 * m.nbody].reshape(n, m.nbody, 3)
         xquat = poses[:, 3 * m.nbody :].reshape(n, m.nbody, 4)
-        ipos = (parameters or {}).get("body_ipos", self._body_ipos)
+        ipos = self._body_ipos
+        if parameters and "body_ipos" in parameters:
+            ipos = self._parameters.tensor("body_ipos", parameters["body_ipos"], n)
         bias, passive, limit, actuation, qacc, contact = forces.split(m.nv, dim=1)
         length, speed, force, act_dot = actuators.split([m.nu, m.nu, m.nu, m.na], dim=1)
         return ForwardData(
@@ -187,6 +202,29 @@ class Simulator:
             ten_velocity=tendons[:, m.ntendon :],
             ten_J=jacobian.reshape(n, m.ntendon, m.nv),
         )
+
+    def _follow_options(self) -> None:
+        """Takes over what has changed in `model.opt`."""
+        now, before = self.model.opt, self._option
+        for name in _SWITCHES:
+            if getattr(now, name) != getattr(before, name):
+                raise ValueError(
+                    f"model.opt.{name} was {getattr(before, name)} when this Simulator was made and is "
+                    f"{getattr(now, name)} now; what is simulated is compiled in: make a new Simulator"
+                )
+        if not np.array_equal(now.gravity, before.gravity):
+            shared = self._constants[0].copy()
+            shared[self._m.gravity.cells(0)] = self._gravity(now.gravity)
+            # new ones, so that backward passes of earlier steps keep theirs
+            self._constants = (shared, *self._constants[1:])
+            self._option = copy.deepcopy(now)
+
+    @staticmethod
+    def _gravity(value) -> np.ndarray:
+        gravity = np.asarray(value, float)
+        if gravity.shape != (3,) or not np.isfinite(gravity).all():
+            raise ValueError(f"model.opt.gravity must be three finite numbers [m/s^2], got {value!r}")
+        return gravity
 
     def _cells(self, parameters: dict | None):
         if self._parameters is None:
@@ -235,7 +273,7 @@ class Simulator:
             column -= size
 
     def _tensor(self, values) -> torch.Tensor:
-        return torch.as_tensor(values, dtype=self.dtype, device=self.device)
+        return torch.tensor(values, dtype=self.dtype, device=self.device)
 
     def _empty(self, size: int) -> torch.Tensor:
         return torch.empty(self._blocks, size, self._lanes, dtype=self.dtype, device=self.device)
@@ -255,6 +293,15 @@ class Simulator:
         return x.transpose(1, 2).reshape(self._blocks * self._lanes, -1)[: self.num_worlds]
 
 
+# Options that are compiled in.
+_SWITCHES = ("contact", "limit", "spring", "damper", "actuation", "clampctrl", "equality")
+
+
+def _rebuild(model: Model, num_worlds: int, parameters: tuple[str, ...], check_finite: bool) -> Simulator:
+    """A Simulator from what `Simulator.__reduce__` keeps."""
+    return Simulator(model, num_worlds, parameters=parameters, check_finite=check_finite)
+
+
 class _Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx, packed, cells, sim: Simulator):
@@ -268,8 +315,8 @@ class _Step(torch.autograd.Function):
         mode = forward.RECORD if record else forward.ADVANCE
         # options may have changed by the time of the backward pass
         ctx.plan = opt.timestep, opt.theta * opt.timestep, opt.substeps
-        sim._forward.step(inputs, fitted, out, tape, *ctx.plan, mode)
-        ctx.sim = sim
+        sim._engine.step(sim._constants, (inputs, fitted, out, tape), *ctx.plan, mode)
+        ctx.sim, ctx.constants = sim, sim._constants
         ctx.save_for_backward(tape, fitted)
         return sim._from_lanes(out)
 
@@ -281,7 +328,8 @@ class _Step(torch.autograd.Function):
         sim._require_finite(grad_out, "the gradient that reached a step's ", sim._sizes)
         grad_in = sim._empty(m.nstate + m.nu)
         grad_fitted = sim._empty(m.ncell) if m.fit else sim._nothing
-        sim._adjoint.step(tape, fitted, sim._to_lanes(grad_out), grad_in, grad_fitted, *ctx.plan)
+        arrays = tape, fitted, sim._to_lanes(grad_out), grad_in, grad_fitted
+        sim._engine.adjoint_step(ctx.constants, arrays, *ctx.plan)
         grad_in = sim._from_lanes(grad_in)
         sim._require_finite(grad_in, "the gradient of a step in ", sim._sizes)
         return grad_in, sim._from_lanes(grad_fitted) if m.fit else None, None
@@ -297,17 +345,20 @@ class _Evaluate(torch.autograd.Function):
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         poses, mass = sim._empty(7 * m.nbody), sim._empty(m.nv * m.nv)
         # no kernel takes an array of size zero
-        actuators, tendons = sim._empty(max(1, 3 * m.nu + m.na)), sim._empty(max(1, m.ntendon * (2 + m.nv)))
+        actuators, tendons = sim._empty(max(1, 3 * m.nu + m.na)), sim._empty(max(1, m.tendon.number * (2 + m.nv)))
         forces = sim._empty(6 * m.nv)
-        sim._forward.step(inputs, fitted, sim._empty(m.nstate), mass, 0.0, 0.0, 1, forward.EVALUATE)
-        sim._forward.results(poses, forces, actuators, tendons)
-        ctx.sim = sim
+        arrays = inputs, fitted, sim._empty(m.nstate), mass
+        sim._engine.evaluate(sim._constants, arrays, (poses, forces, actuators, tendons))
+        ctx.sim, ctx.constants = sim, sim._constants
         ctx.save_for_backward(motion)
         poses, mass, forces, actuators, tendons = (
             sim._from_lanes(x) for x in (poses, mass, forces, actuators, tendons)
         )
         actuators = actuators[:, : 3 * m.nu + m.na]
-        lengths, jacobian = tendons[:, : 2 * m.ntendon], tendons[:, 2 * m.ntendon : m.ntendon * (2 + m.nv)]
+        lengths, jacobian = (
+            tendons[:, : 2 * m.tendon.number],
+            tendons[:, 2 * m.tendon.number : m.tendon.number * (2 + m.nv)],
+        )
         ctx.mark_non_differentiable(mass, forces, actuators, jacobian)
         return poses, lengths, mass, forces, actuators, jacobian
 
@@ -316,7 +367,8 @@ class _Evaluate(torch.autograd.Function):
     def backward(ctx, grad_poses, grad_lengths, *_):
         sim, (motion,) = ctx.sim, ctx.saved_tensors
         grad_motion = sim._empty(sim._m.nq + sim._m.nv)
-        grad_tendons = sim._to_lanes(grad_lengths) if sim._m.ntendon else sim._nothing
+        grad_tendons = sim._to_lanes(grad_lengths) if sim._m.tendon.number else sim._nothing
         states = sim._to_lanes(motion.detach(), sim._rest)
-        sim._adjoint.kinematic(states, sim._to_lanes(grad_poses), grad_tendons, grad_motion)
+        arrays = states, sim._to_lanes(grad_poses), grad_tendons, grad_motion
+        sim._engine.adjoint_kinematic(ctx.constants, arrays)
         return sim._from_lanes(grad_motion), None, None, None

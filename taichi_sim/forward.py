@@ -4,20 +4,10 @@ One kernel carries a block of worlds through all substeps of a control step: no 
 working set stays in the cache. Nothing here is differentiated by Taichi; `adjoint` holds the gradient.
 """
 
-from taichi_sim import (
-    activation,
-    actuator,
-    contact,
-    contact_pairs,
-    dynamics,
-    equality,
-    inertia,
-    integrate,
-    kinematics,
-    passive,
-    spatial,
-    tendon,
-)
+from taichi_sim import spatial
+from taichi_sim.bodies import dynamics, equality, inertia, integrate, kinematics, passive
+from taichi_sim.contact import pairs, planes
+from taichi_sim.muscles import activation, actuator, tendon
 from taichi_sim.runtime import Runtime, ti
 
 
@@ -33,28 +23,28 @@ def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
     dynamics.generalised(m, d, e, d.fn, d.ff, d.qfrc_bias)
     if ti.static(m.external):
         kinematics.origins(m, d, e)
-    if ti.static(m.contact):
-        contact.forces(m, d, e, h_theta)
-        if ti.static(m.npair > 0):
-            contact_pairs.forces(m, d, e, h_theta)
-        dynamics.generalised(m, d, e, d.kn, d.kf, d.qfrc_contact)
+    if ti.static(m.contact.any):
+        planes.forces(m, d, e, h_theta)
+        if ti.static(m.contact.pairs.number > 0):
+            pairs.forces(m, d, e, h_theta)
+        dynamics.generalised(m, d, e, d.contact.kn, d.contact.kf, d.contact.qfrc)
     inertia.composite(m, d, e)
     passive.springs(m, d, e)
     passive.dampers(m, d, e)
     passive.limits(m, d, e)
-    if ti.static(m.ntendon > 0):
+    if ti.static(m.tendon.number > 0):
         tendon.lengths(m, d, e)
         tendon.forces(m, d, e)
     actuator.transmission(m, d, e)
     actuator.forces(m, d, e)
-    if ti.static(m.act_tendon):
+    if ti.static(m.actuator.on_tendon):
         tendon.actuate(m, d, e)
     for i in range(m.nv):
-        d.qacc[e, i] = d.qfrc_passive[e, i] + d.qfrc_limit[e, i] + d.qfrc_actuator[e, i] - d.qfrc_bias[e, i]
-        if ti.static(m.contact):
-            d.qacc[e, i] = d.qacc[e, i] + d.qfrc_contact[e, i]
+        d.qacc[e, i] = d.qfrc_passive[e, i] + d.qfrc_limit[e, i] + d.actuator.qfrc[e, i] - d.qfrc_bias[e, i]
+        if ti.static(m.contact.any):
+            d.qacc[e, i] = d.qacc[e, i] + d.contact.qfrc[e, i]
     inertia.mass_matrix(m, d, e, h_theta)
-    if ti.static(m.ntendon > 0):
+    if ti.static(m.tendon.number > 0):
         tendon.implicit(m, d, e, h_theta)
 
 
@@ -89,7 +79,7 @@ ADVANCE, RECORD, EVALUATE = range(3)
 
 
 class ForwardKernels:
-    """The compiled forward pass of one Simulator.
+    """The compiled forward pass of models of one structure.
 
     | kernel | from | to |
     |---|---|---|
@@ -129,7 +119,7 @@ class ForwardKernels:
             substeps: ti.i32,
             mode: ti.i32,
         ):
-            for e, idle in ti.ndrange(m.num_blocks, stride):
+            for e, idle in ti.ndrange(inputs.shape[0], stride):
                 if idle > 0:
                     continue
                 load(e, inputs, fitted)
@@ -176,7 +166,7 @@ class ForwardKernels:
 
         @ti.kernel
         def results(poses: array, forces: array, actuators: array, tendons: array):
-            for e, idle in ti.ndrange(m.num_blocks, stride):
+            for e, idle in ti.ndrange(poses.shape[0], stride):
                 if idle > 0:
                     continue
                 store_poses(e, poses)
@@ -185,31 +175,31 @@ class ForwardKernels:
                     forces[e, i] = d.qfrc_bias[e, i]
                     forces[e, m.nv + i] = d.qfrc_passive[e, i]
                     forces[e, 2 * m.nv + i] = d.qfrc_limit[e, i]
-                    forces[e, 3 * m.nv + i] = d.qfrc_actuator[e, i]
+                    forces[e, 3 * m.nv + i] = d.actuator.qfrc[e, i]
                     forces[e, 4 * m.nv + i] = d.qacc[e, i]
                     contact_force = d.qacc[e, i] * 0.0
-                    if ti.static(m.contact):
-                        contact_force = d.qfrc_contact[e, i]
+                    if ti.static(m.contact.any):
+                        contact_force = d.contact.qfrc[e, i]
                     forces[e, 5 * m.nv + i] = contact_force
                 for u in range(m.nu):
-                    actuators[e, u] = d.actuator_length[e, u]
-                    actuators[e, m.nu + u] = d.actuator_velocity[e, u]
-                    actuators[e, 2 * m.nu + u] = d.actuator_force[e, u]
+                    actuators[e, u] = d.actuator.length[e, u]
+                    actuators[e, m.nu + u] = d.actuator.velocity[e, u]
+                    actuators[e, 2 * m.nu + u] = d.actuator.force[e, u]
                 for i in range(m.na):
                     actuators[e, 3 * m.nu + i] = d.act[e, i] * 0.0
                 for u in range(m.nu):
-                    if m.actuator_actadr[u] >= 0:
-                        actuators[e, 3 * m.nu + m.actuator_actadr[u]] = activation.rate(m, d, e, u)
+                    if m.actuator.actadr[u] >= 0:
+                        actuators[e, 3 * m.nu + m.actuator.actadr[u]] = activation.rate(m, d, e, u)
 
         @ti.func
         def store_tendons(e, tendons: ti.template()):
-            for t in range(m.ntendon):
-                tendons[e, t] = d.ten_length[e, t]
-                tendons[e, m.ntendon + t] = d.ten_velocity[e, t]
+            for t in range(m.tendon.number):
+                tendons[e, t] = d.tendon.length[e, t]
+                tendons[e, m.tendon.number + t] = d.tendon.velocity[e, t]
                 for i in range(m.nv):
-                    tendons[e, 2 * m.ntendon + t * m.nv + i] = d.ten_length[e, t] * 0.0
-                for k in range(m.ten_adr[t], m.ten_adr[t + 1]):
-                    tendons[e, 2 * m.ntendon + t * m.nv + m.ten_dof[k]] = d.ten_J[e, k]
+                    tendons[e, 2 * m.tendon.number + t * m.nv + i] = d.tendon.length[e, t] * 0.0
+                for k in range(m.tendon.adr[t], m.tendon.adr[t + 1]):
+                    tendons[e, 2 * m.tendon.number + t * m.nv + m.tendon.dof[k]] = d.tendon.J[e, k]
 
         @ti.func
         def store_mass(e, mass: ti.template()):

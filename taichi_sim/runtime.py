@@ -5,12 +5,17 @@ Everything else imports `ti` from here, so that a switch to a fork of Taichi sta
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import io
 import os
+import threading
 import time
+import warnings
 from pathlib import Path
+
+import numpy as np
 
 # Taichi announces itself on standard output, which belongs to the programs that use it (`shac-eval --json | jq`).
 os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "0")
@@ -57,6 +62,9 @@ class Runtime:
 
     device: torch.device
     precision: str
+    # Taichi's program that kernels and fields belong to, and whether somebody else had begun it
+    program: object = dataclasses.field(repr=False)
+    shared: bool
 
     @property
     def real(self):
@@ -67,6 +75,11 @@ class Runtime:
     def dtype(self) -> torch.dtype:
         """Torch's type of a real number."""
         return torch.float64 if self.precision == "f64" else torch.float32
+
+    @property
+    def numpy(self):
+        """NumPy's type of a real number."""
+        return np.float64 if self.precision == "f64" else np.float32
 
     @property
     def task_stride(self) -> int:
@@ -84,6 +97,105 @@ class Runtime:
 _LOCK_SECONDS = 300.0
 
 _runtime: Runtime | None = None
+_forked = False
+
+# Taichi's compiler and launches belong to one thread at a time, and so does the scratch that kernels work in.
+_lock = threading.RLock()
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = _runtime is not None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def require_alive(runtime: Runtime) -> None:
+    """Raises a RuntimeError if what was made under `runtime` cannot be used any more."""
+    if _forked:
+        raise RuntimeError(
+            "Taichi's threads did not survive the fork of this process, so no Simulator can run in it: start workers "
+            'with multiprocessing\'s "spawn" (DataLoader(multiprocessing_context="spawn")), or simulate in the parent'
+        )
+    if _program() is not runtime.program:
+        raise RuntimeError(
+            "ti.init() or ti.reset() ended the Taichi program in which this Simulator was made: call your ti.init() "
+            "before the first Simulator, which then shares it, or make a new Simulator"
+        )
+
+
+@contextlib.contextmanager
+def exclusive(runtime: Runtime):
+    """For launches of kernels: one thread at a time, and Taichi compiles as `init` wants it.
+
+    Raises:
+        RuntimeError: see `require_alive`.
+    """
+    require_alive(runtime)
+    with _lock:
+        if not runtime.shared:
+            yield
+            return
+        config, ours = runtime.program.config(), _compile_settings(runtime.precision)
+        theirs = {name: getattr(config, name) for name in ours}
+        try:
+            for name, value in ours.items():
+                setattr(config, name, value)
+            yield
+        finally:
+            for name, value in theirs.items():
+                setattr(config, name, value)
+
+
+def _compile_settings(precision: str) -> dict[str, bool]:
+    return {
+        # f64 is the precision of tests and of system identification: no reordering of sums there.
+        "fast_math": precision == "f32",
+        # LLVM optimises what Taichi's own passes would, and compiles the engine's kernels in a sixth of the time.
+        "advanced_optimization": False,
+    }
+
+
+def _program():
+    """Taichi's program, None before ti.init."""
+    return ti.lang.impl.get_runtime().prog
+
+
+def _cache_folder() -> Path:
+    return Path(
+        os.environ.get("TI_OFFLINE_CACHE_FILE_PATH") or ti.lang.impl.default_cfg().offline_cache_file_path
+    ).expanduser()
+
+
+def _cache_usable() -> bool:
+    """Whether Taichi's kernel cache can be written; without its folder Taichi would crash."""
+    folder = _cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = str(error)
+    else:
+        if os.access(folder, os.W_OK | os.X_OK):
+            return True
+        reason = f"no permission to write to {folder}"
+    warnings.warn(
+        f"kernels are compiled anew in every process: Taichi's kernel cache cannot be used ({reason}); "
+        "the environment variable TI_OFFLINE_CACHE_FILE_PATH names another folder",
+        stacklevel=4,
+    )
+    return False
+
+
+def _finish(program) -> None:
+    """Ends Taichi's program, which writes its kernel cache.
+
+    Taichi does so when Python takes its runtime apart, which does not happen while an autograd graph refers to a
+    Simulator, as at the end of many a script.
+    """
+    if _program() is program and not _forked:
+        ti.lang.impl.get_runtime().clear()
 
 
 def _drop_stale_lock() -> None:
@@ -91,8 +203,7 @@ def _drop_stale_lock() -> None:
 
     Taichi holds it for moments, at a process's beginning and end. Left behind, it turns the cache off for everybody.
     """
-    folder = os.environ.get("TI_OFFLINE_CACHE_FILE_PATH") or ti.lang.impl.default_cfg().offline_cache_file_path
-    lock = Path(folder) / "ticache.lock"
+    lock = _cache_folder() / "ticache.lock"
     # another process may remove it first, or the folder may be read-only
     with contextlib.suppress(OSError):
         if time.time() - lock.stat().st_mtime > _LOCK_SECONDS:
@@ -124,6 +235,8 @@ def _pin(started: set[int]) -> None:
 def init(device: str | None = None, precision: str | None = None, *, num_threads: int | None = None) -> Runtime:
     """Initialises Taichi; optional, and at most once per process.
 
+    A program that has called `ti.init` itself shares it, if arch and default_fp are those asked for here.
+
     Args:
         device: "cpu" or "cuda"; by default CUDA if torch sees a card, else the CPU.
         precision: "f32" (default) or "f64".
@@ -141,40 +254,60 @@ def init(device: str | None = None, precision: str | None = None, *, num_threads
         raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
     if precision not in (None, "f32", "f64"):
         raise ValueError(f"precision must be 'f32' or 'f64', got {precision!r}")
-    if _runtime is not None:
+    with _lock:
+        if _runtime is None or _program() is not _runtime.program:
+            _runtime = _begin(device, precision, num_threads) if _program() is None else _share()
         for asked, settled in ((device, _runtime.device.type), (precision, _runtime.precision)):
             if asked is not None and asked != settled:
+                since = "your ti.init()" if _runtime.shared else "the first Simulator or init()"
                 raise RuntimeError(
-                    f"taichi_sim runs with {settled!r} since the first Simulator or init(); {asked!r} needs a process "
-                    "of its own, or a call of ts.init() before anything else"
+                    f"taichi_sim runs with {settled!r} since {since}; {asked!r} needs a process of its own, or a call "
+                    "of ts.init() before anything else"
                 )
         return _runtime
+
+
+def _begin(device: str | None, precision: str | None, num_threads: int | None) -> Runtime:
+    """Begins a program of Taichi's."""
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("device='cuda' was asked for, but torch finds no CUDA device; use device='cpu'")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     precision = precision or "f32"
-    _drop_stale_lock()
+    cache = _cache_usable()
+    if cache:
+        _drop_stale_lock()
     threads = {} if num_threads is None else {"cpu_max_num_threads": num_threads}
     before = _threads()
     with contextlib.redirect_stdout(io.StringIO()):
         ti.init(
             arch=ti.cuda if device == "cuda" else ti.cpu,
             default_fp=ti.f64 if precision == "f64" else ti.f32,
-            # f64 is the precision of tests and of system identification: no reordering of sums there.
-            fast_math=precision == "f32",
-            # LLVM optimises what Taichi's own passes would, and compiles the engine's kernels in a sixth of the time.
-            advanced_optimization=False,
-            offline_cache=True,
+            offline_cache=cache,
             log_level=ti.WARN,
+            **_compile_settings(precision),
             **threads,
         )
     # with fewer threads than cores another process may want the same ones
     if num_threads is None and device == "cpu" and before:
         _pin(_threads() - before)
-    _runtime = Runtime(torch.device(device), precision)
-    return _runtime
+    atexit.register(_finish, _program())
+    return Runtime(torch.device(device), precision, _program(), shared=False)
+
+
+def _share() -> Runtime:
+    """Joins the program that somebody else began."""
+    config = _program().config()
+    if config.arch == ti.cuda:
+        device = "cuda"
+    elif config.arch in (ti.x64, ti.arm64):
+        device = "cpu"
+    else:
+        raise RuntimeError(f"your ti.init() chose the arch {config.arch}; taichi_sim runs on ti.cpu and ti.cuda only")
+    atexit.register(_finish, _program())
+    precision = "f64" if config.default_fp == ti.f64 else "f32"
+    return Runtime(torch.device(device), precision, _program(), shared=True)
 
 
 def get() -> Runtime:
     """The settings in force; initialises with the defaults if nobody has."""
-    return _runtime or init()
+    return init()

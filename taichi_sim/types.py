@@ -20,7 +20,7 @@ GAIN_FIXED, GAIN_AFFINE, GAIN_MUSCLE = range(3)
 BIAS_NONE, BIAS_AFFINE, BIAS_MUSCLE = range(3)
 _, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, WRAP_CYLINDER = range(6)
 
-# Muscle laws (`taichi_sim.muscle`): MuJoCo's, and that of De Groote et al. 2016 with a rigid tendon.
+# Muscle laws (`taichi_sim.muscles.laws`): MuJoCo's, and that of De Groote et al. 2016 with a rigid tendon.
 LAW_MUJOCO, LAW_DEGROOTE = range(2)
 
 
@@ -260,6 +260,28 @@ class Model:
     actuator_forcerange: np.ndarray
     opt: Option
     names: dict[str, list[str]]
+
+    def seal(self) -> None:
+        """Makes the model unchangeable, but for `opt`: a Simulator has been made of it and would not notice.
+
+        A copy (copy.deepcopy, dataclasses.replace) can be changed.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+        self.__dict__["_sealed"] = True
+
+    def __setattr__(self, name: str, value) -> None:
+        if "_sealed" in self.__dict__:
+            raise AttributeError(
+                f"Model.{name} cannot change any more, a Simulator has been made of this model: change "
+                "copy.deepcopy(model) and make a new Simulator, or declare what is to vary as its parameters"
+            )
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "_sealed"}
 
     @property
     def nbody(self) -> int:

@@ -178,7 +178,7 @@ def frame(repeat: int, threads: int) -> list[float]:
 
     import taichi_sim as ts
     from taichi_sim.render import Renderer
-    from taichi_sim.scene import multiply, rest_pose
+    from taichi_sim.render.scene import multiply, rest_pose
 
     ts.init("cpu", "f32", num_threads=threads)
     model = ts.load("humanoid_mtu")

@@ -23,8 +23,8 @@ from rich.table import Table
 
 import shac
 import taichi_sim as ts
-from shac.checkpoint import load_run
 from shac.env import Env
+from shac.runs.checkpoint import load_run
 
 REFERENCE = 64, 0.0
 HORIZON, GAMMA = 32, 0.99

@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from shac import checkpoint
+from shac.algos.shac import SHAC
 from shac.env import Env
 from shac.models import load_task
-from shac.shac import SHAC
+from shac.runs import checkpoint
 
 # Of the fresh episodes, the first steps are left out of the reward per step: the gait has not begun.
 BEGINNING = 150

@@ -30,8 +30,8 @@ shac-eval runs/mine --substeps 64 --theta 0   # does the policy live on the step
 def main(run_dir, episodes, checkpoint, seed, device, stochastic, substeps, theta, as_json):
     """Evaluate the policy of the run in folder RUN on episodes from random initial states."""
     # Not above: torch and Taichi take seconds to import, and --help needs neither.
-    from shac.checkpoint import load_run
-    from shac.evaluate import evaluate
+    from shac.runs.checkpoint import load_run
+    from shac.runs.evaluate import evaluate
 
     task, policy, config = load_run(run_dir, checkpoint)
     result = evaluate(

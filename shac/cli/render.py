@@ -53,8 +53,8 @@ def main(run_dir, out, page, model, steps, seed, checkpoint, width, height, fps,
     if out is None and page is None:
         raise UserError("give --out FILE, --html FILE or both; see shac-render --help")
     # torch and Taichi take seconds to import: not before --help has had its chance.
-    from shac import film
-    from shac import page as pages
+    from shac.film import film
+    from shac.film import page as pages
 
     view = parse_camera(camera)
     if out is not None:
@@ -83,7 +83,7 @@ def main(run_dir, out, page, model, steps, seed, checkpoint, width, height, fps,
 
 def _turn(out: Path, poses, view, width: int, height: int, fps: float):
     """Number of pictures of a model at rest, and the pictures."""
-    from shac import film
+    from shac.film import film
 
     num = 1 if out.suffix == ".png" else round(TURN * film.playback_rate(out.suffix, fps))
     return num, film.turn(poses, num, view, width, height)
@@ -91,7 +91,7 @@ def _turn(out: Path, poses, view, width: int, height: int, fps: float):
 
 def _film(out: Path, poses, view, width: int, height: int, fps: float, frames: int, every: float | None):
     """Number of pictures of a run, and the pictures."""
-    from shac import film
+    from shac.film import film
 
     strip = out.suffix == ".png"
     if strip:
@@ -102,9 +102,9 @@ def _film(out: Path, poses, view, width: int, height: int, fps: float, frames: i
 
 
 def _roll_out(run_dir, checkpoint, steps, seed, device, progress):
-    from shac import film
-    from shac.checkpoint import load_run
     from shac.env import Env
+    from shac.film import film
+    from shac.runs.checkpoint import load_run
 
     task, policy, config = load_run(run_dir, checkpoint)
     device, substeps = device or config.device, config.policy_substeps
@@ -116,8 +116,9 @@ def _roll_out(run_dir, checkpoint, steps, seed, device, progress):
 def _at_rest(model: str, device: str | None):
     """Poses of a built-in task, a Python file's, or a plain MJCF file or asset, which need not be a task."""
     import taichi_sim as ts
-    from shac import film, models
-    from taichi_sim.mjcf import load
+    from shac import models
+    from shac.film import film
+    from taichi_sim.mjcf.loader import load
 
     if model in models.names() or model.endswith(".py"):
         return film.at_rest(models.load_task(model), device)
@@ -138,7 +139,7 @@ def parse_camera(text: str | None):
     Raises:
         UserError: an unknown key or a value that does not fit.
     """
-    from taichi_sim.camera import Camera
+    from taichi_sim.render.camera import Camera
 
     values = {}
     for part in filter(None, (text or "").split(",")):

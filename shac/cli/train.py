@@ -14,7 +14,7 @@ from shac.cli.common import Command, reports_errors
 from shac.errors import UserError
 
 if TYPE_CHECKING:
-    from shac.config import Config
+    from shac.runs.config import Config
 
 EXAMPLES = """
 shac-train --model cartpole --seed 1
@@ -50,8 +50,9 @@ def main(list_models, list_settings, resume_dir, quiet, run_dir, config_file, as
     2 wrong usage, 130 interrupted.
     """
     # Not above: torch and Taichi take seconds to import, and --help needs neither.
-    from shac import models, runner
-    from shac.config import to_yaml
+    from shac import models
+    from shac.runs import runner
+    from shac.runs.config import to_yaml
 
     if list_models:
         click.echo("\n".join(models.names()))
@@ -76,8 +77,8 @@ def main(list_models, list_settings, resume_dir, quiet, run_dir, config_file, as
 
 def _settings(flags: dict[str, Any], config_file: Path | None, assignments: Sequence[str]) -> Config:
     """The resolved settings of a new run."""
-    from shac.config import parse, parse_assignments, read_yaml, resolve
     from shac.models import load_task
+    from shac.runs.config import parse, parse_assignments, read_yaml, resolve
 
     layers = {**(read_yaml(config_file) if config_file else {}), **parse_assignments(assignments)}
     layers.update(parse({name: value for name, value in flags.items() if value is not None}))

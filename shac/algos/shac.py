@@ -1,0 +1,385 @@
+"""SHAC: Xu et al., Accelerated Policy Learning with Parallel Differentiable Simulation, ICLR 2022, algorithm 1.
+
+An epoch: a window of `horizon` steps in all worlds; one step of the actor along the gradient, which flows through the
+simulator, of the window's discounted reward and of the target critic's value at its end; a fit of the critic to
+TD(lambda) targets; and the target critic's update. BPTT is the same with neither critic nor value.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import nn
+
+from shac import seeding
+from shac.algos.episodes import Episodes
+from shac.algos.networks import Critic, build_actor
+from shac.algos.nonfinite import check_gradient, check_window
+from shac.algos.normalizer import Normalizer, Standardize
+from shac.algos.returns import td_lambda
+from shac.env import Env, Task
+from shac.errors import NonFiniteError
+
+if TYPE_CHECKING:
+    from shac.runs.config import Config
+
+# The actor is averaged over at most this part of the epochs so far: early ones know nothing yet.
+AVERAGED = 0.1
+# Of Muon. Adam's of the paper is 0.7; windows that follow each other have nearly the same gradient.
+MUON_MOMENTUM = 0.9
+
+
+class Window(NamedTuple):
+    """A window of all worlds; h is the horizon, N the number of worlds.
+
+    | field | meaning | shape |
+    |---|---|---|
+    | obs | raw observations that the actor saw, no gradient | (h, N, num_obs) |
+    | actions | actions, each with its own `.grad` after the backward pass | h times (N, num_actions) |
+    | final_obs | raw observations that the steps led to, before resets, with gradient | (h, N, num_obs) |
+    | rewards | rewards, with gradient | (h, N) |
+    | terminated | the task has failed in this step | (h, N) bool |
+    | ended | the step was its episode's last, terminated or truncated | (h, N) bool |
+    | whole | the step's episode has the task's time limit, not an earlier one | (h, N) bool |
+    """
+
+    obs: torch.Tensor
+    actions: list[torch.Tensor]
+    final_obs: torch.Tensor
+    rewards: torch.Tensor
+    terminated: torch.Tensor
+    ended: torch.Tensor
+    whole: torch.Tensor
+
+
+class Epoch(NamedTuple):
+    """What an epoch did.
+
+    | field | meaning |
+    |---|---|
+    | actor_loss | the actor's loss, before its step |
+    | critic_loss | mean squared error of the last pass over the window; None without a critic |
+    | grad_norm | norm of the actor's gradient before clipping |
+    | finished | episodes that ended in the window |
+    | time_rollout, time_backward, time_critic | seconds in the three parts |
+    """
+
+    actor_loss: float
+    critic_loss: float | None
+    grad_norm: float
+    finished: int
+    time_rollout: float
+    time_backward: float
+    time_critic: float
+
+
+class SHAC:
+    """The learner: environment, networks, optimisers and random streams of one run.
+
+    Args:
+      task: what is to be learnt.
+      config: all settings.
+    """
+
+    def __init__(self, task: Task, config: Config):
+        self.config = config
+        self.env = Env(
+            task,
+            config.num_envs,
+            seed=config.seed,
+            device=config.device,
+            stochastic_init=config.stochastic_init,
+            substeps=config.substeps,
+            theta=config.theta,
+            early_limits=config.early_limits,
+        )
+        device, dtype = self.env.device, self.env.dtype
+        # Weights are drawn on the CPU, so that a seed means the same ones on every device.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeding.stream_seed(config.seed, "weights"))
+            self.actor = build_actor(task, config).to(device, dtype)
+            critic = Critic(task.num_obs, config.critic_units).to(device, dtype)
+        # What acts when the run is over: of one epoch's actor and the next one's, one may fall ten times as often.
+        self.average_actor = copy.deepcopy(self.actor).requires_grad_(False)
+        self.critic = critic if config.algo == "shac" else None
+        self.target_critic = copy.deepcopy(self.critic)
+        self.normalizer = Normalizer(task.num_obs).to(device)
+        self.exploration = seeding.generator(config.seed, "exploration", device)
+        self.actor_optimizers = self._actor_optimizers()
+        if self.critic is not None:
+            self.target_critic.requires_grad_(False)
+            self.critic_optimizer = self._adam(self.critic.parameters(), config.critic_lr)
+        if config.stagger:
+            self.env.stagger()
+        self.episodes = Episodes(config.num_envs, device)
+        self.epoch = 0
+
+    def train_epoch(self) -> Epoch:
+        """One epoch of algorithm 1.
+
+        Raises:
+          NonFiniteError: a number became infinite or NaN; the message says where that began. Nothing was updated by it.
+        """
+        begin = time.perf_counter()
+        self._schedule_lr()
+        if self._finishing:
+            self.env.sim.model.opt.divide(self.config.final_substeps)
+        # The actor and both critics see one and the same map during an epoch; what it brings is known to the next.
+        normalize = self.normalizer.snapshot(self.env.dtype)
+        window = self.rollout(normalize)
+        next_values = self._next_values(window, normalize)
+        check_window(self.epoch, self._quantities(window, next_values))
+        rolled_out = time.perf_counter()
+
+        loss = self.actor_loss(window, normalize)
+        grad_norm = self._update_actor(loss, window)
+        self._update_average()
+        updated = time.perf_counter()
+
+        critic_loss = None
+        if self.critic is not None:
+            critic_loss = self._fit_critic(window, normalize, next_values)
+            self._update_target()
+        if self.config.normalize_obs:
+            # Each observation that the actor saw counts once. (The reference counts those between windows twice.)
+            self.normalizer.update(window.obs)
+        finished = self.episodes.add(window.rewards.detach(), window.ended, window.whole)
+        self.epoch += 1
+        times = (rolled_out - begin, updated - rolled_out, time.perf_counter() - updated)
+        return Epoch(loss.item(), critic_loss, grad_norm, finished, *times)
+
+    def rollout(self, normalize: Standardize) -> Window:
+        """A window of `horizon` steps from where the last one ended, with the gradient cut at its beginning."""
+        env, config = self.env, self.config
+        shape = (config.horizon, config.num_envs, env.task.num_actions)
+        eps = torch.randn(shape, generator=self.exploration, dtype=env.dtype, device=env.device)
+        perturbation = self.actor.perturbation(eps)
+        perturbations = [None] * config.horizon if perturbation is None else perturbation.unbind(0)
+        obs = env.cut()
+        seen, actions, final_obs, rewards, terminations, truncations, whole = [], [], [], [], [], [], []
+        for step, noise in enumerate(perturbations):
+            action = self.actor(normalize(obs), noise)
+            # Only to be able to say where a non-finite gradient began.
+            action.retain_grad()
+            seen.append(obs.detach())
+            actions.append(action)
+            try:
+                obs, reward, terminated, truncated, info = env.step(action)
+            except ArithmeticError as error:
+                raise NonFiniteError(f"in epoch {self.epoch}, step {step} of the window: {error}") from error
+            final_obs.append(info["final_obs"])
+            rewards.append(reward)
+            terminations.append(terminated)
+            truncations.append(truncated)
+            whole.append(info["whole"])
+        terminated = torch.stack(terminations)
+        return Window(
+            obs=torch.stack(seen),
+            actions=actions,
+            final_obs=torch.stack(final_obs),
+            rewards=torch.stack(rewards),
+            terminated=terminated,
+            ended=terminated | torch.stack(truncations),
+            whole=torch.stack(whole),
+        )
+
+    def actor_loss(self, window: Window, normalize: Standardize) -> torch.Tensor:
+        """Equation 5: the negative mean, per step and world, of discounted rewards and values at the ends.
+
+        The discount begins anew with every episode. A value stands for what follows a window's or an episode's end,
+        unless the task has failed: then nothing follows. The value's gradient flows into the observation it is of.
+
+        With `failure_gradient` that of a failure does so too. Values jump to 0 where the task fails, and a jump has no
+        gradient: the window would rather run into it than lose speed. The critic knows what leads away from it.
+        """
+        horizon, num_envs = window.rewards.shape
+        gamma = self.config.gamma
+        discount = gamma ** _steps_since_start(window.ended).to(window.rewards.dtype)
+        total = (discount * window.rewards).sum()
+        if self.critic is not None:
+            closing = window.ended.clone()
+            closing[-1] = True
+            # A step that both fails and reaches the time limit has failed. (The reference lets the limit win.)
+            failed = window.terminated
+            if not self.config.failure_gradient:
+                closing &= ~failed
+            values = self.target_critic(normalize(window.final_obs[closing]))
+            values = values - values.detach().masked_fill(~failed[closing], 0.0)
+            total = total + gamma * (discount[closing] * values).sum()
+        return -total / (horizon * num_envs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that decides how the run goes on: nested dicts of tensors, numbers and texts."""
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return {"epoch": self.epoch, "exploration": self.exploration.get_state(), **parts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from `state_dict`'s result as if nothing had happened."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.epoch = state["epoch"]
+        self.exploration.set_state(state["exploration"].cpu())
+
+    def begin_with(self, state: dict[str, Any]) -> None:
+        """Takes the networks and the normaliser from another learner's `state_dict`; all else stays as it is.
+
+        The actor is the average one, since that is the other learner's policy.
+        """
+        self.actor.load_state_dict(state["average_actor"])
+        self.average_actor.load_state_dict(state["average_actor"])
+        self.normalizer.load_state_dict(state["normalizer"])
+        if self.critic is not None:
+            self.critic.load_state_dict(state["critic"])
+            self.target_critic.load_state_dict(state["critic"])
+
+    def _parts(self) -> dict[str, Any]:
+        """What has a state of its own, by name."""
+        names = ["actor", "average_actor", "normalizer", "env", "episodes"]
+        if self.critic is not None:
+            names += ["critic", "target_critic", "critic_optimizer"]
+        return {name: getattr(self, name) for name in names} | self.actor_optimizers
+
+    def _actor_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """What moves the actor, by the names that checkpoints have.
+
+        The loss is far steeper along a few directions than along all others (docs/learning.md). Adam steps too far
+        along those, or not far enough along these; Muon goes equally far along all singular directions of a matrix.
+        """
+        config = self.config
+        if config.actor_optimizer == "adam":
+            return {"actor_optimizer": self._adam(self.actor.parameters(), config.actor_lr)}
+        matrices = [parameter for parameter in self.actor.parameters() if parameter.ndim == 2]
+        others = [parameter for parameter in self.actor.parameters() if parameter.ndim != 2]
+        muon = torch.optim.Muon(
+            matrices,
+            lr=config.actor_lr,
+            weight_decay=0.0,
+            momentum=MUON_MOMENTUM,
+            # Root mean square of a step's entries: 0.2 times the rate, as it is with Adam for large networks.
+            adjust_lr_fn="match_rms_adamw",
+        )
+        return {"actor_optimizer": self._adam(others, config.actor_lr), "actor_muon": muon}
+
+    def _adam(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:
+        # Fused: one call instead of a dozen per step, a third of the critic's fit with networks this small.
+        return torch.optim.Adam(parameters, lr=lr, betas=self.config.adam_betas, fused=True)
+
+    @property
+    def _finishing(self) -> bool:
+        """Whether the present epoch is one of those with `final_substeps`."""
+        return self.config.finish is not None and self.epoch >= self.config.finish
+
+    def _memory(self, fraction: float) -> float:
+        """Epochs to average over, at least one: `fraction` of those with the present substeps, this one included.
+
+        It begins anew with `final_substeps`: what they are to cure would live on in older actors and critics.
+        """
+        begin = self.config.finish if self._finishing else 0
+        return max(1.0, fraction * (self.epoch + 1 - begin))
+
+    @property
+    def actor_lr(self) -> float:
+        """The actor's learning rate in the last epoch; before the first one, at its beginning."""
+        return self.actor_optimizers["actor_optimizer"].param_groups[0]["lr"]
+
+    def _schedule_lr(self) -> None:
+        for optimizer in self.actor_optimizers.values():
+            optimizer.param_groups[0]["lr"] = self._lr(self.config.actor_lr)
+        if self.critic is not None:
+            self.critic_optimizer.param_groups[0]["lr"] = self._lr(self.config.critic_lr)
+
+    def _lr(self, first: float) -> float:
+        """The present value of a learning rate that was `first` at the first epoch."""
+        config = self.config
+        progress = self.epoch / config.max_epochs
+        if config.lr_schedule == "linear":
+            return first + progress * (config.final_lr - first)
+        if config.lr_schedule == "exponential":
+            return first * (config.final_lr / first) ** progress
+        return first
+
+    def _quantities(self, window: Window, next_values: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        quantities = {
+            "action": torch.stack(window.actions),
+            "observation": window.final_obs,
+            "reward": window.rewards,
+        }
+        if next_values is not None:
+            quantities["target critic's value of the next state"] = next_values
+        return quantities
+
+    @torch.no_grad()
+    def _next_values(self, window: Window, normalize: Standardize) -> torch.Tensor | None:
+        """Target values of the states that the steps led to, 0 where the task has failed; (h, N)."""
+        if self.critic is None:
+            return None
+        return self.target_critic(normalize(window.final_obs)).masked_fill(window.terminated, 0.0)
+
+    def _update_actor(self, loss: torch.Tensor, window: Window) -> float:
+        self.actor.zero_grad()
+        try:
+            loss.backward()
+        except ArithmeticError as error:
+            raise NonFiniteError(f"in the backward pass of epoch {self.epoch}: {error}") from error
+        norm = nn.utils.clip_grad_norm_(self.actor.parameters(), self.config.max_grad_norm)
+        # The reference also stops at norms above 1e6. Those are finite, are clipped, and are BPTT's daily bread.
+        check_gradient(self.epoch, norm, window.actions)
+        for optimizer in self.actor_optimizers.values():
+            optimizer.step()
+        return norm.item()
+
+    def _fit_critic(self, window: Window, normalize: Standardize, next_values: torch.Tensor) -> float:
+        """Fits the critic to the window's targets: equation 6."""
+        config = self.config
+        targets = td_lambda(
+            window.rewards.detach(), next_values, window.ended, gamma=config.gamma, lambda_=config.td_lambda
+        )
+        # Consecutive steps, as in the reference: slices without a copy.
+        batches = list(
+            zip(
+                (part.flatten(0, 1) for part in normalize(window.obs).tensor_split(config.critic_batches)),
+                (part.flatten(0, 1) for part in targets.tensor_split(config.critic_batches)),
+            )
+        )
+        parameters = list(self.critic.parameters())
+        for _ in range(config.critic_iterations):
+            total = torch.zeros((), dtype=self.env.dtype, device=self.env.device)
+            for obs, target in batches:
+                loss = nn.functional.mse_loss(self.critic(obs), target)
+                self.critic_optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+                self.critic_optimizer.step()
+                total += loss.detach()
+        mean = total.item() / len(batches)
+        # Once it is not finite, a loss stays so: to ask after the last pass is enough, and keeps a GPU busy.
+        if mean != mean or mean in (float("inf"), float("-inf")):
+            raise NonFiniteError(f"the critic's loss is not finite in epoch {self.epoch}, although its targets are")
+        return mean
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Moves the average actor towards the actor; Polyak and Juditsky 1992, with exponential weights."""
+        epochs = min(self.config.actor_average, self._memory(AVERAGED))
+        torch._foreach_lerp_(list(self.average_actor.parameters()), list(self.actor.parameters()), 1 / epochs)
+
+    @torch.no_grad()
+    def _update_target(self) -> None:
+        """phi' <- alpha phi' + (1 - alpha) phi."""
+        config = self.config
+        weight = 1 - config.target_alpha
+        if config.target_rampup is not None:
+            weight = max(weight, 1 / self._memory(config.target_rampup))
+        torch._foreach_lerp_(list(self.target_critic.parameters()), list(self.critic.parameters()), weight)
+
+
+def _steps_since_start(ended: torch.Tensor) -> torch.Tensor:
+    """Steps since the window's or the episode's beginning, (h, N), for the ends of episodes, (h, N) bool."""
+    step = torch.arange(len(ended), device=ended.device).unsqueeze(1)
+    start = torch.zeros_like(ended, dtype=torch.int64)
+    start[1:] = torch.where(ended[:-1], step[1:], 0)
+    return step - start.cummax(0).values

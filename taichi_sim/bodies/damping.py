@@ -1,0 +1,64 @@
+"""Forces -B v on links that are taken at v + theta h a: h theta B as a part of the links' inertia.
+
+A room adds B to its links (`contact.planes.blocks`, `contact.pairs.add_block`); here it is summed over subtrees and
+reaches the mass matrix. Along a normal n that the model fixes, B = N N' with N = (p x n, n) is five numbers a link and
+normal (bm, bh, bd, bo); along any other it is a symmetric 6x6 matrix (gl, gm, ga). It keeps the tree's sparsity.
+"""
+
+from taichi_sim import spatial
+from taichi_sim.runtime import ti
+
+
+@ti.func
+def clear(m: ti.template(), d: ti.template(), e):
+    """No damping on any link."""
+    for k in range(m.nlink * m.damping.number):
+        zero = m.gravity[0] * 0.0
+        d.bm[e, k] = zero[0, :]
+        d.bh[e, k] = zero
+        d.bd[e, k] = zero
+        d.bo[e, k] = zero
+    if ti.static(m.damping.free):
+        for i in range(3 * m.nlink):
+            d.gm[e, i] = m.gravity[0] * 0.0
+        for i in range(2 * m.nlink):
+            d.gl[e, i] = m.gravity[0] * 0.0
+            d.ga[e, i] = m.gravity[0] * 0.0
+
+
+@ti.func
+def accumulate(m: ti.template(), d: ti.template(), e, link, p):
+    """Adds a link's damping to its parent's, p."""
+    for i in range(m.damping.number):
+        k = link * m.damping.number + i
+        q = p * m.damping.number + i
+        d.bm[e, q] = d.bm[e, q] + d.bm[e, k]
+        d.bh[e, q] = d.bh[e, q] + d.bh[e, k]
+        d.bd[e, q] = d.bd[e, q] + d.bd[e, k]
+        d.bo[e, q] = d.bo[e, q] + d.bo[e, k]
+    if ti.static(m.damping.free):
+        for i in ti.static(range(3)):
+            d.gm[e, 3 * p + i] = d.gm[e, 3 * p + i] + d.gm[e, 3 * link + i]
+        for i in ti.static(range(2)):
+            d.gl[e, 2 * p + i] = d.gl[e, 2 * p + i] + d.gl[e, 2 * link + i]
+            d.ga[e, 2 * p + i] = d.ga[e, 2 * p + i] + d.ga[e, 2 * link + i]
+
+
+@ti.func
+def mul(m: ti.template(), d: ti.template(), e, link, w, v):
+    """The subtree's damping times the motion (w, v): a spatial force."""
+    moment = w * 0.0
+    force = v * 0.0
+    for i in range(m.damping.number):
+        k = link * m.damping.number + i
+        n = m.damping.normals[i]
+        vn = spatial.dot(n, v)
+        moment = moment + spatial.sym_mul(d.bd[e, k], d.bo[e, k], w) + spatial.scale(d.bh[e, k], vn)
+        force = force + spatial.scale(n, d.bm[e, k] * vn + spatial.dot(d.bh[e, k], w))
+    if ti.static(m.damping.free):
+        moment = moment + spatial.sym_mul(d.ga[e, 2 * link], d.ga[e, 2 * link + 1], w)
+        force = force + spatial.sym_mul(d.gl[e, 2 * link], d.gl[e, 2 * link + 1], v)
+        x, y, z = d.gm[e, 3 * link], d.gm[e, 3 * link + 1], d.gm[e, 3 * link + 2]
+        moment = moment + spatial.scale(x, v[0, :]) + spatial.scale(y, v[1, :]) + spatial.scale(z, v[2, :])
+        force = force + ti.Matrix.rows([spatial.dot(x, w), spatial.dot(y, w), spatial.dot(z, w)])
+    return moment, force

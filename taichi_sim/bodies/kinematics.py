@@ -1,0 +1,108 @@
+"""Poses, velocities and accelerations of the links; one pass from the roots to the leaves each."""
+
+from taichi_sim import spatial
+from taichi_sim.bodies.tree import LINK_BALL, LINK_HINGE, LINK_SLIDE, LINK_TRANS
+from taichi_sim.runtime import ti
+
+
+@ti.func
+def position(m: ti.template(), d: ti.template(), e):
+    """qpos -> xp, xq (link frames) and sw, sl (motion subspaces)."""
+    for link in range(1, m.nlink):
+        p = m.link_parent[link]
+        kind = m.link_kind[link]
+        qadr = m.link_qposadr[link]
+        dof = m.link_dofadr[link]
+        q = d.xq[e, p]
+        x = d.xp[e, p] + spatial.rotate(q, m.link_pos[link])
+        if m.link_turned[link] == 1:
+            q = spatial.quat_mul(q, m.link_quat[link])
+        if ti.static(LINK_HINGE in m.kinds):
+            if kind == LINK_HINGE:
+                axis = m.link_axis[link]
+                s, c = spatial.sin_cos(0.5 * (d.qpos[e, qadr] - m.qpos0[qadr]))
+                u = spatial.scale(axis, s)
+                w = spatial.rotate(q, axis)
+                q = spatial.quat_mul(q, ti.Matrix.rows([c, u[0, :], u[1, :], u[2, :]]))
+                d.sw[e, dof] = w
+                d.sl[e, dof] = spatial.cross(x, w)
+        if ti.static(LINK_SLIDE in m.kinds):
+            if kind == LINK_SLIDE:
+                axis = spatial.rotate(q, m.link_axis[link])
+                if m.link_base[link] == 0:
+                    x = x + spatial.scale(axis, d.qpos[e, qadr] - m.qpos0[qadr])
+                d.sw[e, dof] = axis * 0.0
+                d.sl[e, dof] = axis
+        if ti.static(LINK_TRANS in m.kinds):
+            if kind == LINK_TRANS:
+                for k in ti.static(range(3)):
+                    d.sw[e, dof + k] = x * 0.0
+                    d.sl[e, dof + k] = spatial.basis(x, k)
+        if ti.static(LINK_BALL in m.kinds):
+            if kind == LINK_BALL:
+                q = spatial.quat_mul(q, spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr)))
+                for k in ti.static(range(3)):
+                    w = spatial.quat_axis(q, k)
+                    d.sw[e, dof + k] = w
+                    d.sl[e, dof + k] = spatial.cross(x, w)
+        d.xp[e, link] = x
+        d.xq[e, link] = q
+
+
+@ti.func
+def world(m: ti.template(), d: ti.template(), e):
+    """Link 0 stands still; gravity is the world's acceleration upwards."""
+    zero = m.gravity[0] * 0.0
+    d.xp[e, 0] = zero
+    d.xq[e, 0] = m.link_quat[0]
+    d.vw[e, 0] = zero
+    d.vl[e, 0] = zero
+    d.aw[e, 0] = zero
+    d.al[e, 0] = -m.gravity[0]
+    d.nw[e, 0] = zero
+    d.nl[e, 0] = zero
+
+
+@ti.func
+def joint_motion(m: ti.template(), d: ti.template(), e, link, coordinates: ti.template()):
+    """Sum over a link's dofs of S_i x_i, for x one of the state's fields: a spatial motion."""
+    dof = m.link_dofadr[link]
+    w = spatial.scale(d.sw[e, dof], coordinates[e, dof])
+    v = spatial.scale(d.sl[e, dof], coordinates[e, dof])
+    if ti.static(LINK_TRANS in m.kinds or LINK_BALL in m.kinds):
+        for k in range(1, m.link_dofnum[link]):
+            w = w + spatial.scale(d.sw[e, dof + k], coordinates[e, dof + k])
+            v = v + spatial.scale(d.sl[e, dof + k], coordinates[e, dof + k])
+    return w, v
+
+
+@ti.func
+def velocity(m: ti.template(), d: ti.template(), e, with_qacc: ti.template()):
+    """qvel (and qacc) -> vw, vl, aw, al: v = v_parent + S qvel, a = a_parent + S qacc + v_parent x S qvel."""
+    for link in range(1, m.nlink):
+        p = m.link_parent[link]
+        w, v = joint_motion(m, d, e, link, d.qvel)
+        pw = d.vw[e, p]
+        pl = d.vl[e, p]
+        d.vw[e, link] = pw + w
+        d.vl[e, link] = pl + v
+        cw, cl = spatial.motion_cross(pw, pl, w, v)
+        cw = cw + d.aw[e, p]
+        cl = cl + d.al[e, p]
+        if ti.static(with_qacc):
+            qw, ql = joint_motion(m, d, e, link, d.qacc)
+            cw = cw + qw
+            cl = cl + ql
+        d.aw[e, link] = cw
+        d.al[e, link] = cl
+
+
+@ti.func
+def origins(m: ti.template(), d: ti.template(), e):
+    """qpos -> the points that spatial quantities refer to."""
+    for t in range(m.ntree):
+        d.origin[e, t] = m.origin_pos[t]
+    for k in range(m.norigin):
+        adr = m.origin_qposadr[k]
+        t = m.origin_tree[k]
+        d.origin[e, t] = d.origin[e, t] + spatial.scale(m.origin_axis[k], d.qpos[e, adr] - m.qpos0[adr])

@@ -1,0 +1,234 @@
+"""What the kernels of this room know of a model, and what they need for each world.
+
+The other rooms stand on this one: its constants are a device model's own (`m.link_parent`), its scratch the data's own
+(`d.xp`); theirs have their room's name before them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from taichi_sim.bodies.tree import Tree, quat_matrix
+from taichi_sim.buffers import Fields, Items
+from taichi_sim.types import JNT_BALL, JNT_FREE, Model
+
+# Model constants of this room that users may fit.
+PARAMETERS = ("body_mass", "body_inertia", "body_ipos", "dof_armature", "dof_damping", "jnt_stiffness")
+_INERTIAL = frozenset(PARAMETERS[:3])
+
+
+@dataclasses.dataclass(frozen=True)
+class Damping:
+    """What other rooms take at v + theta h a for links, see `damping`: along how many fixed normals, and along others."""  # noqa: E501
+
+    normals: Items
+    number: int
+    free: bool
+    any: bool
+
+
+class Constants:
+    """Constants of bodies, joints and dofs; sizes are Python integers, fixed when a kernel is compiled.
+
+    Constants that users may fit have one row for all worlds, or with `fit` one per block and an adjoint beside it
+    (`grad_heavy_mass`, ...). Names that begin with an underscore are not for kernels.
+    """
+
+    def __init__(self, model: Model, f: Fields, fitted: tuple[str, ...]):
+        tree = Tree(model)
+        self._tree, self._model = tree, model
+        self.fit, self.per_block = bool(fitted), int(bool(fitted))
+        self.nq, self.nv, self.nu, self.na = model.nq, model.nv, model.nu, model.na
+        self.nstate = self.nq + self.nv + self.na
+        self.nbody, self.njnt = model.nbody, model.njnt
+        self.gravity = f.shared.constant(np.asarray(model.opt.gravity)[None])
+        self.qpos0, self.qpos_spring = f.shared.constant(model.qpos0), f.shared.constant(model.qpos_spring)
+        self._links(tree, f)
+        self._matrix(tree, f)
+        self._bodies(model, tree, f, fitted)
+        self._joints(model, f)
+        if self.neq:
+            self._equalities(model, tree, f)
+
+    def _links(self, tree: Tree, f: Fields) -> None:
+        links = tree.links
+        self.nlink, self.ntree = len(links), tree.num_trees
+        # what a model has none of is left out of its kernels
+        self.kinds = frozenset(k.kind for k in links[1:])
+        self.link_kind = f.ints([k.kind for k in links])
+        self.link_parent = f.ints([k.parent for k in links])
+        self.link_turned = f.ints([not np.allclose(k.quat, [1, 0, 0, 0], atol=1e-15) for k in links])
+        self.link_base = f.ints([k.base for k in links])
+        self.link_pos = f.shared.constant([k.pos for k in links])
+        self.link_quat = f.shared.constant([k.quat for k in links])
+        self.link_axis = f.shared.constant([k.axis for k in links])
+        self.link_qposadr = f.ints([k.qposadr for k in links])
+        self.link_dofadr = f.ints([k.dofadr for k in links])
+        self.link_dofnum = f.ints([0] + [k.dofnum for k in links[1:]])
+        self.link_tree = f.ints([k.tree for k in links])
+        self.origin_pos = f.shared.constant(tree.origin_pos)
+        self.norigin = len(tree.origin_terms)
+        self.origin_tree = f.ints([t for t, _, _ in tree.origin_terms])
+        self.origin_qposadr = f.ints([a for _, a, _ in tree.origin_terms])
+        self.origin_axis = f.shared.constant(np.array([x for _, _, x in tree.origin_terms]).reshape(-1, 3))
+
+    def _matrix(self, tree: Tree, f: Fields) -> None:
+        """Where the entries of the mass matrix and of what is factored lie."""
+        self.nnz, self.nfactor, self.neq = len(tree.row_dof), len(tree.factor_dof), len(tree.eq_dof)
+        # what is factored is not qM where equalities reduce it, nor where tendons couple branches, which fills it in
+        self.coupled = bool((tree.row_kin < tree.row_adr[1:]).any())
+        self.separate = self.neq > 0 or self.coupled
+        self.dof_link = f.ints(tree.dof_link)
+        self.row_adr, self.row_dof, self.row_kin = f.ints(tree.row_adr), f.ints(tree.row_dof), f.ints(tree.row_kin)
+        self.factor_adr, self.factor_dof = self.row_adr, self.row_dof
+        if self.separate:
+            self.factor_adr, self.factor_dof = f.ints(tree.factor_adr), f.ints(tree.factor_dof)
+            self.nterm = len(tree.factor_terms)
+            terms = tree.factor_terms.T
+            self.term_entry, self.term_dof1, self.term_dof2, self.term_target = (f.ints(x) for x in terms)
+
+    def _bodies(self, model: Model, tree: Tree, f: Fields, fitted: tuple[str, ...]) -> None:
+        self.body_link = f.ints(tree.body_link)
+        self.body_pos, self.body_quat = f.shared.constant(tree.body_pos), f.shared.constant(tree.body_quat)
+        # inertias in link frames; bodies that cannot move have none, nor those that weigh nothing and never will
+        weighs = (model.body_mass > 0) | bool(_INERTIAL & set(fitted))
+        heavy = np.flatnonzero((tree.body_link > 0) & weighs)
+        self._heavy, self.nheavy = heavy.tolist(), len(heavy)
+        self.heavy_link = f.ints(tree.body_link[heavy])
+        mass, com, diag, off = link_inertia(model, tree)
+        self.heavy_mass = f.fitted.constant(mass[heavy])
+        self.heavy_com = f.fitted.constant(com[heavy])
+        self.heavy_diag = f.fitted.constant(diag[heavy])
+        self.heavy_off = f.fitted.constant(off[heavy])
+        for name in ("heavy_mass", "heavy_com", "heavy_diag", "heavy_off"):
+            setattr(self, f"grad_{name}", f.gradient_of(getattr(self, name)))
+
+    def _joints(self, model: Model, f: Fields) -> None:
+        opt, types = model.opt, set(model.jnt_type.tolist())
+        limited = set(model.jnt_type[np.asarray(model.jnt_limited, bool)].tolist())
+        self.free, self.ball = JNT_FREE in types, bool(types & {JNT_FREE, JNT_BALL})
+        self.spring, self.damper = opt.spring and (self.fit or bool(model.jnt_stiffness.any())), opt.damper
+        self.limit, self.limit_ball = opt.limit and bool(limited), JNT_BALL in limited
+        self.jnt_type = f.ints(model.jnt_type)
+        self.jnt_qposadr, self.jnt_dofadr = f.ints(model.jnt_qposadr), f.ints(model.jnt_dofadr)
+        self.jnt_limited = f.ints(model.jnt_limited)
+        self.jnt_range_lo, self.jnt_range_hi = (f.shared.constant(x) for x in np.reshape(model.jnt_range, (-1, 2)).T)
+        self.jnt_limit_ke = f.shared.constant(model.jnt_limit_ke)
+        self.jnt_limit_kd = f.shared.constant(model.jnt_limit_kd)
+        self.jnt_sprung = f.ints((model.jnt_stiffness != 0) | self.fit)
+        self.dof_jntid = f.ints(model.dof_jntid)
+        for name in ("jnt_stiffness", "dof_armature", "dof_damping"):
+            items = f.fitted.constant(getattr(model, name))
+            setattr(self, name, items)
+            setattr(self, f"grad_{name}", f.gradient_of(items))
+
+    def _equalities(self, model: Model, tree: Tree, f: Fields) -> None:
+        dof1, dof2 = tree.eq_dof.T
+        qpos1, qpos2 = (model.jnt_qposadr[model.dof_jntid[dof]] for dof in (dof1, dof2))
+        self.eq_dof1, self.eq_dof2 = f.ints(dof1), f.ints(dof2)
+        self.eq_qpos1, self.eq_qpos2 = f.ints(qpos1), f.ints(qpos2)
+        coefficients = np.array(model.eq_polycoef)
+        coefficients[dof1 == dof2, 1:] = 0
+        coefficients[:, 0] += model.qpos0[qpos1]
+        self.eq_polycoef = f.shared.constant(coefficients)
+
+    def fitted_cells(self, name: str):
+        """Where a parameter of `PARAMETERS` goes, see `parameters`: (items, entry, weights, entries of it, offset)."""
+        if name not in _INERTIAL:
+            for i in range(len(getattr(self._model, name))):
+                yield getattr(self, name), i, np.ones((1, 1)), [i], 0.0
+            return
+        for k, b in enumerate(self._heavy):
+            frame, vector = quat_matrix(self._tree.body_quat[b]), [3 * b, 3 * b + 1, 3 * b + 2]
+            if name == "body_mass":
+                yield self.heavy_mass, k, np.ones((1, 1)), [b], 0.0
+            elif name == "body_ipos":
+                yield self.heavy_com, k, frame, vector, self._tree.body_pos[b]
+            else:
+                axes = frame @ quat_matrix(self._model.body_iquat[b])
+                yield self.heavy_diag, k, axes**2, vector, 0.0
+                yield self.heavy_off, k, axes[[1, 0, 0]] * axes[[2, 2, 1]], vector, 0.0
+
+
+def link_inertia(model: Model, tree: Tree):
+    """Mass [kg], centre of mass [m] and inertia about it [kg m^2] of every body in the frame of its link.
+
+    Returns:
+        mass (nbody,), com (nbody, 3), diagonal (nbody, 3) as xx, yy, zz and off-diagonal (nbody, 3) as yz, xz, xy.
+    """
+    com, diag, off = (np.zeros((model.nbody, 3)) for _ in range(3))
+    for b in range(model.nbody):
+        frame = quat_matrix(tree.body_quat[b])
+        com[b] = tree.body_pos[b] + frame @ model.body_ipos[b]
+        axes = frame @ quat_matrix(model.body_iquat[b])
+        inertia = axes @ np.diag(model.body_inertia[b]) @ axes.T
+        diag[b], off[b] = np.diag(inertia), (inertia[1, 2], inertia[0, 2], inertia[0, 1])
+    return model.body_mass, com, diag, off
+
+
+class Scratch:
+    """The state and the intermediate results of bodies.
+
+    | field | meaning | items |
+    |---|---|---|
+    | qpos, qvel, act, qacc, ctrl | as in `State` | nq, nv, na, nv, nu |
+    | origin | reference point of a tree's spatial quantities, world frame [m] | ntree |
+    | xp, xq | pose of a link's frame; the position relative to its tree's origin | nlink |
+    | sw, sl | motion subspace of a dof, MuJoCo's cdof: angular, linear about the tree's origin | nv |
+    | vw, vl | spatial velocity of a link | nlink |
+    | aw, al | spatial acceleration of a link, gravity included as an upward acceleration of the world | nlink |
+    | fn, ff | spatial force that a link's subtree needs (moment, force) | nlink |
+    | ih, id, io | spatial inertia of a heavy body: mass times centre, diagonal, off-diagonal | nheavy |
+    | cm, ch, cd, co | inertia of a link's subtree: mass and as above | nlink |
+    | qM | the mass matrix, row by row as in `Tree.row_dof`; unless `separate` it lies where qLD does | nnz |
+    | qLD | what the step factors and later its L'DL factor, row by row as in `Tree.factor_dof` | nfactor |
+    | eq_slope, eq_gamma | of a dof in terms of the independent ones: v = slope v_i, a = slope a_i + gamma | nv |
+    | eq_product, eq_force | qM times a vector; the force [N, N m] by which an equality moves its joint1 | nv, neq |
+    | qfrc_bias, qfrc_passive, qfrc_limit | generalised forces [N, N m] | nv |
+    | dof_implicit | coefficient c of the velocity-dependent force -c v that is taken at v + theta h a | nv |
+    | bm, bh, bd, bo | a link's damping along each normal: mass, arm, diagonal, off-diagonal (`damping`) | nlink * number |
+    | gl, ga | that along other normals, linear and angular: diagonal, off-diagonal | 2 nlink |
+    | gm | its columns that couple the two | 3 nlink |
+    | lam, nw, nl | adjoint of R, and the motions it gives the links (`adjoint`) | nv, nlink |
+    | tw, tl | spatial velocity of a link at qvel + theta h qacc (`external.ahead`) | nlink |
+    | xn, xf, gn, gf | adjoints of tw, tl and of the pose through other rooms' forces, summed over subtrees | nlink |
+    | an, af, wn, wf | adjoints of acceleration and velocity as spatial forces, summed over subtrees | nlink |
+    | grad_qpos, grad_qvel, grad_act, grad_ctrl | adjoints of state (qpos: tangent space), ctrl | nv, nv, na, nu |
+    | grad_raw | adjoint of qpos' own entries | nq |
+    """  # noqa: E501
+
+    def __init__(self, m, f: Fields):
+        allot(self, f, "qpos grad_raw", m.nq)
+        allot(self, f, "qvel qacc lam grad_qpos grad_qvel qfrc_bias qfrc_passive qfrc_limit dof_implicit", m.nv)
+        allot(self, f, "ctrl grad_ctrl", m.nu)
+        allot(self, f, "act grad_act", m.na)
+        if m.external:
+            allot(self, f, "tw tl xn xf gn gf", m.nlink, 3)
+        if m.damping.any:
+            allot(self, f, "bm", m.nlink * m.damping.number)
+            allot(self, f, "bh bd bo", m.nlink * m.damping.number, 3)
+        if m.damping.free:
+            allot(self, f, "gl ga", 2 * m.nlink, 3)
+            allot(self, f, "gm", 3 * m.nlink, 3)
+        allot(self, f, "qLD", m.nfactor)
+        self.qM = self.qLD
+        if m.separate:
+            allot(self, f, "qM", m.nnz)
+        if m.neq:
+            allot(self, f, "eq_slope eq_gamma eq_product", m.nv)
+            allot(self, f, "eq_force", m.neq)
+        allot(self, f, "origin", m.ntree, 3)
+        allot(self, f, "xq", m.nlink, 4)
+        allot(self, f, "xp vw vl aw al fn ff", m.nlink, 3)
+        allot(self, f, "sw sl", m.nv, 3)
+        allot(self, f, "ih id io", m.nheavy, 3)
+        allot(self, f, "cm", m.nlink)
+        allot(self, f, "ch cd co nw nl an af wn wf", m.nlink, 3)
+
+
+def allot(scratch, f: Fields, names: str, number: int, width: int = 1) -> None:
+    """Gives `scratch` fields of `number` entries of `width` cells each, by names."""
+    for name in names.split():
+        setattr(scratch, name, f.state.items(number, width))

@@ -1,0 +1,82 @@
+"""The law of contact: a smooth penalty with friction, implicit in the velocity where the world stands still.
+
+At a point p of depth d below a surface with normal n, whose material has the velocity v = v_n n + v_t relative to it,
+
+    f = n (ke d - c v_n') - s v_t',    c = min(kc, kd d) while approaching, else 0,    s = min(kf, mu ke d / |v_t|)
+
+The coefficients c and s are taken at v, the velocities they multiply at v' = v + theta h a. That adds theta h J'BJ with
+B = c n n' + s (1 - n n') to the mass matrix: s 1 is the inertia of a particle of mass s at p, the rest is summed over
+subtrees by `bodies.damping`. The spring is explicit: an implicit one pulls
+on a body that leaves.
+
+Between two moving bodies v' is v: damping between two branches would couple dofs that the tree keeps apart. There the
+loader bounds kf and kc by what the timestep keeps stable (`mjcf.contact_pairs.gains`).
+
+Frozen in a substep, friction may exceed mu times the normal force where the tangential velocity changes much in it.
+"""
+
+from taichi_sim import spatial
+from taichi_sim.runtime import ti
+
+# Added to |v_t|^2 [m^2/s^2]: friction of what stands still is kf v_t.
+_SPEED2_FLOOR = 1e-12
+
+
+@ti.func
+def particle(w, v, p):
+    """Velocity at p of what moves with the spatial velocity (w, v)."""
+    return v + spatial.cross(w, p)
+
+
+@ti.func
+def along(n, x):
+    """The component of x along the unit vector n, and the rest of x."""
+    a = spatial.dot(n, x)
+    return a, x - spatial.scale(n, a)
+
+
+@ti.func
+def coefficients(ke, kd, kc, kf, mu, depth, vn, vt):
+    """Spring force, friction coefficient s, normal damping c, its slope in depth, 1 where s slides, and |v_t|."""
+    spring = ke * depth
+    speed = ti.sqrt(spatial.dot(vt, vt) + _SPEED2_FLOOR)
+    sliding = mu * spring / speed
+    slides = ti.select(sliding < kf, speed * 0.0 + 1.0, speed * 0.0)
+    damping = ti.select(vn < 0.0, ti.min(kd * depth, kc), depth * 0.0)
+    slope = ti.select((vn < 0.0) & (kd * depth < kc), kd, depth * 0.0)
+    return spring, ti.min(sliding, kf), damping, slope, slides, speed
+
+
+@ti.func
+def adjoint(ke, mu, spring, s, damping, kd, slides, speed, n, tn, tt, nun, nut):
+    """f at v' = tn n + tt, and the gradient of nu . f = nu_n (ke d - c t_n) - s t_t . nu_t.
+
+    The third to eighth arguments are what `coefficients` returns.
+
+    Returns:
+        f, the gradients in v' and, divided by v_t, in v, and that in the depth.
+    """
+    f = spatial.scale(n, spring - damping * tn) - spatial.scale(tt, s)
+    t_bar = -spatial.scale(n, damping * nun) - spatial.scale(nut, s)
+    slip = spatial.dot(tt, nut)
+    slope = slides * s * slip / (speed * speed)
+    grip = slides * mu * ke / speed
+    return f, t_bar, slope, nun * (ke - kd * tn) - grip * slip
+
+
+@ti.func
+def outer(x):
+    """x x' of a 3-vector: diagonal (xx, yy, zz) and off-diagonal (yz, xz, xy)."""
+    yz = ti.Matrix.rows([x[1, :] * x[2, :], x[0, :] * x[2, :], x[0, :] * x[1, :]])
+    return x * x, yz
+
+
+@ti.func
+def add_particle(d: ti.template(), e, link, p, mass):
+    """Adds a particle at p to the inertia of a link: cm, ch, cd, co."""
+    diag, off = outer(p)
+    x2, y2, z2 = diag[0, :], diag[1, :], diag[2, :]
+    d.cm[e, link] = d.cm[e, link] + mass
+    d.ch[e, link] = d.ch[e, link] + spatial.scale(p, mass)
+    d.cd[e, link] = d.cd[e, link] + spatial.scale(ti.Matrix.rows([y2 + z2, x2 + z2, x2 + y2]), mass)
+    d.co[e, link] = d.co[e, link] - spatial.scale(off, mass)

@@ -1,0 +1,183 @@
+"""Contact of spheres and capsules with each other and with boxes, and its adjoint (docs/adjoint.md).
+
+The law: `law`. On geoms of the world it is implicit in the velocity, between moving ones explicit.
+"""
+
+from taichi_sim import spatial
+from taichi_sim.contact import boxes, collide, points
+from taichi_sim.contact.law import add_particle, adjoint, along, coefficients, outer, particle
+from taichi_sim.runtime import ti
+
+
+@ti.func
+def place(m: ti.template(), d: ti.template(), e, k):
+    """Centre and half-axis of pair k's geom 1, centre, half-axis and orientation of its geom 2, all relative to the origin
+    of geom 1's tree, and that of geom 2's tree relative to it.
+    """  # noqa: E501
+    one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
+    offset = d.origin[e, m.link_tree[two]] - d.origin[e, m.link_tree[one]]
+    q1, q2 = d.xq[e, one], d.xq[e, two]
+    c1 = d.xp[e, one] + spatial.rotate(q1, m.contact.pairs.pos1[k])
+    c2 = d.xp[e, two] + spatial.rotate(q2, m.contact.pairs.pos2[k]) + offset
+    u1, u2 = spatial.rotate(q1, m.contact.pairs.axis1[k]), spatial.rotate(q2, m.contact.pairs.axis2[k])
+    return c1, u1, c2, u2, spatial.quat_mul(q2, m.contact.pairs.quat2[k]), offset
+
+
+@ti.func
+def touch(m: ti.template(), k, c1, u1, c2, u2, q2):
+    """Depth, normal and point of pair k."""
+    r1 = m.contact.pairs.radius1[k]
+    depth, n, p = r1 * 0.0, c1 * 0.0, c1 * 0.0
+    if ti.static(points.SEGMENTS in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.SEGMENTS:
+            depth, n, p = collide.segments(c1, u1, r1, c2, u2, m.contact.pairs.radius2[k])
+    if ti.static(points.SPHERE_BOX in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.SPHERE_BOX:
+            depth, n, p = boxes.sphere_box(c1, r1, c2, q2, m.contact.pairs.size2[k])
+    if ti.static(points.CAPSULE_BOX in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.CAPSULE_BOX:
+            depth, n, p = boxes.capsule_box(c1, u1, r1, c2, q2, m.contact.pairs.size2[k])
+    return depth + m.contact.pairs.margin[k], n, p
+
+
+@ti.func
+def turn(m: ti.template(), k, c1, u1, c2, u2, q2, d_bar, n_bar, p_bar):
+    """Adjoints of `touch`'s results -> the spatial force on geom 1 that they are together."""
+    r1 = m.contact.pairs.radius1[k]
+    gn, gf = c1 * 0.0, c1 * 0.0
+    if ti.static(points.SEGMENTS in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.SEGMENTS:
+            gn, gf = collide.adjoint_segments(c1, u1, r1, c2, u2, m.contact.pairs.radius2[k], d_bar, n_bar, p_bar)
+    if ti.static(points.SPHERE_BOX in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.SPHERE_BOX:
+            gn, gf = boxes.adjoint_sphere_box(c1, r1, c2, q2, m.contact.pairs.size2[k], d_bar, n_bar, p_bar)
+    if ti.static(points.CAPSULE_BOX in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.CAPSULE_BOX:
+            gn, gf = boxes.adjoint_capsule_box(c1, u1, r1, c2, q2, m.contact.pairs.size2[k], d_bar, n_bar, p_bar)
+    return gn, gf
+
+
+@ti.func
+def law(m: ti.template(), k, depth, vn, vt):
+    """`coefficients` of pair k."""
+    return coefficients(
+        m.contact.pairs.ke[k],
+        m.contact.pairs.kd[k],
+        m.contact.pairs.kc[k],
+        m.contact.pairs.kf[k],
+        m.contact.pairs.mu[k],
+        depth,
+        vn,
+        vt,
+    )
+
+
+@ti.func
+def relative(one, two, e, w: ti.template(), v: ti.template(), p, offset):
+    """Velocity at p of link `one` relative to link `two`, and the difference of their angular velocities."""
+    return particle(w[e, one], v[e, one], p) - particle(w[e, two], v[e, two], p - offset), w[e, one] - w[e, two]
+
+
+@ti.func
+def forces(m: ti.template(), d: ti.template(), e, h_theta):
+    """Adds the forces at v to kn, kf; and h_theta B of geoms of the world to cm, ch, cd, co and gm, gl, ga."""
+    for k in range(m.contact.pairs.number):
+        c1, u1, c2, u2, q2, offset = place(m, d, e, k)
+        if collide.near(c1, m.contact.pairs.reach1[k], c2, m.contact.pairs.reach2[k]):
+            depth, n, p = touch(m, k, c1, u1, c2, u2, q2)
+            if depth.max() > 0.0:
+                depth = ti.max(depth, 0.0)
+                one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
+                v, _vw = relative(one, two, e, d.vw, d.vl, p, offset)
+                vn, vt = along(n, v)
+                spring, s, damping, _, _, _ = law(m, k, depth, vn, vt)
+                f = spatial.scale(n, spring - damping * vn) - spatial.scale(vt, s)
+                d.contact.kn[e, one] = d.contact.kn[e, one] + spatial.cross(p, f)
+                d.contact.kf[e, one] = d.contact.kf[e, one] + f
+                d.contact.kn[e, two] = d.contact.kn[e, two] - spatial.cross(p - offset, f)
+                d.contact.kf[e, two] = d.contact.kf[e, two] - f
+                if ti.static(m.contact.pairs.static):
+                    if two == 0:
+                        add_particle(d, e, one, p, h_theta * s)
+                        add_block(d, e, one, p, n, h_theta * (damping - s))
+
+
+@ti.func
+def add_block(d: ti.template(), e, link, p, n, mass):
+    """Adds mass N N' with N = (p x n, n): its linear part to gl, the angular to ga, the coupling's columns to gm."""
+    arm = spatial.cross(p, n)
+    diag, off = outer(n)
+    d.gl[e, 2 * link] = d.gl[e, 2 * link] + spatial.scale(diag, mass)
+    d.gl[e, 2 * link + 1] = d.gl[e, 2 * link + 1] + spatial.scale(off, mass)
+    diag, off = outer(arm)
+    d.ga[e, 2 * link] = d.ga[e, 2 * link] + spatial.scale(diag, mass)
+    d.ga[e, 2 * link + 1] = d.ga[e, 2 * link + 1] + spatial.scale(off, mass)
+    for i in ti.static(range(3)):
+        d.gm[e, 3 * link + i] = d.gm[e, 3 * link + i] + spatial.scale(arm, mass * n[i, :])
+
+
+@ti.func
+def adjoint_forces(m: ti.template(), d: ti.template(), e):
+    """`planes.adjoint_forces` of the pairs."""
+    for k in range(m.contact.pairs.number):
+        c1, u1, c2, u2, q2, offset = place(m, d, e, k)
+        if collide.near(c1, m.contact.pairs.reach1[k], c2, m.contact.pairs.reach2[k]):
+            depth, n, p = touch(m, k, c1, u1, c2, u2, q2)
+            if depth.max() > 0.0:
+                touching = ti.select(depth > 0.0, depth * 0.0 + 1.0, depth * 0.0)
+                depth = ti.max(depth, 0.0)
+                one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
+                v, vw = relative(one, two, e, d.vw, d.vl, p, offset)
+                nu, nw = relative(one, two, e, d.nw, d.nl, p, offset)
+                t, tw = v, vw
+                if ti.static(m.contact.pairs.static):
+                    if two == 0:
+                        t, tw = relative(one, two, e, d.tw, d.tl, p, offset)
+                vn, vt = along(n, v)
+                tn, tt = along(n, t)
+                nun, nut = along(n, nu)
+                spring, s, damping, kd, slides, speed = law(m, k, depth, vn, vt)
+                ke, mu = m.contact.pairs.ke[k], m.contact.pairs.mu[k]
+                f, t_bar, slope, d_bar = adjoint(ke, mu, spring, s, damping, kd, slides, speed, n, tn, tt, nun, nut)
+                v_bar = spatial.scale(vt, slope)
+                d_bar = touching * d_bar
+                n_bar = spatial.scale(nu, spring - damping * tn + s * tn) - spatial.scale(v, slope * vn)
+                n_bar = n_bar + spatial.scale(t, s * nun - damping * nun)
+                p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(t_bar, tw)
+                gn, gf = turn(m, k, c1, u1, c2, u2, q2, d_bar, n_bar, p_bar)
+                if ti.static(m.contact.pairs.static):
+                    if two == 0:
+                        add_ahead(d, e, one, p, t_bar)
+                        # of what follows only v_bar is left
+                        t_bar = t_bar * 0.0
+                add(d, e, one, p, f, v_bar + t_bar, gn, gf)
+                # both displaced alike turn the normal and move the point: geom 2 has the rest of that
+                gn = spatial.cross(n, n_bar) + spatial.cross(p, p_bar) - gn
+                gf = p_bar - gf
+                add(d, e, two, p - offset, -f, -v_bar - t_bar, gn - spatial.cross(offset, gf), gf)
+
+
+@ti.func
+def add_ahead(d: ti.template(), e, link, p, t_bar):
+    """Adds t_bar, the adjoint of v' at p, to a link's."""
+    xn = spatial.cross(p, t_bar)
+    gn, gf = spatial.force_cross(d.tw[e, link], d.tl[e, link], xn, t_bar)
+    d.xn[e, link] = d.xn[e, link] + xn
+    d.xf[e, link] = d.xf[e, link] + t_bar
+    d.gn[e, link] = d.gn[e, link] + gn
+    d.gf[e, link] = d.gf[e, link] + gf
+
+
+@ti.func
+def add(d: ti.template(), e, link, p, f, v_bar, gn, gf):
+    """Adds a pair's adjoints to those of one of its links: f and v_bar at p, and the pose's (gn, gf)."""
+    fn = spatial.cross(p, f)
+    vn = spatial.cross(p, v_bar)
+    d.fn[e, link] = d.fn[e, link] - fn
+    d.ff[e, link] = d.ff[e, link] - f
+    d.wn[e, link] = d.wn[e, link] - vn
+    d.wf[e, link] = d.wf[e, link] - v_bar
+    an, af = spatial.force_cross(d.nw[e, link], d.nl[e, link], fn, f)
+    bn, bf = spatial.force_cross(d.vw[e, link], d.vl[e, link], vn, v_bar)
+    d.gn[e, link] = d.gn[e, link] + gn + an + bn
+    d.gf[e, link] = d.gf[e, link] + gf + af + bf

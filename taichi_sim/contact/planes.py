@@ -1,0 +1,124 @@
+"""Contact of bodies with planes and its adjoint (docs/adjoint.md). The law: `law`."""
+
+from taichi_sim import spatial
+from taichi_sim.bodies.damping import clear
+from taichi_sim.contact import collide, points
+from taichi_sim.contact.law import add_particle, adjoint, along, coefficients, outer, particle
+from taichi_sim.runtime import ti
+
+
+@ti.func
+def touch(m: ti.template(), d: ti.template(), e, c):
+    """Point, relative to its tree's origin, and depth (negative above the plane) of contact c."""
+    link = m.contact.planes.link[c]
+    n = m.damping.normals[m.contact.planes.normal[c]]
+    q = d.xq[e, link]
+    centre = d.xp[e, link] + spatial.rotate(q, m.contact.planes.pos[c])
+    p = centre - spatial.scale(n, m.contact.planes.radius[c])
+    if ti.static(points.ELLIPSOID in m.contact.planes.kinds):
+        if m.contact.planes.kind[c] == points.ELLIPSOID:
+            p = collide.ellipsoid_plane(
+                centre, spatial.quat_mul(q, m.contact.planes.quat[c]), m.contact.planes.size[c], n
+            )
+    if ti.static(points.RIM in m.contact.planes.kinds):
+        if m.contact.planes.kind[c] >= points.RIM:
+            q = spatial.quat_mul(q, m.contact.planes.quat[c])
+            size = m.contact.planes.size[c]
+            p = collide.cylinder_plane(centre, q, size[0, :], size[1, :], n, m.contact.planes.kind[c] - points.RIM)
+    return p, m.contact.planes.height[c] - spatial.dot(n, d.origin[e, m.link_tree[link]] + p)
+
+
+@ti.func
+def wander(m: ti.template(), d: ti.template(), e, c, n, p_bar):
+    """The moment by which p_bar, the adjoint of contact c's point, turns the body because the point moves over it."""
+    # the lowest point of a sphere stays below its centre
+    torque = spatial.scale(spatial.cross(n, p_bar), m.contact.planes.radius[c])
+    q = d.xq[e, m.contact.planes.link[c]]
+    if ti.static(points.ELLIPSOID in m.contact.planes.kinds):
+        if m.contact.planes.kind[c] == points.ELLIPSOID:
+            q = spatial.quat_mul(q, m.contact.planes.quat[c])
+            torque = collide.adjoint_ellipsoid_plane(q, m.contact.planes.size[c], n, p_bar)
+    if ti.static(points.RIM in m.contact.planes.kinds):
+        if m.contact.planes.kind[c] >= points.RIM:
+            q = spatial.quat_mul(q, m.contact.planes.quat[c])
+            k = m.contact.planes.kind[c] - points.RIM
+            torque = collide.adjoint_cylinder_plane(q, m.contact.planes.size[c][0, :], n, k, p_bar)
+    return torque
+
+
+@ti.func
+def plane_coefficients(m: ti.template(), c, depth, vn, vt):
+    """`coefficients` of contact c."""
+    kd, kc = m.contact.planes.kd[c], m.contact.planes.kc[c]
+    return coefficients(m.contact.planes.ke[c], kd, kc, m.contact.planes.kf[c], m.contact.planes.mu[c], depth, vn, vt)
+
+
+@ti.func
+def forces(m: ti.template(), d: ti.template(), e, h_theta):
+    """kn, kf: contact forces at v on single links; and h_theta B on cm, ch, cd, co and bm, bh, bd, bo."""
+    for link in range(m.nlink):
+        d.contact.kn[e, link] = m.gravity[0] * 0.0
+        d.contact.kf[e, link] = m.gravity[0] * 0.0
+    clear(m, d, e)
+    for c in range(m.contact.planes.number):
+        p, depth = touch(m, d, e, c)
+        # a block skips what none of its worlds touches
+        if depth.max() > 0.0:
+            depth = ti.max(depth, 0.0)
+            link = m.contact.planes.link[c]
+            n = m.damping.normals[m.contact.planes.normal[c]]
+            vn, vt = along(n, particle(d.vw[e, link], d.vl[e, link], p))
+            spring, s, damping, _, _, _ = plane_coefficients(m, c, depth, vn, vt)
+            f = spatial.scale(n, spring - damping * vn) - spatial.scale(vt, s)
+            d.contact.kn[e, link] = d.contact.kn[e, link] + spatial.cross(p, f)
+            d.contact.kf[e, link] = d.contact.kf[e, link] + f
+            blocks(m, d, e, c, p, n, h_theta * s, h_theta * (damping - s))
+
+
+@ti.func
+def blocks(m: ti.template(), d: ti.template(), e, c, p, n, particle_mass, normal_mass):
+    """Adds J'(particle_mass 1 + normal_mass n n')J of a contact at p."""
+    link = m.contact.planes.link[c]
+    add_particle(d, e, link, p, particle_mass)
+    k = link * m.damping.number + m.contact.planes.normal[c]
+    arm = spatial.cross(p, n)
+    d.bm[e, k] = d.bm[e, k] + normal_mass
+    d.bh[e, k] = d.bh[e, k] + spatial.scale(arm, normal_mass)
+    diag, off = outer(arm)
+    d.bd[e, k] = d.bd[e, k] + spatial.scale(diag, normal_mass)
+    d.bo[e, k] = d.bo[e, k] + spatial.scale(off, normal_mass)
+
+
+@ti.func
+def adjoint_forces(m: ti.template(), d: ti.template(), e):
+    """The gradient of nu . W, W the contact forces, where `external` wants it (with what nu, v and v' turn along)."""
+    for c in range(m.contact.planes.number):
+        p, depth = touch(m, d, e, c)
+        if depth.max() > 0.0:
+            touching = ti.select(depth > 0.0, depth * 0.0 + 1.0, depth * 0.0)
+            depth = ti.max(depth, 0.0)
+            link = m.contact.planes.link[c]
+            n = m.damping.normals[m.contact.planes.normal[c]]
+            v = particle(d.vw[e, link], d.vl[e, link], p)
+            t = particle(d.tw[e, link], d.tl[e, link], p)
+            nu = particle(d.nw[e, link], d.nl[e, link], p)
+            vn, vt = along(n, v)
+            tn, tt = along(n, t)
+            nun, nut = along(n, nu)
+            spring, s, damping, kd, slides, speed = plane_coefficients(m, c, depth, vn, vt)
+            ke, mu = m.contact.planes.ke[c], m.contact.planes.mu[c]
+            f, t_bar, slope, d_bar = adjoint(ke, mu, spring, s, damping, kd, slides, speed, n, tn, tt, nun, nut)
+            v_bar = spatial.scale(vt, slope)
+            lift = -spatial.scale(n, touching * d_bar)
+            d.fn[e, link] = d.fn[e, link] - spatial.cross(p, f)
+            d.ff[e, link] = d.ff[e, link] - f
+            d.wn[e, link] = d.wn[e, link] - spatial.cross(p, v_bar)
+            d.wf[e, link] = d.wf[e, link] - v_bar
+            d.xn[e, link] = d.xn[e, link] + spatial.cross(p, t_bar)
+            d.xf[e, link] = d.xf[e, link] + t_bar
+            turn = spatial.cross(nu, f) + spatial.cross(v, v_bar) + spatial.cross(t, t_bar)
+            p_bar = lift + spatial.cross(f, d.nw[e, link]) + spatial.cross(v_bar, d.vw[e, link])
+            p_bar = p_bar + spatial.cross(t_bar, d.tw[e, link])
+            turn = turn + wander(m, d, e, c, n, p_bar)
+            d.gn[e, link] = d.gn[e, link] + spatial.cross(p, lift) + turn
+            d.gf[e, link] = d.gf[e, link] + lift

@@ -1,0 +1,169 @@
+"""Where bodies can touch: the points and pairs that `planes` and `pairs` look at, from a model's pairs of geoms.
+
+On a plane, a sphere is one point with a radius and a capsule two; a box touches with its corners, a mesh with those of
+its convex hull; the points of ellipsoids and cylinders wander over their surface (`collide`). Of the other geoms,
+spheres and capsules touch each other and boxes; a capsule touches a box with its ends, too, so that it can lie there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from taichi_sim.bodies import tree as tree_module
+from taichi_sim.types import (
+    GEOM_BOX,
+    GEOM_CAPSULE,
+    GEOM_CYLINDER,
+    GEOM_ELLIPSOID,
+    GEOM_MESH,
+    GEOM_PLANE,
+    GEOM_SPHERE,
+    Model,
+)
+
+# Kinds of contact points on planes; RIM + k is point k of a cylinder.
+POINT, ELLIPSOID, RIM = range(3)
+RIM_POINTS = 8
+# Kinds of pairs of bodies' geoms.
+SEGMENTS, SPHERE_BOX, CAPSULE_BOX = range(3)
+
+_ROUND = (GEOM_SPHERE, GEOM_CAPSULE)
+# Kinds of geoms that can touch, in MuJoCo's order of types.
+SUPPORTED = frozenset(
+    [(GEOM_PLANE, kind) for kind in (*_ROUND, GEOM_ELLIPSOID, GEOM_CYLINDER, GEOM_BOX, GEOM_MESH)]
+    + [(GEOM_SPHERE, GEOM_SPHERE), (GEOM_SPHERE, GEOM_CAPSULE), (GEOM_CAPSULE, GEOM_CAPSULE)]
+    + [(kind, GEOM_BOX) for kind in _ROUND]
+)
+_GAINS = ("ke", "kd", "kc", "kf", "mu")
+
+
+def on_planes(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
+    """The contact points of geoms with planes, n of them.
+
+    | entry | meaning | shape |
+    |---|---|---|
+    | link | the link that the point moves with | (n,) |
+    | kind | POINT, ELLIPSOID or RIM + k | (n,) |
+    | pos, radius | centre in the link's frame and distance of the surface from it [m] | (n, 3), (n,) |
+    | quat, size | orientation in the link's frame and size [m] of an ellipsoid or a cylinder | (n, 4), (n, 3) |
+    | normal, frame | index of the plane's normal among the different ones, in the world | (n,), (nnormal, 3) |
+    | height | depth = height - normal . point, in the world frame [m] | (n,) |
+    | ke, kd, kc, kf, mu | as `Model.pair_ke` and so on | (n,) |
+    """
+    rows: list[tuple] = []
+    frame: list[np.ndarray] = []
+    for k in range(model.npair):
+        plane, geom = model.pair_geom1[k], model.pair_geom2[k]
+        if model.geom_type[plane] != GEOM_PLANE:
+            continue
+        base, quat = _pose(model, tree, plane)
+        normal = tree_module.quat_matrix(quat)[:, 2]
+        index = next((i for i, n in enumerate(frame) if np.allclose(n, normal, rtol=0, atol=1e-12)), len(frame))
+        if index == len(frame):
+            frame.append(normal)
+        centre, quat = _pose(model, tree, geom)
+        axes, link = tree_module.quat_matrix(quat), tree.body_link[model.geom_bodyid[geom]]
+        height = normal @ base + model.pair_margin[k]
+        for kind, x, radius in _surface(model, geom):
+            rows.append(
+                (link, kind, centre + axes @ x, radius, quat, model.geom_size[geom], index, height, *_gains(model, k))
+            )
+    names = ("link", "kind", "pos", "radius", "quat", "size", "normal", "height", *_GAINS)
+    return {**_table(rows, names, {"pos": 3, "quat": 4, "size": 3}), "frame": np.array(frame).reshape(-1, 3)}
+
+
+def between_bodies(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
+    """Contacts of geoms that are no planes, n of them; geom 1 is a sphere or a capsule.
+
+    | entry | meaning | shape |
+    |---|---|---|
+    | kind | SEGMENTS, SPHERE_BOX or CAPSULE_BOX | (n,) |
+    | link1, link2 | the geoms' links | (n,), (n,) |
+    | pos1, pos2 | their centres in the links' frames [m] | (n, 3), (n, 3) |
+    | axis1, axis2 | half-axes of capsules in the links' frames [m] | (n, 3), (n, 3) |
+    | radius1, radius2 | radii of spheres and capsules [m] | (n,), (n,) |
+    | quat2, size2 | orientation in the link's frame and half-extents [m] of a box | (n, 4), (n, 3) |
+    | reach1, reach2 | radii of balls that enclose the geoms, the margin in the first [m] | (n,), (n,) |
+    | margin, ke, kd, kc, kf, mu | as `Model.pair_margin` and so on | (n,) |
+    """
+    rows: list[tuple] = []
+    for k in range(model.npair):
+        one, two = model.pair_geom1[k], model.pair_geom2[k]
+        if model.geom_type[one] == GEOM_PLANE:
+            continue
+        if model.geom_type[two] != GEOM_BOX and not tree.body_link[model.geom_bodyid[one]]:
+            # what stands still is implicit as the second geom only
+            one, two = two, one
+        links = tuple(tree.body_link[model.geom_bodyid[[one, two]]])
+        (pos1, quat1), (pos2, quat2) = _pose(model, tree, one), _pose(model, tree, two)
+        axis1, axis2 = _half_axis(model, one, quat1), _half_axis(model, two, quat2)
+        margin, size2 = model.pair_margin[k], model.geom_size[two]
+        radius1 = model.geom_size[one, 0]
+        box = model.geom_type[two] == GEOM_BOX
+        radius2, reach2 = (0.0, np.linalg.norm(size2)) if box else (size2[0], size2[0] + np.linalg.norm(axis2))
+        shapes = [(SEGMENTS, pos1, axis1)]
+        if box and axis1.any():
+            nothing = np.zeros(3)
+            shapes = [
+                (CAPSULE_BOX, pos1, axis1),
+                (SPHERE_BOX, pos1 + axis1, nothing),
+                (SPHERE_BOX, pos1 - axis1, nothing),
+            ]
+        elif box:
+            shapes = [(SPHERE_BOX, pos1, axis1)]
+        for kind, pos, axis in shapes:
+            reach1 = radius1 + np.linalg.norm(axis) + max(margin, 0.0)
+            geoms = pos, pos2, axis, axis2, radius1, radius2, quat2, size2, reach1, reach2
+            rows.append((kind, *links, *geoms, margin, *_gains(model, k)))
+    names = ("kind", "link1", "link2", "pos1", "pos2", "axis1", "axis2", "radius1", "radius2", "quat2", "size2")
+    widths = {"pos1": 3, "pos2": 3, "axis1": 3, "axis2": 3, "quat2": 4, "size2": 3}
+    return _table(rows, (*names, "reach1", "reach2", "margin", *_GAINS), widths)
+
+
+def _surface(model: Model, geom: int) -> list[tuple[int, np.ndarray, float]]:
+    """What of a geom can touch a plane: kind, centre (3,) in the geom's frame and radius [m] of each point."""
+    kind, size = model.geom_type[geom], model.geom_size[geom]
+    if kind == GEOM_SPHERE:
+        return [(POINT, np.zeros(3), size[0])]
+    if kind == GEOM_CAPSULE:
+        return [(POINT, np.array([0, 0, end * size[1]]), size[0]) for end in (1, -1)]
+    if kind == GEOM_BOX:
+        corners = [(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]
+        return [(POINT, size * corner, 0.0) for corner in corners]
+    if kind == GEOM_ELLIPSOID:
+        return [(ELLIPSOID, np.zeros(3), 0.0)]
+    if kind == GEOM_CYLINDER:
+        return [(RIM + k, np.zeros(3), 0.0) for k in range(RIM_POINTS)]
+    if kind == GEOM_MESH:
+        mesh = model.geom_dataid[geom]
+        hull = model.mesh_hull[model.mesh_hulladr[mesh] :][: model.mesh_hullnum[mesh]]
+        return [(POINT, x, 0.0) for x in model.mesh_vert[model.mesh_vertadr[mesh] + hull]]
+    raise ValueError(f"a geom of type {kind} cannot touch a plane")
+
+
+def _half_axis(model: Model, geom: int, quat: np.ndarray) -> np.ndarray:
+    """Direction times half-length of a capsule in its link's frame; zero for other geoms."""
+    length = model.geom_size[geom, 1] if model.geom_type[geom] == GEOM_CAPSULE else 0.0
+    return length * tree_module.quat_matrix(quat)[:, 2]
+
+
+def _gains(model: Model, k: int) -> list[float]:
+    return [getattr(model, f"pair_{name}")[k] for name in _GAINS]
+
+
+def _pose(model: Model, tree: tree_module.Tree, geom: int) -> tuple[np.ndarray, np.ndarray]:
+    """Position (3,) and quaternion (4,) of a geom in the frame of its body's link."""
+    body = model.geom_bodyid[geom]
+    pos = tree.body_pos[body] + tree_module.quat_matrix(tree.body_quat[body]) @ model.geom_pos[geom]
+    return pos, tree_module.quat_mul(tree.body_quat[body], model.geom_quat[geom])
+
+
+def _table(rows: list[tuple], names: tuple[str, ...], widths: dict[str, int]) -> dict[str, np.ndarray]:
+    """Columns by name: int32 for kinds and indices, else float64, (n,) or (n, width)."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    table = {}
+    for name, column in zip(names, columns, strict=True):
+        integers = name in ("kind", "normal") or name.startswith("link")
+        shape = (len(rows), widths[name]) if name in widths else len(rows)
+        table[name] = np.array(column, np.int32 if integers else float).reshape(shape)
+    return table

@@ -1,0 +1,161 @@
+"""From a compiled MuJoCo model to the tendons, actuators and muscles of `Model`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from taichi_sim.mjcf.contact_pairs import reference_gains
+from taichi_sim.mjcf.unsupported import Report, actuator_group_enabled, actuator_simulated, element_name, stages
+from taichi_sim.types import (
+    BIAS_MUSCLE,
+    BIAS_NONE,
+    DYN_MUSCLE,
+    DYN_NONE,
+    GAIN_FIXED,
+    GAIN_MUSCLE,
+    LAW_DEGROOTE,
+    LAW_MUJOCO,
+    TRN_JOINT,
+    TRN_TENDON,
+)
+
+# What `<custom><text name="muscle_law" data="..."/>` may say.
+LAWS = {"mujoco": LAW_MUJOCO, "degroote_fregly": LAW_DEGROOTE}
+
+# Fibre damping of De Groote and Fregly's law, in peak forces per vmax: the smallest that Moco's users take (0.01 to
+# 0.1); it lets a slack muscle resist its fastest shortening by a hundredth of its strength.
+_FIBRE_DAMPING = 0.01
+
+
+def tendons(m, refsafe: bool, report: Report) -> dict[str, np.ndarray]:
+    """Tendons' paths, springs, dampers and limits; coefficients of disabled stages are zero."""
+    on = stages(m)
+    limited = np.array(m.tendon_limited, bool) & on.limit
+    # MuJoCo's limits push from `margin` inside of the range on
+    length_range = m.tendon_range + np.where(limited, m.tendon_margin, 0)[:, None] * [1, -1]
+    inverted = limited & (length_range[:, 0] > length_range[:, 1])
+    report.add_where("tendon", inverted, "the limit's margin leaves nothing of its range", "lower margin")
+    per_mass = reference_gains(m.tendon_solref_lim, m.tendon_solimp_lim[:, 1], m.opt.timestep, refsafe)
+    # a tendon that moves nothing has no inverse weight
+    gains = np.where(limited, 1 / np.maximum(m.tendon_invweight0, 1e-10), 0.0)[:, None] * per_mass
+    return {
+        "tendon_adr": np.array(m.tendon_adr),
+        "tendon_num": np.array(m.tendon_num),
+        "wrap_type": np.array(m.wrap_type),
+        "wrap_objid": np.array(m.wrap_objid),
+        "wrap_prm": np.array(m.wrap_prm, dtype=np.float64),
+        "tendon_stiffness": m.tendon_stiffness * float(on.spring),
+        "tendon_damping": m.tendon_damping * float(on.damper),
+        "tendon_lengthspring": np.array(m.tendon_lengthspring),
+        "tendon_limited": limited,
+        "tendon_range": length_range,
+        "tendon_limit_ke": gains[:, 0],
+        "tendon_limit_kd": gains[:, 1],
+        "tendon_width": np.array(m.tendon_width, dtype=np.float64),
+        "tendon_rgba": colours(m, m.tendon_rgba, m.tendon_matid),
+    }
+
+
+def colours(m, rgba, matid) -> np.ndarray:
+    """Colours, (n, 4), as MuJoCo draws them: the material's, unless the element has one of its own, which shows as not
+    being the default.
+    """
+    found = np.array(rgba, dtype=np.float64)
+    material = (matid >= 0) & np.all(rgba == np.float32([0.5, 0.5, 0.5, 1]), axis=1)
+    found[material] = m.mat_rgba[matid[material]]
+    return found
+
+
+def actuators(m, numerics, report: Report) -> dict[str, np.ndarray]:
+    """Actuators' fields. One that is disabled keeps its place in ctrl and act, but does nothing and holds its act."""
+    import mujoco
+
+    on = actuator_group_enabled(m) & actuator_simulated(m) & stages(m).actuation
+    on_tendon = on & (m.actuator_trntype == mujoco.mjtTrn.mjTRN_TENDON)
+    on_joint = np.isin(m.actuator_trntype, [mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT])
+    gear = np.array(m.actuator_gear)
+    gear[~on_joint & ~on_tendon] = 0
+    fields = {}
+    for name, without, affine in (("gain", GAIN_FIXED, GAIN_MUSCLE), ("bias", BIAS_NONE, BIAS_MUSCLE)):
+        kind = np.where(on, getattr(m, f"actuator_{name}type"), without).astype(np.int32)
+        parameters = np.array(getattr(m, f"actuator_{name}prm")[:, :3])
+        parameters[~on | (kind >= affine)] = 0
+        fields[f"actuator_{name}type"], fields[f"actuator_{name}prm"] = kind, parameters
+    has_act = on & (m.actuator_dyntype != mujoco.mjtDyn.mjDYN_NONE)
+    fields.update(
+        actuator_trntype=np.where(on_tendon, TRN_TENDON, TRN_JOINT).astype(np.int32),
+        actuator_trnid=np.where(on_joint | on_tendon, m.actuator_trnid[:, 0], 0).astype(np.int32),
+        actuator_gear=gear,
+        actuator_dyntype=np.where(has_act, m.actuator_dyntype, DYN_NONE).astype(np.int32),
+        actuator_dynprm=np.array(m.actuator_dynprm[:, :3]),
+        actuator_actadr=np.where(has_act, m.actuator_actadr, -1).astype(np.int32),
+        actuator_actlimited=np.array(m.actuator_actlimited, bool),
+        actuator_actrange=np.array(m.actuator_actrange, dtype=np.float64),
+        actuator_ctrllimited=np.array(m.actuator_ctrllimited, bool),
+        actuator_ctrlrange=np.array(m.actuator_ctrlrange, dtype=np.float64),
+        actuator_forcelimited=np.array(m.actuator_forcelimited, bool),
+        actuator_forcerange=np.array(m.actuator_forcerange, dtype=np.float64),
+    )
+    return {**fields, **_muscles(m, fields, numerics, report)}
+
+
+def _muscles(m, fields: dict[str, np.ndarray], numerics, report: Report) -> dict[str, np.ndarray]:
+    """Both laws' constants: MuJoCo's parameters in fibre lengths instead of in ranges of the transmission's length.
+
+    MuJoCo normalises a length by L = range0 + (length - lengthrange0) / L0 ("Muscle actuators" in its documentation):
+    L0 is the optimal length, and what lies between is the length of a rigid tendon.
+    """
+    pulls = fields["actuator_gaintype"] == GAIN_MUSCLE
+    prm, strength, optimal, slack = _units(m, m.actuator_gainprm)
+    short = pulls & ~(optimal > 0)
+    report.add_where("actuator", short, "the muscle has no length range", 'give lengthrange="shortest longest"')
+    optimal = np.where(pulls & ~short, optimal, 1.0)
+    # a bias may have other constants than the gain; a gain without a bias has no passive force
+    passive_prm, passive_strength, passive_optimal, passive_slack = _units(m, m.actuator_biasprm)
+    passive = pulls & (fields["actuator_biastype"] == BIAS_MUSCLE)
+    ratio = passive_strength / np.maximum(strength, 1e-15)
+    prm[:, 7] = np.where(passive, passive_prm[:, 7] * ratio, 0.0)
+    stretch = np.where(passive, optimal / np.where(passive_optimal > 0, passive_optimal, 1.0), 1.0)
+    shift = np.where(passive, (slack - passive_slack) / np.where(passive_optimal > 0, passive_optimal, 1.0), 0.0)
+    law = _law(m, report)
+    other = {"muscle_pennation": 0.0, "muscle_damping": _FIBRE_DAMPING}
+    own = np.stack([_of_actuators(m, numerics, name, default, pulls) for name, default in other.items()], axis=1)
+    constants = np.column_stack([prm[:, 4:9], passive_prm[:, 5], stretch, shift, own])
+    return {
+        "muscle_law": np.where(pulls | (fields["actuator_dyntype"] == DYN_MUSCLE), law, -1).astype(np.int32),
+        "muscle_force": np.where(pulls, strength, 0.0),
+        "muscle_optimal_length": optimal,
+        "muscle_slack_length": np.where(pulls, slack, 0.0),
+        "muscle_prm": np.where(pulls[:, None], constants, 0.0),
+    }
+
+
+def _units(m, prm):
+    """MuJoCo's nine parameters of muscles, their peak forces [N], optimal lengths and slack lengths [m]."""
+    prm, lengthrange = np.array(prm[:, :9]), m.actuator_lengthrange
+    strength = np.where(prm[:, 2] < 0, prm[:, 3] / np.maximum(m.actuator_acc0, 1e-15), prm[:, 2])
+    optimal = (lengthrange[:, 1] - lengthrange[:, 0]) / np.maximum(prm[:, 1] - prm[:, 0], 1e-15)
+    return prm, strength, optimal, lengthrange[:, 0] - prm[:, 0] * optimal
+
+
+def _law(m, report: Report) -> int:
+    names = [element_name(m, "text", i) for i in range(m.ntext)]
+    if "muscle_law" not in names:
+        return LAW_MUJOCO
+    i = names.index("muscle_law")
+    said = m.text_data[m.text_adr[i] : m.text_adr[i] + m.text_size[i]].rstrip(b"\0").decode()
+    if said not in LAWS:
+        report.add("text", i, f"says {said!r}, which is no muscle law", f'write data="{" or ".join(LAWS)}"')
+    return LAWS.get(said, LAW_MUJOCO)
+
+
+def _of_actuators(m, numerics, name: str, default: float, pulls) -> np.ndarray:
+    """A number per muscle from the numerics `name` and, for one of them, `name:ACTUATOR`."""
+    names = [element_name(m, "actuator", i) for i in range(m.nu)]
+    numerics.refuse_strangers(f"{name}:", {names[u] for u in np.flatnonzero(pulls)} - {""}, "a muscle")
+
+    def get(key: str, otherwise: float) -> float:
+        return numerics.get(key, otherwise, lambda x: 0 <= x < 1.5, "one number from 0 to 1.5")
+
+    everywhere = get(name, default)
+    return np.array([get(f"{name}:{names[u]}", everywhere) if pulls[u] else 0.0 for u in range(m.nu)])

@@ -1,0 +1,365 @@
+"""MJCF to `Model`: compiled by mujoco, checked by `unsupported`, converted to the engine's arrays.
+
+What the importer leaves out, because it moves no body: sensors, cameras, lights, textures, material properties other
+than colour, skins, keyframes, user data, custom tuples, visual settings, groups other than those of geoms, sizes of
+sites, the heights of height fields, and tendons and actuators whose stages are disabled. Settings of MuJoCo's solver
+and integrator (`<option integrator iterations tolerance cone ...>`) are not used: the engine has its own step.
+Everything else is simulated or refused.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from taichi_sim.mjcf import actuators, npz
+from taichi_sim.mjcf.contact_pairs import Pairs, gains, reference_gains
+from taichi_sim.mjcf.unsupported import (
+    ModelError,
+    Report,
+    element_name,
+    find,
+    joint_equalities,
+    simulated_pairs,
+    stages,
+)
+from taichi_sim.types import GEOM_MESH, JNT_BALL, Model, Option
+
+
+def load(source, *, unsupported_contacts: str = "refuse") -> Model:
+    """Read a model.
+
+    Args:
+        source: the name of a body that comes with the package ("cartpole"), a path to MJCF (.xml, .mjcf) or to a saved
+            model (.npz), a `mujoco.MjModel`, or a `mujoco.MjSpec`.
+        unsupported_contacts: what becomes of pairs of geoms that could touch but whose contact is not simulated:
+            "refuse" the model, or "skip" them, so that these geoms pass through each other.
+
+    Penalty joint limits take their stiffness and damping from `<custom><numeric name="limit_ke">` and `"limit_kd"`, for
+    one joint `"limit_ke:JOINT"` and `"limit_kd:JOINT"`, else from MuJoCo's `solreflimit` and `solimplimit`. A limit's
+    `margin` narrows its range, as it does there. Contacts take the four numbers of `taichi_sim.contact` from the
+    numerics `contact_ke`, `contact_kd`, `contact_kf` and `contact_mu`, else from MuJoCo's `solref`, `solimp` and
+    `friction`; between moving bodies, where they are explicit, friction and damping are bounded by what the timestep
+    keeps stable. The numerics `substeps` and `theta` set the options of those names; without the first, a file's step
+    by `integrator="RK4"` is divided into four substeps.
+
+    Muscles follow MuJoCo's law, or with `<custom><text name="muscle_law" data="degroote_fregly"/>` De Groote and
+    Fregly's; that one's pennation [rad] and fibre damping come from the numerics `muscle_pennation` (0) and
+    `muscle_damping` (0.01), for one muscle `muscle_pennation:ACTUATOR` and `muscle_damping:ACTUATOR`.
+
+    Raises:
+        FileNotFoundError: no such file, or no body of that name.
+        ModelError: the file does not compile; MuJoCo's reason is in the message.
+        UnsupportedModelError: it holds what the engine does not simulate; every such element is in the message.
+    """
+    if unsupported_contacts not in ("refuse", "skip"):
+        raise ValueError(f"unsupported_contacts must be 'refuse' or 'skip', got {unsupported_contacts!r}")
+    skip = unsupported_contacts == "skip"
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if isinstance(source, str) and not path.suffix and path.name == source:
+            with resources.as_file(_asset(source)) as path:
+                return _load_file(path, skip)
+        return _load_file(path, skip)
+
+    import mujoco
+
+    if isinstance(source, mujoco.MjSpec):
+        return _load_spec(source, f"the MjSpec '{source.modelname}'", skip)
+    if isinstance(source, mujoco.MjModel):
+        return _convert(source, "the MjModel", {}, skip)
+    raise TypeError(
+        f"cannot load a model from {type(source).__name__}: give the name of a body, a path, a mujoco.MjModel or a "
+        "mujoco.MjSpec"
+    )
+
+
+def _asset(name: str):
+    file = resources.files("taichi_sim.assets") / f"{name}.xml"
+    if not file.is_file():
+        raise FileNotFoundError(f"no body is called {name!r}; {_known_sources()}")
+    return file
+
+
+def _known_sources() -> str:
+    names = sorted(
+        path.name[:-4] for path in resources.files("taichi_sim.assets").iterdir() if path.name[-4:] == ".xml"
+    )
+    return f"the package has {', '.join(names)}; paths end in .xml, .mjcf or .npz"
+
+
+def _load_file(path: Path, skip: bool) -> Model:
+    if path.suffix not in (".xml", ".mjcf", ".npz"):
+        raise ValueError(f"cannot tell what {str(path)!r} holds: a model's file name ends in .xml, .mjcf or .npz")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}; {_known_sources()}")
+    if path.suffix == ".npz":
+        return npz.load(path)
+
+    import mujoco
+
+    try:
+        if path.suffix == ".xml":
+            spec = mujoco.MjSpec.from_file(str(path))
+        else:
+            # MuJoCo reads MJCF only under names that end in .xml; its own includes and meshes still lie beside it
+            spec = mujoco.MjSpec.from_file(f"{path}.xml", include={f"{path.name}.xml": path.read_bytes()})
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid MJCF: {_one_line(error)}") from error
+    return _load_spec(spec, str(path), skip)
+
+
+def _load_spec(spec, source: str, skip: bool) -> Model:
+    try:
+        mj_model = spec.compile()
+    except ValueError as error:
+        raise ModelError(f"{source} does not compile: {_one_line(error)}") from error
+    return _convert(mj_model, source, _lines(spec), skip)
+
+
+def _one_line(error: Exception) -> str:
+    return ", ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _lines(spec) -> dict[tuple[str, int], str]:
+    """MJCF lines of a compiled spec's elements by (kind, id); elements of included files have none."""
+    kinds = {
+        "body": spec.bodies,
+        "joint": spec.joints,
+        "geom": spec.geoms,
+        "contact pair": spec.pairs,
+        "equality": spec.equalities,
+        "tendon": spec.tendons,
+        "actuator": spec.actuators,
+        "flex": spec.flexes,
+        "numeric": spec.numerics,
+    }
+    return {
+        (kind, element.id): element.info
+        for kind, elements in kinds.items()
+        for element in elements
+        # elements have no ids before MuJoCo 3.3.2; the parser counts lines from 1, with 0 for what was included
+        if hasattr(element, "id") and element.info and element.info != "line 0"
+    }
+
+
+def _convert(mj_model, source: str, lines: dict[tuple[str, int], str], skip: bool) -> Model:
+    report = Report(mj_model, lines)
+    pairs = Pairs(mj_model) if stages(mj_model).contact else None
+    if skip and pairs is not None:
+        pairs = pairs.only(simulated_pairs(mj_model, pairs))
+    find(mj_model, pairs, report)
+    numerics = _Numerics(mj_model, report)
+    option = _option(mj_model, numerics)
+    ke, kd = _limit_gains(mj_model, numerics)
+    limit_range = _limit_range(mj_model, report)
+    contacts = _contacts(mj_model, pairs, numerics)
+    forces = actuators.tendons(mj_model, _refsafe(mj_model), report) | actuators.actuators(mj_model, numerics, report)
+    report.raise_if_any(source)
+    return Model(
+        nq=mj_model.nq,
+        nv=mj_model.nv,
+        nu=mj_model.nu,
+        na=mj_model.na,
+        **_bodies_and_joints(mj_model),
+        jnt_range=limit_range,
+        jnt_limit_ke=ke,
+        jnt_limit_kd=kd,
+        **_geoms_and_sites(mj_model),
+        **contacts,
+        **_equalities(mj_model),
+        **forces,
+        opt=option,
+        names={
+            kind: [element_name(mj_model, kind, i) for i in range(count)]
+            for kind, count in (
+                ("body", mj_model.nbody),
+                ("joint", mj_model.njnt),
+                ("geom", mj_model.ngeom),
+                ("site", mj_model.nsite),
+                ("tendon", mj_model.ntendon),
+                ("actuator", mj_model.nu),
+            )
+        },
+    )
+
+
+def _copies(mj_model, *names: str) -> dict[str, np.ndarray]:
+    """Fields of the model by name, in the dtypes of `Model`: float64, int32 or bool, and not views."""
+    fields = {name: np.array(getattr(mj_model, name)) for name in names}
+    return {name: value.astype(np.float64) if value.dtype.kind == "f" else value for name, value in fields.items()}
+
+
+def _bodies_and_joints(m) -> dict[str, np.ndarray]:
+    return {
+        **_copies(m, "qpos0", "qpos_spring", "body_parentid", "body_pos", "body_quat", "body_mass", "body_inertia"),
+        **_copies(m, "body_ipos", "body_iquat", "body_jntadr", "body_jntnum"),
+        **_copies(m, "jnt_type", "jnt_bodyid", "jnt_qposadr", "jnt_dofadr", "jnt_pos", "jnt_axis", "jnt_stiffness"),
+        **_copies(m, "dof_bodyid", "dof_jntid", "dof_armature", "dof_damping", "jnt_actfrcrange"),
+        "jnt_limited": np.array(m.jnt_limited, dtype=bool),
+        "jnt_actfrclimited": np.array(m.jnt_actfrclimited, dtype=bool),
+    }
+
+
+def _geoms_and_sites(m) -> dict[str, np.ndarray]:
+    import mujoco
+
+    # a signed distance field collides as such, but is drawn as its mesh
+    is_mesh = np.isin(m.geom_type, [GEOM_MESH, mujoco.mjtGeom.mjGEOM_SDF])
+    return {
+        **_copies(m, "geom_bodyid", "geom_pos", "geom_quat", "geom_size", "geom_group"),
+        **_copies(m, "mesh_vertadr", "mesh_vertnum", "mesh_vert", "mesh_faceadr", "mesh_facenum", "mesh_face"),
+        **_copies(m, "site_bodyid", "site_pos", "site_quat"),
+        "geom_type": np.where(is_mesh, GEOM_MESH, m.geom_type).astype(np.int32),
+        "geom_dataid": np.where(is_mesh, m.geom_dataid, -1).astype(np.int32),
+        "geom_rgba": actuators.colours(m, m.geom_rgba, m.geom_matid),
+    }
+
+
+class _Numerics:
+    """The model's `<custom><numeric>` fields that the engine reads, one number each; reports those that are not."""
+
+    def __init__(self, mj_model, report: Report):
+        self._model = mj_model
+        self._report = report
+        self._ids = {element_name(mj_model, "numeric", i): i for i in range(mj_model.nnumeric)}
+
+    def get(self, name: str, default, valid, expected: str):
+        """The number called `name`, or `default` where there is none or `valid` (a predicate) says no."""
+        if name not in self._ids:
+            return default
+        i = self._ids[name]
+        adr, size = self._model.numeric_adr[i], self._model.numeric_size[i]
+        data = self._model.numeric_data[adr : adr + size]
+        if size == 1 and np.isfinite(data[0]) and valid(data[0]):
+            return float(data[0])
+        found = " ".join(f"{x:g}" for x in data)
+        self._report.add("numeric", i, f"is {found}, which is not {expected}", f'write data="..." with {expected}')
+        return default
+
+    def refuse_strangers(self, prefix: str, known: set[str], kind: str) -> None:
+        """Report fields called `prefix` plus the name of something that is not such a `kind` ("a joint")."""
+        for name, i in self._ids.items():
+            if name.startswith(prefix) and name.removeprefix(prefix) not in known:
+                what = f"'{name.removeprefix(prefix)}' is not {kind}"
+                self._report.add("numeric", i, what, f"name it {prefix} and the name of {kind}")
+
+
+def _option(m, numerics: _Numerics) -> Option:
+    import mujoco
+
+    on = stages(m)
+    default = Option()
+    substeps = numerics.get("substeps", None, lambda x: x >= 1 and x == int(x), "one whole number from 1 up")
+    theta = numerics.get("theta", default.theta, lambda x: 0 <= x <= 1, "one number from 0 to 1")
+    option = Option(
+        timestep=float(m.opt.timestep),
+        substeps=int(substeps or default.substeps),
+        theta=theta,
+        gravity=np.array(m.opt.gravity) if on.gravity else np.zeros(3),
+        contact=on.contact,
+        limit=on.limit,
+        spring=on.spring,
+        damper=on.damper,
+        actuation=on.actuation,
+        clampctrl=on.clampctrl,
+        equality=on.equality,
+    )
+    if substeps is None and m.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
+        # as many evaluations of the forces as Runge-Kutta's; in one step as long, Euler's method may well diverge
+        option.divide(4)
+    return option
+
+
+def _limit_gains(m, numerics: _Numerics) -> tuple[np.ndarray, np.ndarray]:
+    """Stiffness [N/m, N m/rad] and damping [N s/m, N m s/rad] of joint limits, each (njnt,); 0 without a limit."""
+    limit_gains = _solref_gains(m)
+    names = [element_name(m, "joint", i) for i in range(m.njnt)]
+    for column, key in enumerate(("limit_ke", "limit_kd")):
+        numerics.refuse_strangers(f"{key}:", set(names) - {""}, "a joint")
+        everywhere = numerics.get(key, None, lambda x: x >= 0, "one number from 0 up")
+        for joint in np.flatnonzero(m.jnt_limited):
+            gain = limit_gains[joint, column] if everywhere is None else everywhere
+            if names[joint]:
+                gain = numerics.get(f"{key}:{names[joint]}", gain, lambda x: x >= 0, "one number from 0 up")
+            limit_gains[joint, column] = gain
+    return limit_gains[:, 0], limit_gains[:, 1]
+
+
+def _refsafe(m) -> bool:
+    import mujoco
+
+    return not m.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_REFSAFE)
+
+
+def _solref_gains(m) -> np.ndarray:
+    """Penalty stiffness and damping of limited joints from `solreflimit` and `solimplimit`, (njnt, 2).
+
+    What `reference_gains` says per mass, times the mass that the joint moves at qpos0, 1 / dof_invweight0.
+    """
+    gains = np.zeros((m.njnt, 2))
+    limited = np.flatnonzero(m.jnt_limited)
+    per_mass = reference_gains(m.jnt_solref[limited], m.jnt_solimp[limited, 1], m.opt.timestep, _refsafe(m))
+    # MuJoCo gives each of a ball's three dofs their mean
+    gains[limited] = per_mass / m.dof_invweight0[m.jnt_dofadr[limited], None]
+    return gains
+
+
+def _contacts(m, pairs: Pairs | None, numerics: _Numerics) -> dict[str, np.ndarray]:
+    """Pairs of geoms that can touch and their penalty parameters; none where the model disables contact."""
+    empty = np.zeros(0, np.int32)
+    fields = {"geom1": empty, "geom2": empty, **dict.fromkeys(("ke", "kd", "kc", "kf", "mu", "margin"), np.zeros(0))}
+    if pairs is not None:
+        fields = {"geom1": pairs.geom1, "geom2": pairs.geom2, "margin": pairs.margin}
+        found = gains(m, pairs, _refsafe(m))
+        fields["kc"] = most = found.pop("kc")
+        for key, values in found.items():
+            number = numerics.get(f"contact_{key}", None, lambda x: x >= 0, "one number from 0 up")
+            fields[key] = values if number is None else np.full(len(pairs), number)
+        fields["kf"] = np.minimum(fields["kf"], most)
+    fields = {f"pair_{key}": value.astype(np.int32 if key[:4] == "geom" else float) for key, value in fields.items()}
+    return {**fields, **_hulls(m)}
+
+
+def _equalities(m) -> dict[str, np.ndarray]:
+    """Joint equalities that act; none where the model disables them."""
+    on = joint_equalities(m)
+    return {
+        "eq_joint1": m.eq_obj1id[on].astype(np.int32),
+        "eq_joint2": m.eq_obj2id[on].astype(np.int32),
+        "eq_polycoef": np.array(m.eq_data[on, :5]),
+    }
+
+
+def _hulls(m) -> dict[str, np.ndarray]:
+    """Vertices of the meshes' convex hulls: all of a mesh's where MuJoCo has not built one."""
+    number, vertices = np.zeros(m.nmesh, np.int32), []
+    for mesh in range(m.nmesh):
+        adr = m.mesh_graphadr[mesh]
+        if adr < 0:
+            hull = np.arange(m.mesh_vertnum[mesh])
+        else:
+            # mesh_graph: numbers of vertices and faces, an edge address per vertex, the vertices' indices, ...
+            count = m.mesh_graph[adr]
+            hull = m.mesh_graph[adr + 2 + count : adr + 2 + 2 * count]
+        number[mesh] = len(hull)
+        vertices.append(hull)
+    adr = np.concatenate([[0], np.cumsum(number)[:-1]]) if m.nmesh else np.zeros(0)
+    hull = np.concatenate(vertices) if vertices else np.zeros(0)
+    return {"mesh_hulladr": adr.astype(np.int32), "mesh_hullnum": number, "mesh_hull": hull.astype(np.int32)}
+
+
+def _limit_range(m, report: Report) -> np.ndarray:
+    """Joint ranges narrowed by their margins, (njnt, 2): MuJoCo's limits push from `margin` inside the range on."""
+    limited = np.array(m.jnt_limited, dtype=bool)
+    margin = np.where(limited, m.jnt_margin, 0)
+    narrowed = np.array(m.jnt_range)
+    narrowed[:, 0] += np.where(m.jnt_type == JNT_BALL, 0, margin)
+    narrowed[:, 1] -= margin
+    if stages(m).limit:
+        inverted = limited & (narrowed[:, 0] > narrowed[:, 1])
+        report.add_where("joint", inverted, "the limit's margin leaves nothing of its range", "lower margin")
+    return narrowed

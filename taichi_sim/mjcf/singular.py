@@ -1,0 +1,48 @@
+"""Models whose mass matrix has no inverse, so that they have no acceleration."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def check(m, report) -> None:
+    """Refuse joints whose inertia is zero: MuJoCo's compiler finds most, not parallel axes nor edited models."""
+    if m.nv == 0:
+        return
+    inertia = _generic_mass_matrix(m)
+    scale = np.sqrt(np.diag(inertia))
+    cure = "give the body mass and inertia, the joint armature, or the joints different axes"
+    if np.any(scale <= 0):
+        joints = np.unique(m.dof_jntid[scale <= 0])
+        report.add("joint", joints, "moves nothing that has mass, so its acceleration is undefined", cure)
+        return
+    eigenvalues, eigenvectors = np.linalg.eigh(inertia / np.outer(scale, scale))
+    # the mass matrix, scaled to a unit diagonal, of a sound tree stays many orders of magnitude above this
+    if eigenvalues[0] < 1e-13:
+        joints = np.unique(m.dof_jntid[np.abs(eigenvectors[:, 0]) > 0.1 * np.abs(eigenvectors[:, 0]).max()])
+        report.add("joint", joints, "their motions are not independent: the mass matrix is singular", cure)
+
+
+def generic_pose(m):
+    """A `mujoco.MjData` at a pose without symmetry: at qpos0 the axes of a sound model may align."""
+    import mujoco
+
+    data = mujoco.MjData(m)
+    mujoco.mj_integratePos(m, data.qpos, np.linspace(0.3, 0.7, m.nv), 1.0)
+    return data
+
+
+def _generic_mass_matrix(m) -> np.ndarray:
+    """Joint-space inertia, (nv, nv), at a generic pose."""
+    import mujoco
+
+    data = generic_pose(m)
+    mujoco.mj_kinematics(m, data)
+    mujoco.mj_comPos(m, data)
+    inertia = np.diag(m.dof_armature).astype(float)
+    linear, angular = np.zeros((3, m.nv)), np.zeros((3, m.nv))
+    for body in range(1, m.nbody):
+        mujoco.mj_jacBodyCom(m, data, linear, angular, body)
+        principal = data.ximat[body].reshape(3, 3).T @ angular
+        inertia += m.body_mass[body] * linear.T @ linear + principal.T * m.body_inertia[body] @ principal
+    return inertia

@@ -1,0 +1,409 @@
+"""What a compiled MuJoCo model holds that this engine does not simulate: the one place that refuses input.
+
+An element is refused only if it would change the motion: what belongs to a stage that the model itself disables
+(`<option><flag .../></option>`) is let through. MuJoCo's fields newer
+than 3.3 are read with a default, so that older releases serve too.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from taichi_sim.contact import points
+from taichi_sim.mjcf import singular
+from taichi_sim.mjcf.contact_pairs import Pairs
+
+
+class ModelError(ValueError):
+    """A model could not be read: the message names the file and what is wrong with it."""
+
+
+class UnsupportedModelError(ModelError):
+    """A model holds elements that the engine does not simulate, or settings that it cannot use: all of them, listed."""
+
+
+class Stages(NamedTuple):
+    """The stages of MuJoCo's pipeline that a model's disable flags leave on."""
+
+    contact: bool
+    limit: bool
+    equality: bool
+    frictionloss: bool
+    spring: bool
+    damper: bool
+    gravity: bool
+    actuation: bool
+    clampctrl: bool
+
+    @property
+    def passive(self) -> bool:
+        """MuJoCo computes gravity compensation and fluid forces unless springs and dampers are both disabled."""
+        return self.spring or self.damper
+
+
+def stages(mj_model) -> Stages:
+    """Read the disable flags of a `mujoco.MjModel`; "constraint" stands for the four flags below it."""
+    from mujoco import mjtDisableBit as bit
+
+    def on(*bits) -> bool:
+        return not any(mj_model.opt.disableflags & int(b) for b in bits)
+
+    return Stages(
+        contact=on(bit.mjDSBL_CONTACT, bit.mjDSBL_CONSTRAINT),
+        limit=on(bit.mjDSBL_LIMIT, bit.mjDSBL_CONSTRAINT),
+        equality=on(bit.mjDSBL_EQUALITY, bit.mjDSBL_CONSTRAINT),
+        frictionloss=on(bit.mjDSBL_FRICTIONLOSS, bit.mjDSBL_CONSTRAINT),
+        spring=on(_passive_bit("mjDSBL_SPRING")),
+        damper=on(_passive_bit("mjDSBL_DAMPER")),
+        gravity=on(bit.mjDSBL_GRAVITY),
+        actuation=on(bit.mjDSBL_ACTUATION),
+        clampctrl=on(bit.mjDSBL_CLAMPCTRL),
+    )
+
+
+def _passive_bit(name: str):
+    # before the flags for springs and dampers there was one for all passive forces
+    from mujoco import mjtDisableBit as bit
+
+    return getattr(bit, name, None) or bit.mjDSBL_PASSIVE
+
+
+def actuator_group_enabled(mj_model) -> np.ndarray:
+    """Which actuators `<option actuatorgroupdisable>` leaves on, bool, shape (nactuator,)."""
+    # groups above 30 cannot be disabled: the option is a bit field of 31
+    group = np.asarray(mj_model.actuator_group)
+    disabled = (mj_model.opt.disableactuator >> np.clip(group, 0, 30)) & 1 == 1
+    return ~(disabled & (group >= 0) & (group <= 30))
+
+
+def actuator_simulated(mj_model) -> np.ndarray:
+    """Which actuators the engine can simulate, whether or not they are on, bool, shape (nactuator,)."""
+    return ~np.any([mask for mask, _, _ in _actuator_defects(mj_model)], axis=0)
+
+
+def joint_equalities(mj_model) -> np.ndarray:
+    """Indices of the equalities between joints that are active and whose stage is on, int, shape (n,)."""
+    import mujoco
+
+    active = np.asarray(mj_model.eq_active0, dtype=bool) & stages(mj_model).equality
+    return np.flatnonzero(active & (mj_model.eq_type == mujoco.mjtEq.mjEQ_JOINT))
+
+
+class Report:
+    """Collects what is wrong with a model, and says it in one message.
+
+    Args:
+        mj_model: the compiled model, for the elements' names.
+        lines: MJCF line by (kind, id), as far as the parser knows them.
+    """
+
+    def __init__(self, mj_model, lines: dict[tuple[str, int], str]):
+        self._model = mj_model
+        self._lines = lines
+        self._groups: dict[tuple[str, str, str], list[str]] = {}
+
+    def add(self, kind: str, ids, what: str, cure: str) -> None:
+        """Add the elements `ids` of one kind that share a defect and its cure; no ids, no entry."""
+        for i in np.atleast_1d(np.asarray(ids, dtype=int)):
+            self._groups.setdefault((kind, what, cure), []).append(self._element(kind, int(i)))
+
+    def add_where(self, kind: str, mask, what: str, cure: str) -> None:
+        """Add the elements of one kind for which the bool array `mask` holds."""
+        self.add(kind, np.flatnonzero(mask), what, cure)
+
+    def add_setting(self, where: str, what: str, cure: str) -> None:
+        """Add a defect of the model as a whole, such as an option."""
+        self._groups.setdefault((where, what, cure), [])
+
+    def raise_if_any(self, source: str) -> None:
+        """Raise `UnsupportedModelError` with everything that was added, if anything was."""
+        if not self._groups:
+            return
+        entries = []
+        for (kind, what, cure), elements in self._groups.items():
+            subject = f"{kind} {', '.join(elements)}" if elements else kind
+            entries.append(f"  - {subject}: {what}. {cure[0].upper()}{cure[1:]}.")
+        raise UnsupportedModelError(f"{source} cannot be simulated as it is:\n" + "\n".join(entries))
+
+    def _element(self, kind: str, i: int) -> str:
+        name = element_name(self._model, kind, i)
+        line = self._lines.get((kind, i))
+        return (f"'{name}'" if name else f"#{i} (unnamed)") + (f" ({line})" if line else "")
+
+
+def element_name(mj_model, kind: str, i: int) -> str:
+    """Name of element i of a kind ("body", "joint", "contact pair", ...); empty if it has none."""
+    import mujoco
+
+    prefix = {"contact pair": "pair"}.get(kind, kind)
+    obj = getattr(mujoco.mjtObj, f"mjOBJ_{prefix.upper()}")
+    return mujoco.mj_id2name(mj_model, obj, i) or ""
+
+
+def find(mj_model, pairs: Pairs | None, report: Report) -> None:
+    """Add to `report` every element of a `mujoco.MjModel` that the engine does not simulate.
+
+    Args:
+        mj_model: the compiled model.
+        pairs: its pairs of geoms that are to touch; None without contact.
+        report: takes what is found.
+    """
+    on = stages(mj_model)
+    _check_options(mj_model, on, report)
+    _check_bodies(mj_model, on, report)
+    _check_joints(mj_model, on, report)
+    if pairs is not None:
+        _check_contacts(mj_model, pairs, report)
+    _check_constraints(mj_model, on, report)
+    _check_tendons(mj_model, on, report)
+    _check_actuators(mj_model, on, report)
+    if not mj_model.nflex:
+        singular.check(mj_model, report)
+
+
+def _check_options(m, on: Stages, report: Report) -> None:
+    import mujoco
+
+    if on.passive and (m.opt.density > 0 or m.opt.viscosity > 0):
+        report.add_setting("option", "fluid forces (density, viscosity) are not simulated", "set both to 0")
+    sleep = getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", 0)
+    if m.opt.enableflags & int(sleep):
+        report.add_setting("option", "sleeping bodies are not simulated", 'remove <flag sleep="enable"/>')
+    if m.nv == 0:
+        report.add_setting("model", "no body has a joint, so nothing can move", "add a joint")
+
+
+def _check_bodies(m, on: Stages, report: Report) -> None:
+    gravity = on.gravity and np.any(m.opt.gravity != 0)
+    if on.passive and gravity:
+        compensated = (m.body_gravcomp != 0) & (m.body_mass > 0) & (m.body_weldid != 0)
+        report.add_where("body", compensated, "gravity compensation is not simulated", 'remove gravcomp="..."')
+    report.add_where(
+        "body",
+        m.body_mocapid >= 0,
+        "a mocap body is moved from outside, which is not supported",
+        'remove mocap="true", or give it a free joint',
+    )
+    if on.passive:
+        report.add_where("body", m.body_plugin >= 0, "plugins are not run", "remove the <plugin> element")
+    report.add("flex", range(m.nflex), "deformable bodies are not simulated", "remove the flex, or use rigid bodies")
+
+
+def _check_joints(m, on: Stages, report: Report) -> None:
+    if on.frictionloss:
+        joints = m.dof_jntid[m.dof_frictionloss != 0]
+        report.add(
+            "joint",
+            np.unique(joints),
+            "dry friction (frictionloss) is not simulated",
+            'remove it, use damping, or set <flag frictionloss="disable"/>',
+        )
+    if on.spring:
+        poly = np.any(_field(m, "jnt_stiffnesspoly", m.njnt, 2) != 0, axis=1)
+        report.add_where(
+            "joint", poly, "a polynomial stiffness is not simulated", "give stiffness one number, its linear term"
+        )
+        plastic = _field(m, "jnt_springyield", m.njnt) > 0
+        report.add_where("joint", plastic, "a plastic spring (springyield) is not simulated", "remove springyield")
+    if on.damper:
+        joints = m.dof_jntid[np.any(_field(m, "dof_dampingpoly", m.nv, 2) != 0, axis=1)]
+        what = "a polynomial damping is not simulated"
+        report.add("joint", np.unique(joints), what, "give damping one number, its linear term")
+
+
+def _geom_kind(kind: int) -> str:
+    import mujoco
+
+    return mujoco.mjtGeom(kind).name.removeprefix("mjGEOM_").lower()
+
+
+def simulated_pairs(m, pairs: Pairs) -> np.ndarray:
+    """Which pairs of geoms the engine can let touch each other, bool, shape (len(pairs),)."""
+    kinds = zip(m.geom_type[pairs.geom1].tolist(), m.geom_type[pairs.geom2].tolist(), strict=True)
+    known = np.array([kind in points.SUPPORTED for kind in kinds], dtype=bool)
+    return known & (pairs.condim <= 3) & ~_uneven(m, pairs)
+
+
+def _uneven(m, pairs: Pairs) -> np.ndarray:
+    """Which pairs have friction that differs between two directions; only explicit ones can."""
+    uneven = np.append((m.pair_friction[:, 0] != m.pair_friction[:, 1]) & (m.pair_dim > 1), False)
+    return uneven[pairs.explicit]
+
+
+def _check_contacts(m, pairs: Pairs, report: Report) -> None:
+    kinds = list(zip(m.geom_type[pairs.geom1].tolist(), m.geom_type[pairs.geom2].tolist(), strict=True))
+    for one, two in sorted(set(kinds) - points.SUPPORTED):
+        those = [k for k, kind in enumerate(kinds) if kind == (one, two)]
+        what = f"can collide as {_geom_kind(one)} with {_geom_kind(two)}, which is not simulated yet"
+        cure = "set contype and conaffinity so that they do not meet, or exclude the bodies"
+        cure += ', or let them pass through each other: load(..., unsupported_contacts="skip")'
+        report.add("geom", np.unique([(pairs.geom1[k], pairs.geom2[k]) for k in those]), what, cure)
+    turning = pairs.condim > 3
+    what = "torsional and rolling friction (condim 4 and 6) are not simulated"
+    report.add("geom", np.unique([pairs.geom1[turning], pairs.geom2[turning]]), what, 'set condim="3"')
+    what, cure = "friction that differs between two directions is not simulated", "give both directions one coefficient"
+    report.add("contact pair", pairs.explicit[_uneven(m, pairs)], what, cure)
+
+
+def _check_constraints(m, on: Stages, report: Report) -> None:
+    import mujoco
+
+    if not on.equality:
+        return
+    active = np.asarray(m.eq_active0, dtype=bool)
+    loops = np.isin(m.eq_type, [mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD])
+    what = "connect and weld close loops of bodies, which is not simulated"
+    cure = "couple the loop's joints by <equality><joint polycoef>, and make one body of what is welded"
+    report.add_where("equality", active & loops, what, f'{cure}; or set active="false"')
+    others = ~loops & (m.eq_type != mujoco.mjtEq.mjEQ_JOINT)
+    what, cure = "equalities are simulated between joints only", "use <equality><joint polycoef>"
+    report.add_where("equality", active & others, what, f'{cure}, or set active="false"')
+    _check_joint_equalities(m, report)
+
+
+def _check_joint_equalities(m, report: Report) -> None:
+    """A joint is determined once, by one that is free: nothing is left to solve then."""
+    equalities = joint_equalities(m)
+    determined: dict[int, int] = {}
+    for i in equalities:
+        joint = int(m.eq_obj1id[i])
+        if joint in determined:
+            what = f"joint1 '{element_name(m, 'joint', joint)}' is determined by another equality already"
+            report.add("equality", i, what, 'remove one of the two, or set active="false"')
+        determined[joint] = i
+    for i in equalities:
+        joint = int(m.eq_obj2id[i])
+        if joint in determined:
+            what = f"joint2 '{element_name(m, 'joint', joint)}' is itself joint1 of another equality"
+            report.add("equality", i, what, "give as joint2 the joint that determines that one, and polycoef to match")
+
+
+def _check_tendons(m, on: Stages, report: Report) -> None:
+    n = m.ntendon
+    if on.frictionloss:
+        what, cure = "dry friction (frictionloss) is not simulated", "remove it, or use damping"
+        report.add_where("tendon", m.tendon_frictionloss != 0, what, cure)
+    if on.spring:
+        poly = np.any(_field(m, "tendon_stiffnesspoly", n, 2) != 0, axis=1)
+        cure = "give stiffness one number, its linear term"
+        report.add_where("tendon", poly, "a polynomial stiffness is not simulated", cure)
+        plastic = _field(m, "tendon_springyield", n) > 0
+        report.add_where("tendon", plastic, "a plastic spring (springyield) is not simulated", "remove springyield")
+    if on.damper:
+        poly = np.any(_field(m, "tendon_dampingpoly", n, 2) != 0, axis=1)
+        cure = "give damping one number, its linear term"
+        report.add_where("tendon", poly, "a polynomial damping is not simulated", cure)
+    heavy = _field(m, "tendon_armature", n) != 0
+    report.add_where("tendon", heavy, "armature of a tendon is not simulated", "give the joints armature instead")
+    clamped = np.asarray(_field(m, "tendon_actfrclimited", n), dtype=bool) & on.actuation
+    cure = "give its actuators a forcerange"
+    report.add_where("tendon", clamped, "a clamped total force of its actuators is not simulated", cure)
+    _check_side_sites(m, report)
+    if on.actuation:
+        _check_clamped_joints(m, report)
+
+
+def _check_side_sites(m, report: Report) -> None:
+    """A side site must ride on its geom's body: it decides for good between two paths."""
+    import mujoco
+
+    geoms = np.flatnonzero(np.isin(m.wrap_type, [mujoco.mjtWrap.mjWRAP_SPHERE, mujoco.mjtWrap.mjWRAP_CYLINDER]))
+    sides = np.round(m.wrap_prm[geoms]).astype(int)
+    of_geom, of_site = m.geom_bodyid[m.wrap_objid[geoms]], m.site_bodyid[sides]
+    apart = geoms[(sides >= 0) & (m.body_weldid[of_geom] != m.body_weldid[of_site])]
+    tendons = np.searchsorted(m.tendon_adr, apart, side="right") - 1
+    what = "a side site rides on another body than the geom that it belongs to"
+    report.add("tendon", np.unique(tendons), what, "move the site to the geom's body")
+
+
+def _check_clamped_joints(m, report: Report) -> None:
+    """Joints whose actuator force is clamped must not be driven through a tendon."""
+    import mujoco
+
+    clamped = np.flatnonzero(m.jnt_actfrclimited)
+    driven = m.actuator_trnid[m.actuator_trntype == mujoco.mjtTrn.mjTRN_TENDON, 0]
+    if not len(clamped) or not len(driven):
+        return
+    data = singular.generic_pose(m)
+    mujoco.mj_forward(m, data)
+    moment = np.zeros((m.nu, m.nv))
+    mujoco.mju_sparse2dense(moment, data.actuator_moment, data.moment_rownnz, data.moment_rowadr, data.moment_colind)
+    moved = np.abs(moment[m.actuator_trntype == mujoco.mjtTrn.mjTRN_TENDON]).sum(axis=0) > 0
+    joints = np.intersect1d(clamped, m.dof_jntid[moved])
+    what, cure = "its actuator force is clamped, but a tendon drives it, too", "give the actuators a forcerange instead"
+    report.add("joint", joints, what, cure)
+
+
+def _check_actuators(m, on: Stages, report: Report) -> None:
+    if hasattr(m, "actuator_ctrlnum"):
+        several = (m.actuator_ctrlnum != 1) | (m.actuator_outnum != 1)
+        cure = "use one actuator per control"
+        report.add_where("actuator", several, "takes or drives other than one scalar, which is not supported", cure)
+    enabled = actuator_group_enabled(m) & on.actuation
+    for mask, what, cure in _actuator_defects(m):
+        report.add_where("actuator", enabled & mask, what, cure)
+
+
+def _actuator_defects(m) -> list[tuple[np.ndarray, str, str]]:
+    """What the engine does not simulate of actuators: (which have it, bool, (nactuator,); what it is; its cure)."""
+    import mujoco
+
+    trn, dyn, gain, bias = mujoco.mjtTrn, mujoco.mjtDyn, mujoco.mjtGain, mujoco.mjtBias
+    n = len(m.actuator_trntype)
+    in_parent = m.actuator_trntype == trn.mjTRN_JOINTINPARENT
+    supported = in_parent | np.isin(m.actuator_trntype, [trn.mjTRN_JOINT, trn.mjTRN_TENDON])
+    turning = np.flatnonzero(np.isin(m.jnt_type, [mujoco.mjtJoint.mjJNT_BALL, mujoco.mjtJoint.mjJNT_FREE]))
+    delayed = (_field(m, "actuator_delay", n) > 0) | (_field(m, "actuator_history", n, 2)[:, 0] > 0)
+    damped = _field(m, "actuator_damping", n) != 0
+    damped |= np.any(_field(m, "actuator_dampingpoly", n, 2) != 0, axis=1)
+    dynamics = [dyn.mjDYN_NONE, dyn.mjDYN_INTEGRATOR, dyn.mjDYN_FILTER, dyn.mjDYN_FILTEREXACT, dyn.mjDYN_MUSCLE]
+    muscle = m.actuator_gaintype == gain.mjGAIN_MUSCLE
+    passive = m.actuator_biastype == bias.mjBIAS_MUSCLE
+    return [
+        (~supported, "acts on something else than a joint or a tendon, which is not supported", "use joint or tendon"),
+        (
+            in_parent & np.isin(m.actuator_trnid[:, 0], turning),
+            "jointinparent on a ball or free joint is not supported",
+            'use joint="..."',
+        ),
+        (
+            ~np.isin(m.actuator_dyntype, dynamics) | (m.actuator_actnum > 1),
+            "these activation dynamics are not simulated",
+            'use dyntype "none", "integrator", "filter", "filterexact" or "muscle"',
+        ),
+        (m.actuator_actearly != 0, "a force from the next activation is not simulated", "remove actearly"),
+        (
+            ~np.isin(m.actuator_gaintype, [gain.mjGAIN_FIXED, gain.mjGAIN_AFFINE, gain.mjGAIN_MUSCLE]),
+            "this gain type is not simulated",
+            'use gaintype "fixed", "affine" or "muscle"',
+        ),
+        (
+            ~np.isin(m.actuator_biastype, [bias.mjBIAS_NONE, bias.mjBIAS_AFFINE, bias.mjBIAS_MUSCLE]),
+            "this bias type is not simulated",
+            'use biastype "none", "affine" or "muscle"',
+        ),
+        (
+            (passive & ~muscle) | (muscle & (m.actuator_biastype == bias.mjBIAS_AFFINE)),
+            "a muscle's bias needs a muscle's gain, and a muscle's gain no other bias",
+            'use <muscle>, or gaintype="muscle" and biastype="muscle"',
+        ),
+        (m.actuator_plugin >= 0, "plugins are not run", "use a built-in actuator"),
+        (delayed, "delayed controls (delay, nsample) are not simulated", "remove delay and nsample"),
+        (
+            _field(m, "actuator_armature", n) != 0,
+            "armature of an actuator is not simulated",
+            "give its joint armature times gear squared instead",
+        ),
+        (
+            damped,
+            "damping of an actuator is not simulated",
+            "give its joint damping times gear squared instead",
+        ),
+    ]
+
+
+def _field(m, name: str, *shape: int) -> np.ndarray:
+    """A field of the model, or zeros where this release of MuJoCo does not have it."""
+    return np.asarray(getattr(m, name, np.zeros(shape)))

@@ -1,0 +1,165 @@
+"""What the kernels of this room know of a model, and what they need for each world: tendons and actuators."""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+
+from taichi_sim.bodies.tables import allot
+from taichi_sim.bodies.tree import Tree
+from taichi_sim.buffers import Fields
+from taichi_sim.muscles.tendon_tables import Tables
+from taichi_sim.types import (
+    DYN_MUSCLE,
+    DYN_NONE,
+    GAIN_MUSCLE,
+    JNT_BALL,
+    JNT_FREE,
+    TRN_JOINT,
+    TRN_TENDON,
+    Model,
+)
+
+# Model constants of this room that users may fit.
+PARAMETERS = (
+    "actuator_gainprm",
+    "actuator_biasprm",
+    "muscle_force",
+    "muscle_optimal_length",
+    "muscle_slack_length",
+    "muscle_timeconst",
+)
+
+
+class Tendons:
+    """Constants of tendons; the lists are those of `tendon_tables.Tables`."""
+
+    def __init__(self, model: Model, tree: Tree, f: Fields):
+        tables = Tables(model, tree)
+        self.number, self.njacobian = model.ntendon, len(tables.row_dof)
+        self.straight, self.wrapped = (
+            types.SimpleNamespace(number=len(x.get("share", ())), **f.table(x))
+            for x in (tables.straight, tables.wrapped)
+        )
+        self.npath, self.njoint = self.straight.number + self.wrapped.number, len(tables.joint_coef)
+        self.npair = len(tables.pair_target)
+        self.passive = bool(model.tendon_stiffness.any() or model.tendon_damping.any())
+        self.limit = model.opt.limit and bool(np.any(model.tendon_limited))
+        self.adr, self.dof = f.ints(tables.row_adr), f.ints(tables.row_dof)
+        self.length0, self.jacobian0 = f.shared.constant(tables.length0), f.shared.constant(tables.jacobian0)
+        self.joint_tendon, self.joint_dof = f.ints(tables.joint_tendon), f.ints(tables.joint_dof)
+        self.joint_qposadr, self.joint_coef = f.ints(tables.joint_qposadr), f.shared.constant(tables.joint_coef)
+        self.term_dof, self.term_end = f.ints(tables.term_dof), f.ints(tables.term_end)
+        self.term_entry = f.ints(tables.term_entry)
+        self.pair_tendon, self.pair_target = f.ints(tables.pair_tendon), f.ints(tables.pair_target)
+        self.pair_entry1, self.pair_entry2 = f.ints(tables.pair_entry1), f.ints(tables.pair_entry2)
+        self.stiffness, self.damping = (
+            f.shared.constant(model.tendon_stiffness),
+            f.shared.constant(model.tendon_damping),
+        )
+        self.slack_lo, self.slack_hi = (f.shared.constant(x) for x in np.reshape(model.tendon_lengthspring, (-1, 2)).T)
+        self.limit_lo, self.limit_hi = f.bounds(model.tendon_limited, model.tendon_range)
+        self.limit_ke, self.limit_kd = (
+            f.shared.constant(model.tendon_limit_ke),
+            f.shared.constant(model.tendon_limit_kd),
+        )
+
+
+class Actuators:
+    """Constants of actuators, muscles among them."""
+
+    def __init__(self, model: Model, f: Fields):
+        opt, self._number = model.opt, model.nu
+        on_joint = model.actuator_trntype == TRN_JOINT
+        acted = set(model.jnt_type[model.actuator_trnid[on_joint]].tolist())
+        self.enabled = opt.actuation
+        self.on_free, self.on_ball = JNT_FREE in acted, JNT_BALL in acted
+        self.on_joint, self.on_tendon = bool(on_joint.any()), bool((~on_joint).any())
+        self.trnid = f.ints(model.actuator_trnid)
+        self.tendon = f.ints(np.where(model.actuator_trntype == TRN_TENDON, model.actuator_trnid, -1))
+        self.gear = [f.shared.constant(model.actuator_gear[:, k]) for k in range(6)]
+        self.period = f.shared.constant(_servo_period(model))
+        self.ctrl_lo, self.ctrl_hi = f.bounds(
+            np.asarray(model.actuator_ctrllimited, bool) & opt.clampctrl, model.actuator_ctrlrange
+        )
+        self.force_lo, self.force_hi = f.bounds(model.actuator_forcelimited, model.actuator_forcerange)
+        self.jnt_actfrc_lo, self.jnt_actfrc_hi = f.bounds(model.jnt_actfrclimited, model.jnt_actfrcrange)
+        self._laws(model, f)
+        self._activations(model, f)
+        self.gainprm, self.biasprm, self.timeconst = (
+            [f.fitted.constant(x[:, k]) for k in range(x.shape[1])]
+            for x in (model.actuator_gainprm, model.actuator_biasprm, model.muscle_timeconst)
+        )
+        self.grad_gainprm, self.grad_biasprm, self.grad_timeconst = (
+            [f.gradient_of(items) for items in columns] for columns in (self.gainprm, self.biasprm, self.timeconst)
+        )
+
+    def _laws(self, model: Model, f: Fields) -> None:
+        pulls = model.actuator_gaintype == GAIN_MUSCLE
+        self.any_muscle = bool(pulls.any())
+        self.muscle_laws = frozenset(model.muscle_law[pulls].tolist())
+        self.is_muscle, self.muscle_law = f.ints(pulls), f.ints(model.muscle_law)
+        self.muscle_prm = [f.shared.constant(model.muscle_prm[:, k]) for k in range(model.muscle_prm.shape[1])]
+        for name in ("muscle_force", "muscle_optimal_length", "muscle_slack_length"):
+            items = f.fitted.constant(getattr(model, name))
+            setattr(self, name, items)
+            setattr(self, f"grad_{name}", f.gradient_of(items))
+
+    def _activations(self, model: Model, f: Fields) -> None:
+        self.dynamics = frozenset(model.actuator_dyntype.tolist()) - {DYN_NONE}
+        self.activation_laws = frozenset(model.muscle_law[model.actuator_dyntype == DYN_MUSCLE].tolist())
+        self.dyntype, self.actadr = f.ints(model.actuator_dyntype), f.ints(model.actuator_actadr)
+        self.act_smooth = f.shared.constant(model.actuator_dynprm[:, 2])
+        self.act_lo, self.act_hi = f.bounds(model.actuator_actlimited, model.actuator_actrange)
+
+    def fitted_cells(self, name: str):
+        """Where a parameter of `PARAMETERS` goes, see `parameters`: (items, entry, weights, entries of it, offset)."""
+        found = getattr(self, name.removeprefix("actuator_").replace("muscle_timeconst", "timeconst"))
+        columns = found if isinstance(found, list) else [found]
+        for k, items in enumerate(columns):
+            for u in range(self._number):
+                yield items, u, np.ones((1, 1)), [len(columns) * u + k], 0.0
+
+
+def _servo_period(model: Model) -> np.ndarray:
+    """By how much a turn changes the length of a position servo on a ball; 0 for other actuators."""
+    gain, bias = model.actuator_gainprm, model.actuator_biasprm
+    servo = (gain[:, 0] != 0) & (gain[:, 0] == -bias[:, 1]) & ~gain[:, 1:].any(axis=1)
+    joints = np.where(model.actuator_trntype == TRN_JOINT, model.actuator_trnid, 0)
+    servo &= (model.actuator_trntype == TRN_JOINT) & (model.jnt_type[joints] == JNT_BALL)
+    return np.where(servo, 2 * np.pi * np.linalg.norm(model.actuator_gear[:, :3], axis=1), 0.0)
+
+
+class TendonScratch:
+    """Intermediate results of tendons.
+
+    | field | meaning | items |
+    |---|---|---|
+    | length, velocity | [m], [m/s] | number |
+    | J | d length / d q for the dofs that change it, row by row as in `Tables.row_dof` | njacobian |
+    | force, implicit | a tendon's force along its length [N]; coefficient of it as in dof_implicit | number |
+    | lam, ahead | J lam; the velocity at qvel + theta h qacc | number |
+    | length_bar, velocity_bar, ahead_bar | adjoints of length, velocity and ahead | number |
+    """
+
+    def __init__(self, m, f: Fields):
+        allot(self, f, "J", m.tendon.njacobian)
+        names = "length velocity force implicit ahead lam length_bar velocity_bar ahead_bar"
+        allot(self, f, names, m.tendon.number)
+
+
+class ActuatorScratch:
+    """Intermediate results of actuators.
+
+    | field | meaning | items |
+    |---|---|---|
+    | length, velocity, force | MuJoCo's actuator_length and so on | nu |
+    | kv, free | d force/d velocity; 1 where the force is not clamped | nu |
+    | qfrc | generalised forces [N, N m] | nv |
+    | dof_implicit, dof_unclamped | their part of dof_implicit; 1 where a joint's total force is not clamped | nv |
+    """
+
+    def __init__(self, m, f: Fields):
+        allot(self, f, "length velocity force kv free", m.nu)
+        allot(self, f, "qfrc dof_implicit dof_unclamped", m.nv)

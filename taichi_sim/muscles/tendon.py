@@ -1,0 +1,333 @@
+"""Tendons: lengths, their gradient ten_J in the dofs, springs, dampers, limits; and the adjoint (docs/adjoint.md).
+
+A tendon whose force along its length is f moves the joints by ten_J' f, whatever its path. Its velocity-dependent part
+is taken at v + theta h a with the coefficient frozen, hence h theta c ten_J' ten_J in the matrix that the step factors.
+"""
+
+from taichi_sim import spatial
+from taichi_sim.muscles import wrap
+from taichi_sim.muscles.tendon_tables import FIRST, GEOM
+from taichi_sim.runtime import ti
+
+# Violation [m] at which a limit's damper is fully on.
+LIMIT_RAMP = 0.001
+
+# Length [m] below which a piece has no direction, but shortens it.
+_SHORT = 1e-9
+
+
+@ti.func
+def point(d: ti.template(), e, link, pos):
+    """A point of a link, relative to the tree's origin."""
+    return d.xp[e, link] + spatial.rotate(d.xq[e, link], pos)
+
+
+@ti.func
+def origin_between(m: ti.template(), d: ti.template(), e, link1, link2):
+    """From the origin of link1's tree to that of link2's."""
+    r = m.gravity[0] * 0.0
+    if m.link_tree[link1] != m.link_tree[link2]:
+        r = d.origin[e, m.link_tree[link2]] - d.origin[e, m.link_tree[link1]]
+    return r
+
+
+@ti.func
+def straight(m: ti.template(), d: ti.template(), e, k):
+    """Ends of straight piece k, relative to their trees' origins, length and direction."""
+    link1 = m.tendon.straight.link1[k]
+    link2 = m.tendon.straight.link2[k]
+    p1 = point(d, e, link1, m.tendon.straight.pos1[k])
+    p2 = point(d, e, link2, m.tendon.straight.pos2[k])
+    r = p2 - p1 + origin_between(m, d, e, link1, link2)
+    length = ti.sqrt(spatial.dot(r, r))
+    return p1, p2, length, spatial.scale(r, 1.0 / ti.max(length, _SHORT))
+
+
+@ti.func
+def wrapped(m: ti.template(), d: ti.template(), e, k):
+    """Ends of wrapped piece k in the frame of its geom, that frame's place relative to its tree's origin and axes."""
+    link = m.tendon.wrapped.link[k]
+    q = spatial.quat_mul(d.xq[e, link], m.tendon.wrapped.quat[k])
+    x = point(d, e, link, m.tendon.wrapped.pos[k])
+    p1 = point(d, e, m.tendon.wrapped.link1[k], m.tendon.wrapped.pos1[k]) + origin_between(
+        m, d, e, link, m.tendon.wrapped.link1[k]
+    )
+    p2 = point(d, e, m.tendon.wrapped.link2[k], m.tendon.wrapped.pos2[k]) + origin_between(
+        m, d, e, link, m.tendon.wrapped.link2[k]
+    )
+    return spatial.rotate_inv(q, p1 - x), spatial.rotate_inv(q, p2 - x), x, q
+
+
+@ti.func
+def wrap_constants(m: ti.template(), k):
+    """Radius and side site of wrapped piece k: plain numbers, as all lanes have the same."""
+    side = m.tendon.wrapped.side[k]
+    return m.tendon.wrapped.radius[k][0], ti.Vector([side[0, 0], side[1, 0], side[2, 0]])
+
+
+@ti.func
+def wrap_path(m: ti.template(), k, r1, r2):
+    """Length of wrapped piece k and its gradients in the ends."""
+    radius, side = wrap_constants(m, k)
+    _, length, g1, g2 = wrap.path(m.tendon.wrapped.kind[k], r1, r2, radius, side, m.tendon.wrapped.sided[k])
+    return length, g1, g2
+
+
+@ti.func
+def wrap_curvature(m: ti.template(), k, r1, r2, d1, d2):
+    """The Hessian of that length times (d1, d2)."""
+    radius, side = wrap_constants(m, k)
+    return wrap.curvature(m.tendon.wrapped.kind[k], r1, r2, radius, side, m.tendon.wrapped.sided[k], d1, d2)
+
+
+@ti.func
+def add_terms(m: ti.template(), d: ti.template(), e, start, end, n1, f1, n2, f2, n3, f3):
+    """ten_J of the dofs that move ends of a piece, given the gradients in these ends as (moment, force)."""
+    for k in range(start, end):
+        dof = m.tendon.term_dof[k]
+        n = n2
+        f = f2
+        if m.tendon.term_end[k] == FIRST:
+            n = n1
+            f = f1
+        if ti.static(m.tendon.wrapped.number > 0):
+            if m.tendon.term_end[k] == GEOM:
+                n = n3
+                f = f3
+        i = m.tendon.term_entry[k]
+        d.tendon.J[e, i] = d.tendon.J[e, i] + spatial.dot(d.sw[e, dof], n) + spatial.dot(d.sl[e, dof], f)
+
+
+@ti.func
+def rate(m: ti.template(), d: ti.template(), e, x: ti.template(), out: ti.template()):
+    """out = ten_J x for every tendon."""
+    for t in range(m.tendon.number):
+        s = d.tendon.length[e, t] * 0.0
+        for k in range(m.tendon.adr[t], m.tendon.adr[t + 1]):
+            s = s + d.tendon.J[e, k] * x[e, m.tendon.dof[k]]
+        out[e, t] = s
+
+
+@ti.func
+def lengths(m: ti.template(), d: ti.template(), e):
+    """Poses and qvel -> ten_length, ten_J and ten_velocity."""
+    for t in range(m.tendon.number):
+        d.tendon.length[e, t] = m.tendon.length0[t]
+    for k in range(m.tendon.njacobian):
+        d.tendon.J[e, k] = m.tendon.jacobian0[k]
+    for k in range(m.tendon.njoint):
+        t = m.tendon.joint_tendon[k]
+        d.tendon.length[e, t] = d.tendon.length[e, t] + m.tendon.joint_coef[k] * d.qpos[e, m.tendon.joint_qposadr[k]]
+    if ti.static(m.tendon.straight.number > 0):
+        for k in range(m.tendon.straight.number):
+            p1, p2, length, u = straight(m, d, e, k)
+            share = m.tendon.straight.share[k]
+            t = m.tendon.straight.tendon[k]
+            d.tendon.length[e, t] = d.tendon.length[e, t] + share * length
+            f = spatial.scale(u, share)
+            n1 = -spatial.cross(p1, f)
+            n2 = spatial.cross(p2, f)
+            add_terms(m, d, e, m.tendon.straight.term_adr[k], m.tendon.straight.term_end[k], n1, -f, n2, f, n2, f)
+    if ti.static(m.tendon.wrapped.number > 0):
+        for k in range(m.tendon.wrapped.number):
+            r1, r2, x, q = wrapped(m, d, e, k)
+            length, g1, g2 = wrap_path(m, k, r1, r2)
+            share = m.tendon.wrapped.share[k]
+            t = m.tendon.wrapped.tendon[k]
+            d.tendon.length[e, t] = d.tendon.length[e, t] + share * length
+            f1 = spatial.scale(spatial.rotate(q, g1), share)
+            f2 = spatial.scale(spatial.rotate(q, g2), share)
+            p1 = x + spatial.rotate(q, r1)
+            p2 = x + spatial.rotate(q, r2)
+            n3 = -spatial.cross(p1, f1) - spatial.cross(p2, f2)
+            p1 = p1 - origin_between(m, d, e, m.tendon.wrapped.link[k], m.tendon.wrapped.link1[k])
+            p2 = p2 - origin_between(m, d, e, m.tendon.wrapped.link[k], m.tendon.wrapped.link2[k])
+            n1 = spatial.cross(p1, f1)
+            n2 = spatial.cross(p2, f2)
+            add_terms(m, d, e, m.tendon.wrapped.term_adr[k], m.tendon.wrapped.term_end[k], n1, f1, n2, f2, n3, -f1 - f2)
+    rate(m, d, e, d.qvel, d.tendon.velocity)
+
+
+@ti.func
+def pull(m: ti.template(), d: ti.template(), e, t, force, out: ti.template()):
+    """out += ten_J' force."""
+    for k in range(m.tendon.adr[t], m.tendon.adr[t + 1]):
+        i = m.tendon.dof[k]
+        out[e, i] = out[e, i] + d.tendon.J[e, k] * force
+
+
+@ti.func
+def spring(m: ti.template(), d: ti.template(), e, t):
+    """Force of tendon t's spring [N] and its derivative in the length."""
+    length = d.tendon.length[e, t]
+    low = ti.max(m.tendon.slack_lo[t] - length, 0.0)
+    high = ti.max(length - m.tendon.slack_hi[t], 0.0)
+    k = m.tendon.stiffness[t]
+    return k * (low - high), -k * ti.select(low + high > 0.0, length * 0.0 + 1.0, length * 0.0)
+
+
+@ti.func
+def limit(m: ti.template(), d: ti.template(), e, t):
+    """Force of tendon t's limit [N], its damping, and the derivatives of both in the length."""
+    length = d.tendon.length[e, t]
+    ke = m.tendon.limit_ke[t]
+    kd = m.tendon.limit_kd[t]
+    low = ti.max(m.tendon.limit_lo[t] - length, 0.0)
+    high = ti.max(length - m.tendon.limit_hi[t], 0.0)
+    depth = low + high
+    side = ti.select(high > 0.0, length * 0.0 + 1.0, ti.select(low > 0.0, length * 0.0 - 1.0, length * 0.0))
+    c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
+    return ke * (low - high), c, -ke * side * side, ti.select(depth < LIMIT_RAMP, side * kd / LIMIT_RAMP, length * 0.0)
+
+
+@ti.func
+def forces(m: ti.template(), d: ti.template(), e):
+    """Springs', dampers' and limits' forces on the joints; begins ten_implicit with them, and clears ten_force."""
+    for t in range(m.tendon.number):
+        zero = d.tendon.length[e, t] * 0.0
+        d.tendon.force[e, t] = zero
+        d.tendon.implicit[e, t] = zero
+        if ti.static(m.tendon.passive):
+            f, _ = spring(m, d, e, t)
+            pull(m, d, e, t, f - m.tendon.damping[t] * d.tendon.velocity[e, t], d.qfrc_passive)
+            d.tendon.implicit[e, t] = d.tendon.implicit[e, t] + m.tendon.damping[t]
+        if ti.static(m.tendon.limit):
+            f, c, _, _ = limit(m, d, e, t)
+            pull(m, d, e, t, f - c * d.tendon.velocity[e, t], d.qfrc_limit)
+            d.tendon.implicit[e, t] = d.tendon.implicit[e, t] + c
+
+
+@ti.func
+def actuate(m: ti.template(), d: ti.template(), e):
+    """ten_force, the actuators' forces, to qfrc_actuator."""
+    for t in range(m.tendon.number):
+        pull(m, d, e, t, d.tendon.force[e, t], d.actuator.qfrc)
+
+
+@ti.func
+def implicit(m: ti.template(), d: ti.template(), e, h_theta):
+    """qM += h_theta ten_J' ten_implicit ten_J."""
+    for k in range(m.tendon.npair):
+        c = h_theta * d.tendon.implicit[e, m.tendon.pair_tendon[k]]
+        i = m.tendon.pair_target[k]
+        d.qM[e, i] = d.qM[e, i] + c * d.tendon.J[e, m.tendon.pair_entry1[k]] * d.tendon.J[e, m.tendon.pair_entry2[k]]
+
+
+@ti.func
+def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
+    """Clears the tendons' adjoints and begins them with springs, dampers and limits; ten_force sums their forces."""
+    rate(m, d, e, d.lam, d.tendon.lam)
+    rate(m, d, e, d.qacc, d.tendon.ahead)
+    for t in range(m.tendon.number):
+        ahead = d.tendon.velocity[e, t] + h_theta * d.tendon.ahead[e, t]
+        lam = d.tendon.lam[e, t]
+        zero = ahead * 0.0
+        force = zero
+        length_bar = zero
+        ahead_bar = zero
+        if ti.static(m.tendon.passive):
+            f, slope = spring(m, d, e, t)
+            force = force + f - m.tendon.damping[t] * ahead
+            length_bar = length_bar + lam * slope
+            ahead_bar = ahead_bar - lam * m.tendon.damping[t]
+        if ti.static(m.tendon.limit):
+            f, c, slope, dc = limit(m, d, e, t)
+            force = force + f - c * ahead
+            length_bar = length_bar + lam * (slope - dc * ahead)
+            ahead_bar = ahead_bar - lam * c
+        d.tendon.ahead[e, t] = ahead
+        d.tendon.force[e, t] = force
+        d.tendon.length_bar[e, t] = length_bar
+        d.tendon.velocity_bar[e, t] = zero
+        d.tendon.ahead_bar[e, t] = ahead_bar
+
+
+@ti.func
+def adjoint_lengths(m: ti.template(), d: ti.template(), e):
+    """lam' d(ten_J' f)/d(q, v) of fixed tendons to grad_qpos and grad_qvel, of paths to links (`external`)."""
+    for k in range(m.tendon.njoint):
+        t = m.tendon.joint_tendon[k]
+        i = m.tendon.joint_dof[k]
+        c = m.tendon.joint_coef[k]
+        d.grad_qpos[e, i] = d.grad_qpos[e, i] + c * d.tendon.length_bar[e, t]
+        d.grad_qvel[e, i] = d.grad_qvel[e, i] + c * (d.tendon.velocity_bar[e, t] + d.tendon.ahead_bar[e, t])
+    if ti.static(m.tendon.straight.number > 0):
+        for k in range(m.tendon.straight.number):
+            t = m.tendon.straight.tendon[k]
+            link1 = m.tendon.straight.link1[k]
+            link2 = m.tendon.straight.link2[k]
+            p1, p2, length, u = straight(m, d, e, k)
+            _w1, z1 = motion(d, e, t, link1, p1)
+            _w2, z2 = motion(d, e, t, link2, p2)
+            z = z2 - z1
+            # d y = du . (z2 - z1), du = (1 - u u') dr / length
+            g = spatial.scale(z - spatial.scale(u, spatial.dot(u, z)), 1.0 / ti.max(length, _SHORT))
+            share = m.tendon.straight.share[k]
+            f = spatial.scale(u, share)
+            g = spatial.scale(g, share) + spatial.scale(f, d.tendon.length_bar[e, t])
+            add_end(d, e, t, link1, spatial.cross(p1, -f), -f, spatial.cross(p1, -g) - spatial.cross(z1, f), -g)
+            add_end(d, e, t, link2, spatial.cross(p2, f), f, spatial.cross(p2, g) + spatial.cross(z2, f), g)
+    if ti.static(m.tendon.wrapped.number > 0):
+        for k in range(m.tendon.wrapped.number):
+            adjoint_wrapped(m, d, e, k)
+
+
+@ti.func
+def motion(d: ti.template(), e, t, link, p):
+    """Tendon t's motion f nu + v_bar v + v'_bar v' of a link: angular, and linear at p."""
+    f = d.tendon.force[e, t]
+    v_bar = d.tendon.velocity_bar[e, t]
+    x_bar = d.tendon.ahead_bar[e, t]
+    w = spatial.scale(d.nw[e, link], f) + spatial.scale(d.vw[e, link], v_bar) + spatial.scale(d.tw[e, link], x_bar)
+    v = spatial.scale(d.nl[e, link], f) + spatial.scale(d.vl[e, link], v_bar) + spatial.scale(d.tl[e, link], x_bar)
+    return w, v + spatial.cross(w, p)
+
+
+@ti.func
+def add_end(d: ti.template(), e, t, link, n, f, gn, gf):
+    """A tendon's gradient (n, f) in the place of one end, and the explicit adjoint (gn, gf) of that place."""
+    force = d.tendon.force[e, t]
+    v_bar = d.tendon.velocity_bar[e, t]
+    x_bar = d.tendon.ahead_bar[e, t]
+    d.fn[e, link] = d.fn[e, link] - spatial.scale(n, force)
+    d.ff[e, link] = d.ff[e, link] - spatial.scale(f, force)
+    d.wn[e, link] = d.wn[e, link] - spatial.scale(n, v_bar)
+    d.wf[e, link] = d.wf[e, link] - spatial.scale(f, v_bar)
+    d.xn[e, link] = d.xn[e, link] + spatial.scale(n, x_bar)
+    d.xf[e, link] = d.xf[e, link] + spatial.scale(f, x_bar)
+    d.gn[e, link] = d.gn[e, link] + gn
+    d.gf[e, link] = d.gf[e, link] + gf
+
+
+@ti.func
+def adjoint_wrapped(m: ti.template(), d: ti.template(), e, k):
+    """`adjoint_lengths` of wrapped piece k: its length depends on where its ends are in the frame of its geom."""
+    t = m.tendon.wrapped.tendon[k]
+    link = m.tendon.wrapped.link[k]
+    link1 = m.tendon.wrapped.link1[k]
+    link2 = m.tendon.wrapped.link2[k]
+    r1, r2, x, q = wrapped(m, d, e, k)
+    o1 = origin_between(m, d, e, link, link1)
+    o2 = origin_between(m, d, e, link, link2)
+    p1 = x + spatial.rotate(q, r1)
+    p2 = x + spatial.rotate(q, r2)
+    _w1, z1 = motion(d, e, t, link1, p1 - o1)
+    _w2, z2 = motion(d, e, t, link2, p2 - o2)
+    w, y1 = motion(d, e, t, link, p1)
+    _w, y2 = motion(d, e, t, link, p2)
+    share = m.tendon.wrapped.share[k]
+    _length, g1, g2 = wrap_path(m, k, r1, r2)
+    e1, e2 = wrap_curvature(m, k, r1, r2, spatial.rotate_inv(q, z1 - y1), spatial.rotate_inv(q, z2 - y2))
+    f1 = spatial.scale(spatial.rotate(q, g1), share)
+    f2 = spatial.scale(spatial.rotate(q, g2), share)
+    length_bar = d.tendon.length_bar[e, t]
+    g1 = spatial.scale(spatial.rotate(q, e1), share) + spatial.cross(w, f1) + spatial.scale(f1, length_bar)
+    g2 = spatial.scale(spatial.rotate(q, e2), share) + spatial.cross(w, f2) + spatial.scale(f2, length_bar)
+    # the turning of the ends' forces along with the geom, and the geom's share of it all, cancel in the sum
+    t1 = spatial.cross(z1, f1)
+    t2 = spatial.cross(z2, f2)
+    add_end(d, e, t, link1, spatial.cross(p1 - o1, f1), f1, spatial.cross(p1 - o1, g1) + t1, g1)
+    add_end(d, e, t, link2, spatial.cross(p2 - o2, f2), f2, spatial.cross(p2 - o2, g2) + t2, g2)
+    n = -spatial.cross(p1, f1) - spatial.cross(p2, f2)
+    gn = -spatial.cross(p1, g1) - spatial.cross(p2, g2) - t1 - t2
+    add_end(d, e, t, link, n, -f1 - f2, gn, -g1 - g2)

@@ -1,0 +1,120 @@
+"""Tendons as the kernels walk them.
+
+A piece whose ends ride on one link has a constant length and needs no work.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from taichi_sim.bodies.moved_dofs import FIRST, GEOM, SECOND, elements, is_fixed, links_of, moved_dofs, terms
+from taichi_sim.bodies.tree import quat_matrix, quat_mul
+from taichi_sim.muscles.wrap import CYLINDER, INSIDE, SPHERE
+from taichi_sim.types import WRAP_CYLINDER, WRAP_SPHERE, Model
+
+
+class Tables:
+    """Everything about a model's tendons that does not change.
+
+    | field | meaning | shape |
+    |---|---|---|
+    | length0 | the constant part of a tendon's length [m] | (ntendon,) |
+    | row_adr, row_dof | tendon t's dofs are row_dof[row_adr[t]:row_adr[t+1]]; ten_J has one entry for each | (ntendon+1,), (nJ,) |
+    | jacobian0 | ten_J's constant part, of fixed tendons | (nJ,) |
+    | joint_tendon, joint_dof, joint_qposadr, joint_coef | a fixed tendon's joints | (njoint,) |
+    | straight, wrapped | dicts of arrays by piece, see `_piece` | |
+    | term_dof, term_end, term_entry | a dof that moves an end of a piece; the entry of ten_J that it adds to | (nterm,) |
+    | pair_tendon, pair_entry1, pair_entry2, pair_target | entries of a tendon's J'J and where they lie in qM | (npair,) |
+    """  # noqa: E501
+
+    def __init__(self, model: Model, tree):
+        dofs = moved_dofs(model, tree)
+        self.row_adr = np.cumsum([0] + [len(row) for row in dofs]).astype(np.int32)
+        self.row_dof = np.array([dof for row in dofs for dof in row], np.int32)
+        self.length0, self.jacobian0 = np.zeros(model.ntendon), np.zeros(len(self.row_dof))
+        self._joints: list[tuple] = []
+        self._term: list[tuple[int, int, int]] = []
+        pieces: dict[bool, list[dict]] = {False: [], True: []}
+        for t, row in enumerate(dofs):
+            if is_fixed(model, t):
+                self._add_joints(model, t, row)
+                continue
+            for share, one, two, geom, side in elements(model, t):
+                links = links_of(model, tree, one, two, geom)
+                if len(set(links)) == 1 and geom < 0:
+                    self.length0[t] += share * self._constant(model, tree, one, two)
+                    continue
+                piece = self._piece(model, tree, links, one, two, geom, side)
+                piece.update(tendon=t, share=share, term_adr=len(self._term))
+                self._term += [(dof, end, self.row_adr[t] + row.index(dof)) for dof, end in terms(tree, links)]
+                piece["term_end"] = len(self._term)
+                pieces[geom >= 0].append(piece)
+        self.straight, self.wrapped = (_columns(pieces[kind]) for kind in (False, True))
+        self.term_dof, self.term_end, self.term_entry = np.array(self._term, np.int32).reshape(-1, 3).T
+        columns = np.array(self._joints, float).reshape(-1, 4).T
+        self.joint_tendon, self.joint_dof, self.joint_qposadr = columns[:3].astype(np.int32)
+        self.joint_coef = columns[3]
+        self._pairs(tree, dofs)
+
+    def _add_joints(self, model: Model, t: int, row: list[int]) -> None:
+        adr = model.tendon_adr[t]
+        for k in range(adr, adr + model.tendon_num[t]):
+            joint, coef = model.wrap_objid[k], model.wrap_prm[k]
+            dof = model.jnt_dofadr[joint]
+            self._joints.append((t, dof, model.jnt_qposadr[joint], coef))
+            self.jacobian0[self.row_adr[t] + row.index(dof)] += coef
+
+    @staticmethod
+    def _place(tree, body: int, pos, quat=(1.0, 0, 0, 0)):
+        frame = tree.body_quat[body]
+        return tree.body_pos[body] + quat_matrix(frame) @ pos, quat_mul(frame, quat)
+
+    def _site(self, model: Model, tree, site: int):
+        return self._place(tree, model.site_bodyid[site], model.site_pos[site])[0]
+
+    def _constant(self, model: Model, tree, one: int, two: int) -> float:
+        return float(np.linalg.norm(self._site(model, tree, one) - self._site(model, tree, two)))
+
+    def _piece(self, model: Model, tree, links: list[int], one: int, two: int, geom: int, side: int) -> dict:
+        """link1, pos1, link2, pos2: its ends [m]; and with a geom link, pos, quat, radius, kind, side (its frame), sided."""  # noqa: E501
+        piece = {
+            "link1": links[FIRST],
+            "pos1": self._site(model, tree, one),
+            "link2": links[SECOND],
+            "pos2": self._site(model, tree, two),
+        }
+        if geom < 0:
+            return piece
+        pos, quat = self._place(tree, model.geom_bodyid[geom], model.geom_pos[geom], model.geom_quat[geom])
+        radius, at = model.geom_size[geom, 0], np.zeros(3)
+        kind = {WRAP_SPHERE: SPHERE, WRAP_CYLINDER: CYLINDER}[self._wrap_kind(model, geom)]
+        if side >= 0:
+            at = quat_matrix(quat).T @ (self._site(model, tree, side) - pos)
+            # a side site inside of the geom means that the tendon passes through it
+            kind += INSIDE * int(np.linalg.norm(at) < radius)
+        piece.update(link=links[GEOM], pos=pos, quat=quat, radius=radius, kind=kind, side=at, sided=int(side >= 0))
+        return piece
+
+    @staticmethod
+    def _wrap_kind(model: Model, geom: int) -> int:
+        found = (model.wrap_objid == geom) & np.isin(model.wrap_type, [WRAP_SPHERE, WRAP_CYLINDER])
+        return int(model.wrap_type[np.flatnonzero(found)[0]])
+
+    def _pairs(self, tree, dofs: list[list[int]]) -> None:
+        pairs = []
+        for t, row in enumerate(dofs):
+            for a, high in enumerate(row):
+                start, end = tree.row_adr[high], tree.row_adr[high + 1]
+                place = {int(dof): k for k, dof in zip(range(start, end), tree.row_dof[start:end], strict=True)}
+                for b in range(a + 1):
+                    pairs.append((t, self.row_adr[t] + a, self.row_adr[t] + b, place[row[b]]))
+        self.pair_tendon, self.pair_entry1, self.pair_entry2, self.pair_target = (
+            np.array(pairs, np.int32).reshape(-1, 4).T
+        )
+
+
+def _columns(pieces: list[dict]) -> dict[str, np.ndarray]:
+    """One array per key of the pieces; none if there are no pieces."""
+    keys = pieces[0].keys() if pieces else ()
+    columns = {key: np.array([piece[key] for piece in pieces]) for key in keys}
+    return {key: x.astype(np.int32) if x.dtype.kind in "iu" else x for key, x in columns.items()}

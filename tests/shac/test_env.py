@@ -1,0 +1,290 @@
+import math
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from cartpole_double import CartPoleDouble, CartPoleOnDouble
+from gymnasium.utils import env_checker
+from gymnasium.vector import AutoresetMode
+from toy import Line
+
+import shac
+from shac import models
+from shac.algos.episodes import Episodes
+from shac.env import Env
+from shac.errors import UserError
+from shac.gym_env import GymEnv
+from shac.models.cartpole import CartPole
+from taichi_sim.types import State
+
+HALF = torch.full((2, 1), 0.5, dtype=torch.float64)
+
+
+def test_episodes_end_and_begin_in_the_same_step():
+    env = shac.Env(Line(), 2)
+    assert env.reset()[:, 0].tolist() == [0, 1]
+    steps = [env.step(HALF) for _ in range(4)]
+    # World 0 reaches the time limit in step 2 at x = 1.5, world 1 fails in step 1 at x = 2; both begin again at 0.
+    assert [s[0][:, 0].tolist() for s in steps] == [[0.5, 1.5], [1.0, 0.0], [0.0, 0.5], [0.5, 1.0]]
+    assert [s[1].tolist() for s in steps] == [[0.5, 1.5], [1.0, 2.0], [1.5, 0.5], [0.5, 1.0]]
+    assert [s[2].tolist() for s in steps] == [[False, False], [False, True], [False, False], [False, False]]
+    assert [s[3].tolist() for s in steps] == [[False, False], [False, False], [True, False], [False, False]]
+    assert [s[4]["final_obs"][:, 0].tolist() for s in steps] == [[0.5, 1.5], [1.0, 2.0], [1.5, 0.5], [0.5, 1.0]]
+    # The last action is part of the observation, and there is none when an episode begins.
+    assert steps[1][0][:, 1].tolist() == [0.5, 0.0]
+
+
+def test_gradient_flows_through_worlds_that_go_on_and_stops_at_resets_and_cuts():
+    env = shac.Env(Line(), 2)
+    first = HALF.clone().requires_grad_()
+    env.step(first)
+    _, reward, _, _, info = env.step(HALF)
+    assert torch.autograd.grad(reward.sum(), first, retain_graph=True)[0].flatten().tolist() == [1, 1]
+    assert torch.autograd.grad(info["final_obs"][:, 0].sum(), first, retain_graph=True)[0].flatten().tolist() == [1, 1]
+    # World 1 has begun a new episode.
+    obs, reward, *_ = env.step(HALF)
+    assert torch.autograd.grad(reward.sum(), first, retain_graph=True)[0].flatten().tolist() == [1, 0]
+    assert not env.cut().requires_grad
+    assert not env.step(HALF)[1].requires_grad
+
+
+def test_actions_are_clipped():
+    env = shac.Env(Line(), 2)
+    obs, *_ = env.step(torch.tensor([[-5.0], [0.25]], dtype=torch.float64))
+    assert obs[:, 0].tolist() == [-1.0, 1.25]
+
+
+def test_only_the_worlds_of_a_mask_are_reset():
+    env = shac.Env(Line(), 2)
+    env.step(HALF)
+    assert env.reset(torch.tensor([True, False]))[:, 0].tolist() == [0.0, 1.5]
+    truncated = [env.step(-HALF)[3].tolist() for _ in range(3)]
+    assert truncated == [[False, False], [False, True], [True, False]]
+
+
+def test_a_saved_environment_goes_on_exactly():
+    env = shac.Env(CartPoleOnDouble(), 4, seed=3)
+    actions = torch.rand(500, 4, 1, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for action in actions[:100]:
+        env.step(action)
+    saved = env.state_dict()
+    expected = torch.stack([env.step(action)[0] for action in actions[100:]])
+    other = shac.Env(CartPoleOnDouble(), 4, seed=8)
+    other.load_state_dict(saved)
+    assert torch.equal(torch.stack([other.step(action)[0] for action in actions[100:]]), expected)
+
+
+def test_initial_states_depend_on_the_seed_alone():
+    first = shac.Env(CartPoleOnDouble(), 8, seed=1)
+    torch.manual_seed(99)
+    assert torch.equal(shac.Env(CartPoleOnDouble(), 8, seed=1).obs, first.obs)
+    assert not torch.equal(shac.Env(CartPoleOnDouble(), 8, seed=2).obs, first.obs)
+    assert torch.equal(first.reset(seed=2), shac.Env(CartPoleOnDouble(), 8, seed=2).obs)
+
+
+def test_a_control_step_is_divided_as_asked():
+    option = Env(CartPole(), 2, substeps=16, theta=0.0).sim.model.opt
+    assert (option.substeps, option.theta) == (16, 0.0)
+    assert option.control_timestep == pytest.approx(Env(CartPole(), 2).sim.model.opt.control_timestep, rel=1e-12)
+    for bad in ({"substeps": -1}, {"substeps": 2, "theta": 1.5}):
+        with pytest.raises(ValueError, match="must be"):
+            Env(CartPole(), 2, **bad)
+
+
+def test_bad_arguments_are_refused():
+    env = shac.Env(Line(), 2)
+    with pytest.raises(ValueError, match=r"action must have shape \(2, 1\), got \(2,\)"):
+        env.step(torch.zeros(2))
+    with pytest.raises(ValueError, match=r"mask must be bool of shape \(2,\)"):
+        env.reset(torch.zeros(2))
+    with pytest.raises(UserError, match="num_envs must be at least 1, got 0"):
+        shac.Env(Line(), 0)
+
+
+def test_cartpole_observes_and_rewards_as_the_paper_has_it():
+    qpos = torch.tensor([[0.5, 2 * math.pi + 0.3], [-1.0, math.pi]], dtype=torch.float64)
+    state = State(qpos, torch.tensor([[2.0, -3.0], [0.0, 1.0]], dtype=torch.float64), None)
+    task = CartPole()
+    obs = task.observe(state, torch.zeros(2, 1, dtype=torch.float64))
+    assert obs[0].tolist() == pytest.approx([0.5, 2.0, math.sin(0.3), math.cos(0.3), -3.0])
+    reward = task.reward(state, obs, None)
+    assert reward.tolist() == pytest.approx([-(0.09 + 0.9 + 0.0125 + 0.4), -(math.pi**2 + 0.1 + 0.05)])
+
+
+def test_cartpole_begins_hanging_and_spread_as_in_the_paper():
+    sim = CartPoleDouble(20_000)
+    state = CartPole().reset(20_000, torch.Generator().manual_seed(0), sim)
+    offset = torch.stack((state.qpos[:, 0], state.qpos[:, 1] + math.pi, *state.qvel.unbind(1)))
+    widest = torch.tensor([math.pi / 2, math.pi / 2, 0.25, 0.25])
+    assert (offset.abs().max(1).values <= widest).all()
+    # A uniform distribution: mean 0, standard deviation width / sqrt(12).
+    torch.testing.assert_close(offset.std(1), 2 * widest / math.sqrt(12), rtol=0.02, atol=0)
+    assert (offset.mean(1).abs() < 0.02 * widest).all()
+
+    rest = CartPole().reset(3, torch.Generator(), sim, stochastic=False)
+    assert rest.qpos.tolist() == [[0.0, pytest.approx(-math.pi)]] * 3
+    assert (rest.qvel == 0).all()
+
+
+def test_cartpole_measures_the_balanced_episodes():
+    theta = torch.zeros(240, 3)
+    theta[:140] = 2.0
+    theta[200, 1] = -0.16
+    theta[200, 2] = 0.14 + 2 * math.pi
+    measures = CartPole().measures(
+        State(torch.stack((theta, theta), dim=-1), None, None), torch.ones(240, 3, dtype=torch.bool)
+    )
+    assert measures["balanced"].tolist() == [1, 0, 1]
+    assert measures["upright_fraction"].tolist() == pytest.approx([100 / 240, 99 / 240, 100 / 240])
+
+
+def test_built_in_models_load():
+    assert "cartpole" in models.names()
+    for name in models.names():
+        task = models.load_task(name)
+        assert task.presets.keys() == {"shac", "bptt"}
+
+
+USER_FILE = """
+from toy import Line
+class Mine(Line):
+    episode_length = 7
+"""
+
+
+def test_a_users_file_defines_a_model(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(USER_FILE)
+    assert shac.make(str(path), num_envs=3).task.episode_length == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no file"),
+        ("x = 1", "must define exactly one subclass of shac.Task, but has: none"),
+        (USER_FILE + "class Other(Mine): pass", "but has: Mine, Other"),
+        ("import nonsense_package", "cannot be run: ModuleNotFoundError"),
+        (
+            "from shac import Task\nclass Half(Task):\n    asset = 'x'\n    num_obs = 1",
+            "Half does not define episode_len",
+        ),
+    ],
+)
+def test_a_bad_users_file_gives_one_clear_error(tmp_path, content, message):
+    path = tmp_path / "mine.py"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError) as error:
+        shac.make(str(path))
+    assert str(path) in str(error.value) and message in str(error.value)
+
+
+def test_an_unknown_model_is_met_with_the_nearest_name():
+    with pytest.raises(UserError, match="no model is called 'cartpol'; did you mean cartpole?"):
+        shac.make("cartpol")
+
+
+@pytest.mark.filterwarnings("ignore:.*The default seed.*")
+def test_the_gymnasium_view_passes_gymnasiums_checks():
+    # The checks are for single environments, whose flags are truth values: those of one world are, too.
+    env = GymEnv(shac.Env(CartPoleOnDouble(), 1))
+    env.spec = gymnasium.envs.registration.EnvSpec("CartPole-double-v0", entry_point=lambda: env)
+    env_checker.check_reset_seed_determinism(env)
+    env_checker.check_reset_options(env)
+    env_checker.check_returned_data_not_reused(env)
+    env_checker.check_reset_return_type(env)
+    env_checker.check_space_limit(env.action_space, "action")
+
+
+def test_the_gymnasium_view_returns_batches_of_its_spaces():
+    env = GymEnv(shac.Env(CartPoleOnDouble(), 3))
+    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    env.reset(seed=0)
+    obs, reward, terminated, truncated, info = env.step(env.action_space.sample())
+    assert obs in env.observation_space
+    assert reward.shape == terminated.shape == truncated.shape == (3,)
+
+
+def test_the_gymnasium_view_resets_in_the_same_step_and_keeps_the_final_observation():
+    env = GymEnv(shac.Env(Line(), 2))
+    env.reset(seed=0)
+    half = np.full((2, 1), 0.5, np.float32)
+    assert env.step(half)[4] == {}
+    obs, reward, terminated, truncated, info = env.step(half)
+    assert obs[:, 0].tolist() == [1.0, 0.0]
+    assert (terminated.tolist(), truncated.tolist()) == ([False, True], [False, False])
+    assert info["_final_obs"].tolist() == [False, True]
+    assert info["final_obs"][0] is None and info["final_obs"][1].tolist() == [2.0, 0.5]
+    env.reset(options={"reset_mask": np.array([True, False])})
+    assert env.step(half)[0][:, 0].tolist() == [0.5, 0.5]
+
+
+def test_gymnasiums_own_statistics_wrapper_takes_the_view():
+    env = gymnasium.wrappers.vector.RecordEpisodeStatistics(GymEnv(shac.Env(Line(), 2)))
+    env.reset(seed=0)
+    half = np.full((2, 1), 0.5, np.float32)
+    env.step(half)
+    *_, info = env.step(half)
+    # World 1: x = 1.5, then 2.
+    assert info["episode"]["r"][1] == 3.5 and info["episode"]["l"][1] == 2
+
+
+def test_staggered_worlds_end_their_first_episodes_at_different_times_and_whole_ones_after():
+    env = Env(CartPoleOnDouble(), 64, seed=0)
+    env.stagger()
+    length, limit = env.task.episode_length, env.limit
+    assert limit.min() >= 1 and limit.max() <= length and len(limit.unique()) > 32
+    ends = torch.zeros(64, dtype=torch.int64)
+    action = torch.zeros(64, 1, dtype=env.dtype)
+    for step in range(1, length + 1):
+        *_, truncated, info = env.step(action)
+        assert torch.equal(info["whole"], (limit == length) | (ends > 0))
+        ends[truncated] = step
+    assert torch.equal(ends, limit)
+    assert (env.limit == length).all()
+
+
+class Unfailing(Line):
+    episode_length = 20
+    failure = math.inf
+
+
+def test_early_limits_separate_worlds_that_began_together():
+    env = Env(Unfailing(), 400, seed=0, early_limits=0.25)
+    still = torch.zeros(400, 1, dtype=torch.float64)
+    truncated, whole = [], []
+    for _ in range(20):
+        *_, ends, info = env.step(still)
+        truncated.append(ends)
+        whole.append(info["whole"])
+    # The first episodes are whole ones and end together.
+    assert not torch.stack(truncated[:-1]).any() and truncated[-1].all() and torch.stack(whole).all()
+    # Of the next ones a quarter has a limit drawn from 1 to 20.
+    limit, saved = env.limit, env.state_dict()
+    early = limit[limit < 20]
+    assert 70 < len(early) < 120 and set(early.tolist()) == set(range(1, 20))
+    lengths = torch.zeros(400, dtype=torch.int64)
+    for step in range(1, 21):
+        under_way = lengths == 0
+        *_, ends, info = env.step(still)
+        assert torch.equal(info["whole"][under_way], (limit == 20)[under_way])
+        lengths[ends & under_way] = step
+    assert torch.equal(lengths, limit)
+    env.load_state_dict(saved)
+    assert torch.equal(env.limit, limit)
+
+
+def test_episodes_with_early_limits_do_not_count():
+    rewards = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    ended = torch.tensor([[True, False], [False, True], [True, False]])
+    whole = torch.tensor([[False, False], [True, False], [True, True]])
+    episodes = Episodes(2)
+    assert episodes.add(rewards, ended, whole) == 1
+    # world 0's second episode alone
+    assert list(episodes.recent_returns) == [8.0] and list(episodes.recent_lengths) == [2]
+    again = Episodes(2)
+    again.load_state_dict(episodes.state_dict())
+    assert again.add(rewards[:1], torch.tensor([[False, True]]), torch.tensor([[True, True]])) == 1
+    assert list(again.recent_returns) == [8.0, 8.0]
