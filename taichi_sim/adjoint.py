@@ -12,8 +12,8 @@ stage's adjoint is tested alone against central differences (tests/taichi_sim/te
 dynamics against Taichi's autodiff, too (tests/taichi_sim/test_autodiff.py).
 """
 
-from taichi_sim import spatial
-from taichi_sim.bodies import dynamics, equality, external, inertia, integrate, kinematics, passive
+from taichi_sim import spatial, taping
+from taichi_sim.bodies import coriolis, dynamics, equality, external, inertia, integrate, kinematics, passive
 from taichi_sim.contact import pairs, planes
 from taichi_sim.muscles import activation, actuator, tendon
 from taichi_sim.runtime import Runtime, ti
@@ -27,13 +27,16 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
         equality.adjoint_project(m, d, e, h)
         equality.dependence(m, d, e)
     integrate.adjoint_integrate(m, d, e, h)
-    inertia.solve(m, d, e, d.lam)
+    inertia.solve(m, d, e, d.lam, d.qLD, d.qLU)
     if ti.static(m.neq > 0):
         equality.expand(m, d, e, d.lam)
     kinematics.world(m, d, e)
     kinematics.position(m, d, e)
-    kinematics.velocity(m, d, e, True)
     inertia.bodies(m, d, e)
+    if ti.static(m.coriolis):
+        coriolis.adjoint(m, d, e, h_theta)
+        kinematics.world(m, d, e)
+    kinematics.velocity(m, d, e, True)
     dynamics.newton_euler(m, d, e)
     dynamics.adjoint_motion(m, d, e)
     dynamics.adjoint_bodies(m, d, e)
@@ -107,20 +110,8 @@ class AdjointKernels:
                 integrate.tangent(m, d, e, d.grad_raw)
                 for _ in range(substeps):
                     at = at - m.nrecord
-                    for i in range(m.nq):
-                        d.qpos[e, i] = tape[e, at + i]
-                    for i in range(m.nv):
-                        d.qvel[e, i] = tape[e, at + m.nq + i]
-                        d.qacc[e, i] = tape[e, at + m.nstate + i]
-                    for i in range(m.na):
-                        d.act[e, i] = tape[e, at + m.nq + m.nv + i]
-                    for i in range(m.nfactor):
-                        d.qLD[e, i] = tape[e, at + m.nstate + m.nv + i]
-                    if ti.static(m.neq > 0):
-                        for i in range(m.nnz):
-                            d.qM[e, i] = tape[e, at + m.nstate + m.nv + m.nfactor + i]
-                        for i in range(m.neq):
-                            d.eq_force[e, i] = tape[e, at + m.nrecord - m.neq + i]
+                    taping.recall_state(m, d, e, tape, at)
+                    taping.recall_solution(m, d, e, tape, at)
                     substep(m, d, e, h, h_theta)
                 if ti.static(m.neq > 0):
                     equality.adjoint_project(m, d, e, 0.0)

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from taichi_sim import data, engine, forward, quaternion, runtime
+from taichi_sim import data, engine, forward, quaternion, runtime, taping
 from taichi_sim.buffers import Fields
 from taichi_sim.parameters import Parameters
 from taichi_sim.types import Model, State
@@ -233,10 +233,12 @@ class Simulator:
                     "declare parameters first: Simulator(model, num_worlds, parameters=('body_mass', ...))"
                 )
             return None
-        return self._parameters.cells(parameters or {}, self.num_worlds)
+        return self._parameters.cells(parameters or {}, self.num_worlds, check=self.check_finite)
 
     def _inputs(self, state: State, ctrl):
         m = self.model
+        if not all(hasattr(state, name) for name in State._fields):
+            raise ValueError(f"state must be a taichi_sim.State (qpos, qvel, act), got {type(state).__name__}")
         fields = (
             (state.qpos, "qpos", m.nq),
             (state.qvel, "qvel", m.nv),
@@ -294,7 +296,7 @@ class Simulator:
 
 
 # Options that are compiled in.
-_SWITCHES = ("contact", "limit", "spring", "damper", "actuation", "clampctrl", "equality")
+_SWITCHES = ("contact", "limit", "spring", "damper", "actuation", "clampctrl", "equality", "coriolis")
 
 
 def _rebuild(model: Model, num_worlds: int, parameters: tuple[str, ...], check_finite: bool) -> Simulator:
@@ -308,7 +310,7 @@ class _Step(torch.autograd.Function):
         opt, m = sim.model.opt, sim._m
         sim._require_finite(packed, "", sim._sizes)
         record = any(ctx.needs_input_grad[:2])
-        tape = sim._empty(forward.tape_size(m, opt.substeps)) if record else sim._nothing
+        tape = sim._empty(taping.total(m, opt.substeps)) if record else sim._nothing
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         out = sim._empty(m.nstate)
         inputs = sim._to_lanes(packed.detach(), sim._rest)

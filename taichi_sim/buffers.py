@@ -76,8 +76,8 @@ class Ints:
 class Buffer:
     """One Taichi field of shape (rows, cells), each cell a vector of L lanes, from which `Items` are handed out."""
 
-    def __init__(self, name: str):
-        self.name, self.cells, self.field = name, 0, None
+    def __init__(self, name: str, real):
+        self.name, self.real, self.cells, self.field = name, real, 0, None
         self._values: list[tuple[int, np.ndarray]] = []
 
     def items(self, number: int, width: int) -> Items:
@@ -106,6 +106,7 @@ class Fields:
     | buffer | what it holds | rows |
     |---|---|---|
     | state | what differs between worlds and changes | one per block of a launch |
+    | wide | those parts of it for which single precision may not do; in double precision the same as state | the same |
     | shared | constants of the model | 1 |
     | fitted | constants that users may fit | 1, or one per block |
     | gradient | the adjoint of `fitted`, cell by cell | one per block |
@@ -114,8 +115,9 @@ class Fields:
 
     def __init__(self, runtime: Runtime, lanes: int, fit: bool):
         self.state, self.shared, self.fitted, self.gradient = (
-            Buffer(name) for name in ("state", "shared", "fitted", "gradient")
+            Buffer(name, runtime.real) for name in ("state", "shared", "fitted", "gradient")
         )
+        self.wide = Buffer("wide", ti.f64) if runtime.precision == "f32" else self.state
         self.integers = None
         self._runtime, self._lanes, self._fit = runtime, lanes, fit
         self._integers: list[np.ndarray] = []
@@ -150,7 +152,8 @@ class Fields:
     def bytes_per_row(self) -> int:
         """Memory that one block of worlds takes."""
         cells = self.state.cells + (2 * self.fitted.cells if self._fit else 0)
-        return cells * self._lanes * (8 if self._runtime.precision == "f64" else 4)
+        narrow = cells * (8 if self._runtime.precision == "f64" else 4)
+        return self._lanes * (narrow + (8 * self.wide.cells if self.wide is not self.state else 0))
 
     def constants(self) -> tuple[np.ndarray, ...]:
         """The values of `shared`, `fitted` and `integers`."""
@@ -161,13 +164,11 @@ class Fields:
         builder = ti.FieldsBuilder()
         self.gradient.cells = self.fitted.cells
         per_block = rows if self._fit else 1
-        for buffer, number in (
-            (self.state, rows),
-            (self.shared, 1),
-            (self.fitted, per_block),
-            (self.gradient, per_block),
-        ):
-            buffer.field = ti.Vector.field(self._lanes, self._runtime.real)
+        placed = [(self.state, rows), (self.shared, 1), (self.fitted, per_block), (self.gradient, per_block)]
+        if self.wide.cells and self.wide is not self.state:
+            placed.append((self.wide, rows))
+        for buffer, number in placed:
+            buffer.field = ti.Vector.field(self._lanes, buffer.real)
             if self._runtime.device.type == "cuda":
                 # neighbouring threads handle neighbouring blocks: keep those side by side
                 builder.dense(ti.j, buffer.cells).dense(ti.i, number).place(buffer.field)

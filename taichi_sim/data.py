@@ -5,6 +5,7 @@ A room's own part is in its tables.py. A new room's is added here and nowhere el
 
 from __future__ import annotations
 
+from taichi_sim import taping
 from taichi_sim.bodies import tables as bodies
 from taichi_sim.buffers import Fields, Ints, Items
 from taichi_sim.contact import tables as contact
@@ -24,7 +25,7 @@ class DeviceModel(bodies.Constants):
     | tendon, actuator | `muscles.tables.Tendons`, `muscles.tables.Actuators` |
     | external | whether a room makes forces on links besides those of inertia and gravity |
     | damping | the part of these that is implicit in the links' velocities |
-    | nrecord | what a substep leaves on the tape: qpos, qvel, act, qacc, qLD; and for equalities qM and eq_force |
+    | nrecord | what a substep leaves on the tape |
 
     Args:
         fitted: names of the constants that users may fit (`parameters.NAMES`).
@@ -37,7 +38,7 @@ class DeviceModel(bodies.Constants):
         self.actuator = muscles.Actuators(model, fields)
         self.external = self.contact.any or self.tendon.npath > 0
         self.damping = self.contact.damping
-        self.nrecord = self.nstate + self.nv + self.nfactor + (self.nnz + self.neq if self.neq else 0)
+        self.nrecord = taping.size(self)
         self.ncell = fields.fitted.cells
 
     def fitted_cells(self, name: str):

@@ -40,6 +40,8 @@ class Engine:
         self.runtime, self._rows, self._fields, self._filled = runtime, rows, fields, None
         with exclusive(runtime):
             fields.allocate(rows)
+            # Taichi looks at new fields when the next kernel is compiled, and must not find destroyed ones
+            fields.fill(fields.constants())
         self._forward = forward.ForwardKernels(m, d, fields, runtime, lanes)
         self._adjoint = adjoint.AdjointKernels(m, d, fields, runtime, lanes)
 

@@ -4,8 +4,8 @@ One kernel carries a block of worlds through all substeps of a control step: no 
 working set stays in the cache. Nothing here is differentiated by Taichi; `adjoint` holds the gradient.
 """
 
-from taichi_sim import spatial
-from taichi_sim.bodies import dynamics, equality, inertia, integrate, kinematics, passive
+from taichi_sim import spatial, taping
+from taichi_sim.bodies import coriolis, dynamics, equality, inertia, integrate, kinematics, passive
 from taichi_sim.contact import pairs, planes
 from taichi_sim.muscles import activation, actuator, tendon
 from taichi_sim.runtime import Runtime, ti
@@ -19,6 +19,8 @@ def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
     kinematics.velocity(m, d, e, False)
     inertia.bodies(m, d, e)
     inertia.links(m, d, e)
+    if ti.static(m.coriolis):
+        coriolis.links(m, d, e)
     dynamics.newton_euler(m, d, e)
     dynamics.generalised(m, d, e, d.fn, d.ff, d.qfrc_bias)
     if ti.static(m.external):
@@ -49,15 +51,19 @@ def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
 
 
 @ti.func
-def solve(m: ti.template(), d: ti.template(), e):
+def solve(m: ti.template(), d: ti.template(), e, h_theta):
     """qM, qacc -> qacc = qM^-1 qacc as far as joint equalities permit, and the factor that gave it in qLD."""
     if ti.static(m.neq > 0):
         equality.dependence(m, d, e)
         equality.reduce(m, d, e)
     elif ti.static(m.separate):
         inertia.spread(m, d, e)
-    inertia.factor(m, d, e)
-    inertia.solve(m, d, e, d.qacc)
+    if ti.static(m.coriolis):
+        coriolis.matrix(m, d, e, h_theta)
+        coriolis.factor(m, d, e)
+    else:
+        inertia.factor(m, d, e)
+    inertia.solve(m, d, e, d.qacc, d.qLU, d.qLD)
     if ti.static(m.neq > 0):
         equality.accelerate(m, d, e)
 
@@ -67,11 +73,6 @@ def project(m: ti.template(), d: ti.template(), e):
     """Dependent joints to where the equalities want them."""
     if ti.static(m.neq > 0):
         equality.project(m, d, e)
-
-
-def tape_size(m, substeps: int) -> int:
-    """Scalars per world that a control step leaves for its backward pass."""
-    return substeps * m.nrecord + m.nq + m.nu
 
 
 # Modes of ForwardKernels.step.
@@ -124,29 +125,17 @@ class ForwardKernels:
                     continue
                 load(e, inputs, fitted)
                 project(m, d, e)
+                integrate.begin(m, d, e)
                 at = 0
                 for _ in range(substeps):
                     if mode == RECORD:
-                        for i in range(m.nq):
-                            tape[e, at + i] = d.qpos[e, i]
-                        for i in range(m.nv):
-                            tape[e, at + m.nq + i] = d.qvel[e, i]
-                        for i in range(m.na):
-                            tape[e, at + m.nq + m.nv + i] = d.act[e, i]
+                        taping.record_state(m, d, e, tape, at)
                     acceleration(m, d, e, h_theta)
                     if mode == EVALUATE:
                         store_mass(e, tape)
-                    solve(m, d, e)
+                    solve(m, d, e, h_theta)
                     if mode == RECORD:
-                        for i in range(m.nv):
-                            tape[e, at + m.nstate + i] = d.qacc[e, i]
-                        for i in range(m.nfactor):
-                            tape[e, at + m.nstate + m.nv + i] = d.qLD[e, i]
-                        if ti.static(m.neq > 0):
-                            for i in range(m.nnz):
-                                tape[e, at + m.nstate + m.nv + m.nfactor + i] = d.qM[e, i]
-                            for i in range(m.neq):
-                                tape[e, at + m.nrecord - m.neq + i] = d.eq_force[e, i]
+                        taping.record_solution(m, d, e, tape, at)
                     at = at + m.nrecord
                     if mode != EVALUATE:
                         integrate.integrate(m, d, e, h)
@@ -209,8 +198,8 @@ class ForwardKernels:
             for i in range(m.nv):
                 for k in range(m.row_adr[i], m.row_adr[i + 1]):
                     j = m.row_dof[k]
-                    mass[e, i * m.nv + j] = d.qM[e, k]
-                    mass[e, j * m.nv + i] = d.qM[e, k]
+                    mass[e, i * m.nv + j] = ti.cast(d.qM[e, k], real)
+                    mass[e, j * m.nv + i] = ti.cast(d.qM[e, k], real)
 
         @ti.func
         def store_poses(e, poses: ti.template()):

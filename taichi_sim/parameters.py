@@ -12,6 +12,8 @@ from taichi_sim.types import Model
 
 # What can be fitted; the shape of each is that of the Model's array.
 NAMES = bodies.PARAMETERS + muscles.PARAMETERS
+# Values below these would give NaN or a matrix that is not positive definite, a step later and under another name.
+_LEAST = {"body_mass": 0.0, "body_inertia": 0.0, "dof_armature": 0.0, "muscle_optimal_length": 1e-6}
 
 
 class Parameters:
@@ -46,19 +48,23 @@ class Parameters:
             raise ValueError(f"cannot fit {', '.join(map(repr, unknown))}; what can be fitted: {', '.join(NAMES)}")
         return names
 
-    def cells(self, values: dict[str, torch.Tensor], num_worlds: int) -> torch.Tensor:
+    def cells(self, values: dict[str, torch.Tensor], num_worlds: int, *, check: bool = True) -> torch.Tensor:
         """The fitted cells of every world, (N, ncell).
 
         Args:
             values: parameter tensors, shared (as in the Model) or with a leading axis of N worlds; the others keep the
                 model's figures.
+            check: look for values that nothing can be simulated with.
 
         Raises:
-            ValueError: a name that was not declared, or a shape that does not fit.
+            ValueError: a name that was not declared, a shape that does not fit, or a value below its bound.
+            FloatingPointError: a value is not finite.
         """
         cells = self.base.expand(num_worlds, -1)
         for name, value in values.items():
             value = self.tensor(name, value, num_worlds)
+            if check:
+                _require_sound(name, value.detach())
             index, entries, weights, offset = self._maps[name]
             # no matrix product: a caller's autocast or TF32 would round it
             new = (value.reshape(-1, int(np.prod(self.shapes[name])))[:, entries] * weights).sum(-1) + offset
@@ -102,3 +108,13 @@ class Parameters:
 
     def _tensor(self, values) -> torch.Tensor:
         return torch.as_tensor(np.asarray(values, float), dtype=self._dtype, device=self._device)
+
+
+def _require_sound(name: str, value: torch.Tensor) -> None:
+    finite = torch.isfinite(value)
+    if not finite.all():
+        raise FloatingPointError(f"parameter {name}{(~finite).nonzero()[0].tolist()} is not finite")
+    least = _LEAST.get(name)
+    if least is not None and (below := value < least).any():
+        at = below.nonzero()[0].tolist()
+        raise ValueError(f"parameter {name}{at} is {value[tuple(at)].item():g}; it must be at least {least:g}")

@@ -10,6 +10,8 @@ import contextlib
 import dataclasses
 import io
 import os
+import shutil
+import tempfile
 import threading
 import time
 import warnings
@@ -95,6 +97,7 @@ class Runtime:
 
 # Age [s] at which the lock of Taichi's kernel cache has no owner any more.
 _LOCK_SECONDS = 300.0
+_CACHE_VARIABLE = "TI_OFFLINE_CACHE_FILE_PATH"
 
 _runtime: Runtime | None = None
 _forked = False
@@ -164,28 +167,42 @@ def _program():
 
 
 def _cache_folder() -> Path:
-    return Path(
-        os.environ.get("TI_OFFLINE_CACHE_FILE_PATH") or ti.lang.impl.default_cfg().offline_cache_file_path
-    ).expanduser()
+    """Where Taichi keeps its kernel cache."""
+    return Path(os.environ.get(_CACHE_VARIABLE) or ti.lang.impl.default_cfg().offline_cache_file_path).expanduser()
 
 
-def _cache_usable() -> bool:
-    """Whether Taichi's kernel cache can be written; without its folder Taichi would crash."""
-    folder = _cache_folder()
+@contextlib.contextmanager
+def _usable_cache():
+    """While Taichi starts: another folder for this process alone if its kernel cache cannot be written.
+
+    Taichi makes the folder when the program ends, cache or not, and crashes if it cannot.
+    """
+    folder, reason = _cache_folder(), None
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            reason = f"no permission to write to {folder}"
     except OSError as error:
         reason = str(error)
-    else:
-        if os.access(folder, os.W_OK | os.X_OK):
-            return True
-        reason = f"no permission to write to {folder}"
+    if reason is None:
+        _drop_stale_lock()
+        yield
+        return
     warnings.warn(
         f"kernels are compiled anew in every process: Taichi's kernel cache cannot be used ({reason}); "
-        "the environment variable TI_OFFLINE_CACHE_FILE_PATH names another folder",
-        stacklevel=4,
+        f"the environment variable {_CACHE_VARIABLE} names another folder",
+        stacklevel=5,
     )
-    return False
+    theirs, ours = os.environ.get(_CACHE_VARIABLE), tempfile.mkdtemp(prefix="taichi_sim")
+    # handlers run last in, first out: this one after `_finish`
+    atexit.register(shutil.rmtree, ours, ignore_errors=True)
+    os.environ[_CACHE_VARIABLE] = ours
+    try:
+        yield
+    finally:
+        os.environ.pop(_CACHE_VARIABLE)
+        if theirs is not None:
+            os.environ[_CACHE_VARIABLE] = theirs
 
 
 def _finish(program) -> None:
@@ -273,16 +290,13 @@ def _begin(device: str | None, precision: str | None, num_threads: int | None) -
         raise RuntimeError("device='cuda' was asked for, but torch finds no CUDA device; use device='cpu'")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     precision = precision or "f32"
-    cache = _cache_usable()
-    if cache:
-        _drop_stale_lock()
     threads = {} if num_threads is None else {"cpu_max_num_threads": num_threads}
     before = _threads()
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _usable_cache(), contextlib.redirect_stdout(io.StringIO()):
         ti.init(
             arch=ti.cuda if device == "cuda" else ti.cpu,
             default_fp=ti.f64 if precision == "f64" else ti.f32,
-            offline_cache=cache,
+            offline_cache=True,
             log_level=ti.WARN,
             **_compile_settings(precision),
             **threads,

@@ -14,6 +14,9 @@ from taichi_sim.runtime import ti
 _SINE = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(8, 0, -1))
 _COSINE = tuple((-1) ** k / math.factorial(2 * k) for k in range(9, 0, -1))
 
+# Square of a quaternion's length below which it has no direction: that of MuJoCo's mjMINVAL.
+NO_LENGTH2 = 1e-30
+
 
 @ti.func
 def dot(a, b):
@@ -58,9 +61,11 @@ def quat_conj(a):
 
 @ti.func
 def quat_normalize(a):
-    """The unit quaternion along a."""
-    r = 1.0 / ti.sqrt(a[0, :] * a[0, :] + a[1, :] * a[1, :] + a[2, :] * a[2, :] + a[3, :] * a[3, :])
-    return ti.Matrix.rows([a[0, :] * r, a[1, :] * r, a[2, :] * r, a[3, :] * r])
+    """The unit quaternion along a; of zeros the identity, as in MuJoCo."""
+    n2 = a[0, :] * a[0, :] + a[1, :] * a[1, :] + a[2, :] * a[2, :] + a[3, :] * a[3, :]
+    none = n2 < NO_LENGTH2
+    r = ti.select(none, n2 * 0.0, 1.0 / ti.sqrt(ti.max(n2, NO_LENGTH2)))
+    return ti.Matrix.rows([ti.select(none, n2 * 0.0 + 1.0, a[0, :] * r), a[1, :] * r, a[2, :] * r, a[3, :] * r])
 
 
 @ti.func

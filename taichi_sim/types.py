@@ -49,6 +49,7 @@ class Option:
     | substeps | substeps per control step (`<numeric name="substeps">`) | scalar |
     | gravity | gravitational acceleration [m/s^2] | (3,) |
     | theta | velocity-dependent forces are taken at v + theta h a, 0: explicit (`<numeric name="theta">`) | scalar |
+    | coriolis | Coriolis and gyroscopic forces are taken at v + theta h a, too (`bodies.coriolis`) | bool |
     | contact, limit, spring, damper, actuation, clampctrl, equality | stages that the model has not disabled | bool |
     """
 
@@ -56,6 +57,7 @@ class Option:
     substeps: int = 1
     gravity: np.ndarray = dataclasses.field(default_factory=lambda: np.array([0.0, 0.0, -9.81]))
     theta: float = 0.6
+    coriolis: bool = False
     contact: bool = True
     limit: bool = True
     spring: bool = True

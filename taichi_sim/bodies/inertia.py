@@ -127,17 +127,30 @@ def factor(m: ti.template(), d: ti.template(), e):
 
 
 @ti.func
-def solve(m: ti.template(), d: ti.template(), e, x: ti.template()):
-    """x = M^-1 x, with the factor in qLD."""
+def solve(m: ti.template(), d: ti.template(), e, x: ti.template(), columns: ti.template(), rows: ti.template()):
+    """x = A^-1 x, with the factor of A in its columns and rows (qLU, qLD); of A' with these exchanged."""
+    if ti.static(m.wide):
+        for i in range(m.nv):
+            d.solved[e, i] = x[e, i]
+        substitute(m, d, e, d.solved, columns, rows)
+        for i in range(m.nv):
+            x[e, i] = ti.cast(d.solved[e, i], ti.f32)
+    else:
+        substitute(m, d, e, x, columns, rows)
+
+
+@ti.func
+def substitute(m: ti.template(), d: ti.template(), e, x: ti.template(), columns: ti.template(), rows: ti.template()):
+    """`solve` in the precision of x."""
     for step in range(m.nv):
         i = m.nv - 1 - step
         xi = x[e, i]
         for k in range(m.factor_adr[i] + 1, m.factor_adr[i + 1]):
             j = m.factor_dof[k]
-            x[e, j] = x[e, j] - (d.qLD[e, k] * xi)
+            x[e, j] = x[e, j] - (columns[e, k] * xi)
     for i in range(m.nv):
         start = m.factor_adr[i]
         xi = x[e, i] / d.qLD[e, start]
         for k in range(start + 1, m.factor_adr[i + 1]):
-            xi = xi - (d.qLD[e, k] * x[e, m.factor_dof[k]])
+            xi = xi - (rows[e, k] * x[e, m.factor_dof[k]])
         x[e, i] = xi

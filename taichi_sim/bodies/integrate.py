@@ -17,19 +17,35 @@ def integrate(m: ti.template(), d: ti.template(), e, h):
         qadr = m.jnt_qposadr[j]
         dof = m.jnt_dofadr[j]
         if m.jnt_type[j] > JNT_BALL:
-            d.qpos[e, qadr] = d.qpos[e, qadr] + h * d.qvel[e, dof]
+            move(d, e, qadr, h * d.qvel[e, dof])
         if ti.static(m.ball):
             if m.jnt_type[j] < JNT_SLIDE:
                 if ti.static(m.free):
                     if m.jnt_type[j] == JNT_FREE:
                         for k in ti.static(range(3)):
-                            d.qpos[e, qadr + k] = d.qpos[e, qadr + k] + h * d.qvel[e, dof + k]
+                            move(d, e, qadr + k, h * d.qvel[e, dof + k])
                         qadr = qadr + 3
                         dof = dof + 3
                 q = spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr))
                 q = spatial.quat_mul(q, spatial.quat_exp(h * spatial.load_vec3(d.qvel, e, dof)))
                 for k in ti.static(range(4)):
                     d.qpos[e, qadr + k] = q[k, :]
+
+
+@ti.func
+def begin(m: ti.template(), d: ti.template(), e):
+    """Notes the positions at the beginning of a control step."""
+    for i in range(m.nq):
+        d.qpos_begin[e, i] = d.qpos[e, i]
+        d.qpos_moved[e, i] = d.qpos[e, i] * 0.0
+
+
+@ti.func
+def move(d: ti.template(), e, i, step):
+    """qpos += step, by way of the sum since `begin`: far from zero, each of many small steps would be rounded away."""
+    moved = d.qpos_moved[e, i] + step
+    d.qpos_moved[e, i] = moved
+    d.qpos[e, i] = d.qpos_begin[e, i] + moved
 
 
 @ti.func
@@ -99,8 +115,8 @@ def raw_gradient(m: ti.template(), d: ti.template(), e, raw: ti.template()):
                         dof = dof + 3
                 q = spatial.load_quat(d.qpos, e, qadr)
                 u = spatial.load_vec3(d.grad_qpos, e, dof)
-                # the engine uses q/|q|: its gradient is 2 q (0, u_bar)/|q|^2
+                # the engine uses q/|q|: its gradient is 2 q (0, u_bar)/|q|^2; without a length it is no rotation
                 g = spatial.quat_mul(q, spatial.pure_quat(u))
                 norm2 = q[0, :] * q[0, :] + q[1, :] * q[1, :] + q[2, :] * q[2, :] + q[3, :] * q[3, :]
                 for k in ti.static(range(4)):
-                    raw[e, qadr + k] = 2.0 * g[k, :] / norm2
+                    raw[e, qadr + k] = ti.select(norm2 < spatial.NO_LENGTH2, norm2 * 0.0, 2.0 * g[k, :] / norm2)

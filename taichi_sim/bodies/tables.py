@@ -10,8 +10,9 @@ import dataclasses
 
 import numpy as np
 
+from taichi_sim.bodies.conditioning import ill_conditioned
 from taichi_sim.bodies.tree import Tree, quat_matrix
-from taichi_sim.buffers import Fields, Items
+from taichi_sim.buffers import Buffer, Fields, Items
 from taichi_sim.types import JNT_BALL, JNT_FREE, Model
 
 # Model constants of this room that users may fit.
@@ -51,6 +52,9 @@ class Constants:
         self._joints(model, f)
         if self.neq:
             self._equalities(model, tree, f)
+        # equalities make a symmetric problem of it
+        self.coriolis = model.opt.coriolis and self.neq == 0
+        self.wide = f.wide is not f.state and self.neq == 0 and ill_conditioned(model, tree)
 
     def _links(self, tree: Tree, f: Fields) -> None:
         links = tree.links
@@ -174,6 +178,7 @@ class Scratch:
     | field | meaning | items |
     |---|---|---|
     | qpos, qvel, act, qacc, ctrl | as in `State` | nq, nv, na, nv, nu |
+    | qpos_begin, qpos_moved | qpos at the control step's beginning, and the sum of its steps since | nq |
     | origin | reference point of a tree's spatial quantities, world frame [m] | ntree |
     | xp, xq | pose of a link's frame; the position relative to its tree's origin | nlink |
     | sw, sl | motion subspace of a dof, MuJoCo's cdof: angular, linear about the tree's origin | nv |
@@ -184,6 +189,11 @@ class Scratch:
     | cm, ch, cd, co | inertia of a link's subtree: mass and as above | nlink |
     | qM | the mass matrix, row by row as in `Tree.row_dof`; unless `separate` it lies where qLD does | nnz |
     | qLD | what the step factors and later its L'DL factor, row by row as in `Tree.factor_dof` | nfactor |
+    | qLU | its U, column by column; the same as qLD where the matrix is symmetric | nfactor |
+    | solved | what is solved for, where that is wide | nv |
+    | pm, ph, pd, po | inertia of a link's subtree without what other rooms add (`coriolis`) | nlink |
+    | jn, jf, ow, ol | D's columns of a link's subtree; A of a dof (`coriolis`) | 3 nlink, nv |
+    | kept_lam, kept_qvel | lam and qvel, put aside | nv |
     | eq_slope, eq_gamma | of a dof in terms of the independent ones: v = slope v_i, a = slope a_i + gamma | nv |
     | eq_product, eq_force | qM times a vector; the force [N, N m] by which an equality moves its joint1 | nv, neq |
     | qfrc_bias, qfrc_passive, qfrc_limit | generalised forces [N, N m] | nv |
@@ -200,7 +210,7 @@ class Scratch:
     """  # noqa: E501
 
     def __init__(self, m, f: Fields):
-        allot(self, f, "qpos grad_raw", m.nq)
+        allot(self, f, "qpos qpos_begin qpos_moved grad_raw", m.nq)
         allot(self, f, "qvel qacc lam grad_qpos grad_qvel qfrc_bias qfrc_passive qfrc_limit dof_implicit", m.nv)
         allot(self, f, "ctrl grad_ctrl", m.nu)
         allot(self, f, "act grad_act", m.na)
@@ -212,10 +222,21 @@ class Scratch:
         if m.damping.free:
             allot(self, f, "gl ga", 2 * m.nlink, 3)
             allot(self, f, "gm", 3 * m.nlink, 3)
-        allot(self, f, "qLD", m.nfactor)
-        self.qM = self.qLD
+        # the mass matrix, its factor and the composite inertias that it is made of
+        wide = f.wide if m.wide else f.state
+        allot(self, f, "qLD", m.nfactor, buffer=wide)
+        self.qM = self.qLU = self.qLD
         if m.separate:
-            allot(self, f, "qM", m.nnz)
+            allot(self, f, "qM", m.nnz, buffer=wide)
+        if m.wide:
+            allot(self, f, "solved", m.nv, buffer=wide)
+        if m.coriolis:
+            allot(self, f, "qLU", m.nfactor, buffer=wide)
+            allot(self, f, "pm", m.nlink, buffer=wide)
+            allot(self, f, "ph pd po", m.nlink, 3, wide)
+            allot(self, f, "jn jf", 3 * m.nlink, 3)
+            allot(self, f, "ow ol", m.nv, 3)
+            allot(self, f, "kept_lam kept_qvel", m.nv)
         if m.neq:
             allot(self, f, "eq_slope eq_gamma eq_product", m.nv)
             allot(self, f, "eq_force", m.neq)
@@ -224,11 +245,12 @@ class Scratch:
         allot(self, f, "xp vw vl aw al fn ff", m.nlink, 3)
         allot(self, f, "sw sl", m.nv, 3)
         allot(self, f, "ih id io", m.nheavy, 3)
-        allot(self, f, "cm", m.nlink)
-        allot(self, f, "ch cd co nw nl an af wn wf", m.nlink, 3)
+        allot(self, f, "cm", m.nlink, buffer=wide)
+        allot(self, f, "ch cd co", m.nlink, 3, wide)
+        allot(self, f, "nw nl an af wn wf", m.nlink, 3)
 
 
-def allot(scratch, f: Fields, names: str, number: int, width: int = 1) -> None:
-    """Gives `scratch` fields of `number` entries of `width` cells each, by names."""
+def allot(scratch, f: Fields, names: str, number: int, width: int = 1, buffer: Buffer | None = None) -> None:
+    """Gives `scratch` fields of `number` entries of `width` cells each, by names; in f's state, or another buffer."""
     for name in names.split():
-        setattr(scratch, name, f.state.items(number, width))
+        setattr(scratch, name, (buffer or f.state).items(number, width))

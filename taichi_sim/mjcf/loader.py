@@ -26,7 +26,7 @@ from taichi_sim.mjcf.unsupported import (
     simulated_pairs,
     stages,
 )
-from taichi_sim.types import GEOM_MESH, JNT_BALL, Model, Option
+from taichi_sim.types import GEOM_MESH, JNT_BALL, JNT_FREE, Model, Option
 
 
 def load(source, *, unsupported_contacts: str = "refuse") -> Model:
@@ -267,11 +267,22 @@ def _option(m, numerics: _Numerics) -> Option:
         actuation=on.actuation,
         clampctrl=on.clampctrl,
         equality=on.equality,
+        coriolis=_implicit_coriolis(m),
     )
     if substeps is None and m.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
         # as many evaluations of the forces as Runge-Kutta's; in one step as long, Euler's method may well diverge
         option.divide(4)
     return option
+
+
+def _implicit_coriolis(m) -> bool:
+    """Whether the file's integrator takes Coriolis forces implicitly: "implicit", and for lone free bodies its fast form."""  # noqa: E501
+    import mujoco
+
+    lone = any(m.body_dofnum[b] == m.tree_dofnum[m.body_treeid[b]] for b in m.jnt_bodyid[m.jnt_type == JNT_FREE])
+    integrator = m.opt.integrator
+    kinds = mujoco.mjtIntegrator
+    return integrator == kinds.mjINT_IMPLICIT or (integrator == kinds.mjINT_IMPLICITFAST and lone)
 
 
 def _limit_gains(m, numerics: _Numerics) -> tuple[np.ndarray, np.ndarray]:

@@ -12,8 +12,8 @@ from taichi_sim.runtime import ti
 # Violation [m] at which a limit's damper is fully on.
 LIMIT_RAMP = 0.001
 
-# Length [m] below which a piece has no direction, but shortens it.
-_SHORT = 1e-9
+# Length [m] below which a straight piece has no direction and pulls on nothing: single precision could not tell it.
+_SHORT = 1e-6
 
 
 @ti.func
@@ -40,7 +40,13 @@ def straight(m: ti.template(), d: ti.template(), e, k):
     p2 = point(d, e, link2, m.tendon.straight.pos2[k])
     r = p2 - p1 + origin_between(m, d, e, link1, link2)
     length = ti.sqrt(spatial.dot(r, r))
-    return p1, p2, length, spatial.scale(r, 1.0 / ti.max(length, _SHORT))
+    return p1, p2, length, spatial.scale(r, inverse(length))
+
+
+@ti.func
+def inverse(length):
+    """1 / length, 0 of what is too short."""
+    return ti.select(length > _SHORT, 1.0 / ti.max(length, _SHORT), length * 0.0)
 
 
 @ti.func
@@ -261,7 +267,7 @@ def adjoint_lengths(m: ti.template(), d: ti.template(), e):
             _w2, z2 = motion(d, e, t, link2, p2)
             z = z2 - z1
             # d y = du . (z2 - z1), du = (1 - u u') dr / length
-            g = spatial.scale(z - spatial.scale(u, spatial.dot(u, z)), 1.0 / ti.max(length, _SHORT))
+            g = spatial.scale(z - spatial.scale(u, spatial.dot(u, z)), inverse(length))
             share = m.tendon.straight.share[k]
             f = spatial.scale(u, share)
             g = spatial.scale(g, share) + spatial.scale(f, d.tendon.length_bar[e, t])

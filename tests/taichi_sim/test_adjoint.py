@@ -170,6 +170,7 @@ def integrate_kernels(sim: ts.Simulator):
     def value(inputs: ARRAY, out: ARRAY):
         for e in range(inputs.shape[0]):
             load(e, inputs)
+            integrate.begin(m, d, e)
             integrate.integrate(m, d, e, H)
             for i in range(m.nq):
                 out[e, i] = d.qpos[e, i]
@@ -180,6 +181,7 @@ def integrate_kernels(sim: ts.Simulator):
     def gradient(inputs: ARRAY, weights: ARRAY, out: ARRAY):
         for e in range(inputs.shape[0]):
             load(e, inputs)
+            integrate.begin(m, d, e)
             integrate.integrate(m, d, e, H)
             for i in range(m.nq):
                 d.grad_raw[e, i] = weights[e, i]

@@ -1,0 +1,95 @@
+"""What a substep leaves for its backward pass: qpos, qvel, act, qacc and the factor; and for equalities qM, eq_force.
+
+A record is `size` scalars per world, one after the other from `at`. A control step's tape ends with its last qpos and
+its controls.
+"""
+
+from taichi_sim.runtime import ti
+
+
+def size(m) -> int:
+    """Scalars per world and substep."""
+    factor = m.nfactor * (1 + m.coriolis) * (1 + m.wide)
+    return m.nstate + m.nv + factor + (m.nnz + m.neq if m.neq else 0)
+
+
+def total(m, substeps: int) -> int:
+    """Scalars per world that a control step leaves."""
+    return substeps * m.nrecord + m.nq + m.nu
+
+
+@ti.func
+def record_state(m: ti.template(), d: ti.template(), e, tape: ti.template(), at):
+    """The state before a substep."""
+    for i in range(m.nq):
+        tape[e, at + i] = d.qpos[e, i]
+    for i in range(m.nv):
+        tape[e, at + m.nq + i] = d.qvel[e, i]
+    for i in range(m.na):
+        tape[e, at + m.nq + m.nv + i] = d.act[e, i]
+
+
+@ti.func
+def recall_state(m: ti.template(), d: ti.template(), e, tape: ti.template(), at):
+    """What `record_state` wrote."""
+    for i in range(m.nq):
+        d.qpos[e, i] = tape[e, at + i]
+    for i in range(m.nv):
+        d.qvel[e, i] = tape[e, at + m.nq + i]
+    for i in range(m.na):
+        d.act[e, i] = tape[e, at + m.nq + m.nv + i]
+
+
+@ti.func
+def record_solution(m: ti.template(), d: ti.template(), e, tape: ti.template(), at):
+    """The acceleration of a substep, and the factor that gave it."""
+    for i in range(m.nv):
+        tape[e, at + m.nstate + i] = d.qacc[e, i]
+    first = at + m.nstate + m.nv
+    write(m, e, tape, first, d.qLD)
+    if ti.static(m.coriolis):
+        write(m, e, tape, first + m.nfactor * (1 + m.wide), d.qLU)
+    if ti.static(m.neq > 0):
+        for i in range(m.nnz):
+            tape[e, first + m.nfactor + i] = d.qM[e, i]
+        for i in range(m.neq):
+            tape[e, at + m.nrecord - m.neq + i] = d.eq_force[e, i]
+
+
+@ti.func
+def recall_solution(m: ti.template(), d: ti.template(), e, tape: ti.template(), at):
+    """What `record_solution` wrote."""
+    for i in range(m.nv):
+        d.qacc[e, i] = tape[e, at + m.nstate + i]
+    first = at + m.nstate + m.nv
+    read(m, e, tape, first, d.qLD)
+    if ti.static(m.coriolis):
+        read(m, e, tape, first + m.nfactor * (1 + m.wide), d.qLU)
+    if ti.static(m.neq > 0):
+        for i in range(m.nnz):
+            d.qM[e, i] = tape[e, first + m.nfactor + i]
+        for i in range(m.neq):
+            d.eq_force[e, i] = tape[e, at + m.nrecord - m.neq + i]
+
+
+@ti.func
+def write(m: ti.template(), e, tape: ti.template(), at, entries: ti.template()):
+    """A factor's entries; of wide ones the leading digits, and then the rest."""
+    for i in range(m.nfactor):
+        if ti.static(m.wide):
+            x = entries[e, i]
+            leading = ti.cast(x, ti.f32)
+            tape[e, at + i] = leading
+            tape[e, at + m.nfactor + i] = ti.cast(x - leading, ti.f32)
+        else:
+            tape[e, at + i] = entries[e, i]
+
+
+@ti.func
+def read(m: ti.template(), e, tape: ti.template(), at, entries: ti.template()):
+    """What `write` wrote."""
+    for i in range(m.nfactor):
+        if ti.static(m.wide):
+            entries[e, i] = ti.cast(tape[e, at + i], ti.f64) + tape[e, at + m.nfactor + i]
+        else:
+            entries[e, i] = tape[e, at + i]
