@@ -1,4 +1,5 @@
-"""README's programs, each run as it stands in a process of its own, but for the number of a long one's rounds."""
+"""README and docs/: their programs, each run as it stands in a process of its own, but for the number of a long one's
+rounds; and where their links lead."""
 
 import re
 import subprocess
@@ -8,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def program(mark: str) -> str:
-    """The Python block that holds `mark`."""
-    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    """The one Python block of all pages that holds `mark`."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     (block,) = (block for block in blocks if mark in block)
     return block
 
@@ -29,6 +32,17 @@ def run(folder: Path, tool: str, *arguments: str) -> str:
 def numbers(text: str) -> torch.Tensor:
     """Those of a printed tensor."""
     return torch.tensor([float(x) for x in re.findall(r"-?\d+\.\d*(?:e[+-]\d+)?", text)])
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls a page's headings."""
+    headings = re.findall(r"^#+ (.*)", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_a_gradient_through_thirty_steps(tmp_path):
@@ -54,3 +68,28 @@ def test_a_model_of_ones_own_is_trained(tmp_path):
     (tmp_path / "pendulum.py").write_text(program("class Pendulum"), encoding="utf-8")
     run(tmp_path, "shac-train", "--model", "pendulum.py", "--max-epochs", "2", "--quiet", "--run-dir", "run")
     assert "balanced" in run(tmp_path, "shac-eval", "run")
+
+
+def test_legs_with_other_muscles(tmp_path):
+    (tmp_path / "constant.py").write_text(program("class ConstantTension"), encoding="utf-8")
+    (tmp_path / "powerful.py").write_text(program("class Powerful"), encoding="utf-8")
+    source = """
+import shac
+own, constant, powerful = (shac.make(x).sim.model for x in ("humanoid_mtu", "constant.py", "powerful.py"))
+print(constant.nu, constant.na, powerful.na)
+print((constant.actuator_gainprm[:, 0] / own.muscle_force).round(4).min())
+print((powerful.muscle_force / own.muscle_force).round(4).max())
+"""
+    sizes, tension, strength = run(tmp_path, "python", "-c", source).splitlines()
+    assert sizes == "152 0 152"
+    # docs/muscle_bodies.md: the file's peak forces are 0.454 f0
+    assert float(tension) == pytest.approx(-0.36 / 0.454, rel=1e-3)
+    assert float(strength) == pytest.approx(0.81 / 0.454, rel=1e-3)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for path, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", prose(page)):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
