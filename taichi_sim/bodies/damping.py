@@ -1,8 +1,9 @@
 """Forces -B v on links that are taken at v + theta h a: h theta B as a part of the links' inertia.
 
-A room adds B to its links (`contact.planes.blocks`, `contact.pairs.add_block`); here it is summed over subtrees and
-reaches the mass matrix. Along a normal n that the model fixes, B = N N' with N = (p x n, n) is five numbers a link and
-normal (bm, bh, bd, bo); along any other it is a symmetric 6x6 matrix (gl, gm, ga). It keeps the tree's sparsity.
+A room adds B to its links, at a point p: isotropic damping, which is a particle's inertia (`add_particle`), or damping
+along a normal n, B = N N' with N = (p x n, n). Here it is summed over subtrees and reaches the mass matrix. Normals
+that the model fixes take ten numbers each and link (`add_along`: bm, bh, bd, bo), all others together a symmetric 6x6
+matrix (`add_block`: gl, gm, ga). It keeps the tree's sparsity.
 """
 
 from taichi_sim import spatial
@@ -62,3 +63,47 @@ def mul(m: ti.template(), d: ti.template(), e, link, w, v):
         moment = moment + spatial.scale(x, v[0, :]) + spatial.scale(y, v[1, :]) + spatial.scale(z, v[2, :])
         force = force + ti.Matrix.rows([spatial.dot(x, w), spatial.dot(y, w), spatial.dot(z, w)])
     return moment, force
+
+
+@ti.func
+def add_along(m: ti.template(), d: ti.template(), e, link, i, p, mass):
+    """Adds mass N N' with N = (p x n, n), n the model's normal i."""
+    k = link * m.damping.number + i
+    arm = spatial.cross(p, m.damping.normals[i])
+    diag, off = outer(arm)
+    d.bm[e, k] = d.bm[e, k] + mass
+    d.bh[e, k] = d.bh[e, k] + spatial.scale(arm, mass)
+    d.bd[e, k] = d.bd[e, k] + spatial.scale(diag, mass)
+    d.bo[e, k] = d.bo[e, k] + spatial.scale(off, mass)
+
+
+@ti.func
+def outer(x):
+    """x x' of a 3-vector: diagonal (xx, yy, zz) and off-diagonal (yz, xz, xy)."""
+    yz = ti.Matrix.rows([x[1, :] * x[2, :], x[0, :] * x[2, :], x[0, :] * x[1, :]])
+    return x * x, yz
+
+
+@ti.func
+def add_particle(d: ti.template(), e, link, p, mass):
+    """Adds a particle at p to the inertia of a link: cm, ch, cd, co."""
+    diag, off = outer(p)
+    x2, y2, z2 = diag[0, :], diag[1, :], diag[2, :]
+    d.cm[e, link] = d.cm[e, link] + mass
+    d.ch[e, link] = d.ch[e, link] + spatial.scale(p, mass)
+    d.cd[e, link] = d.cd[e, link] + spatial.scale(ti.Matrix.rows([y2 + z2, x2 + z2, x2 + y2]), mass)
+    d.co[e, link] = d.co[e, link] - spatial.scale(off, mass)
+
+
+@ti.func
+def add_block(d: ti.template(), e, link, p, n, mass):
+    """Adds mass N N' with N = (p x n, n): its linear part to gl, the angular to ga, the coupling's columns to gm."""
+    arm = spatial.cross(p, n)
+    diag, off = outer(n)
+    d.gl[e, 2 * link] = d.gl[e, 2 * link] + spatial.scale(diag, mass)
+    d.gl[e, 2 * link + 1] = d.gl[e, 2 * link + 1] + spatial.scale(off, mass)
+    diag, off = outer(arm)
+    d.ga[e, 2 * link] = d.ga[e, 2 * link] + spatial.scale(diag, mass)
+    d.ga[e, 2 * link + 1] = d.ga[e, 2 * link + 1] + spatial.scale(off, mass)
+    for i in ti.static(range(3)):
+        d.gm[e, 3 * link + i] = d.gm[e, 3 * link + i] + spatial.scale(arm, mass * n[i, :])

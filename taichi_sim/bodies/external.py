@@ -56,3 +56,35 @@ def adjoint_project(m: ti.template(), d: ti.template(), e):
         d.xf[e, p] = d.xf[e, p] + xf
         d.gn[e, p] = d.gn[e, p] + gn
         d.gf[e, p] = d.gf[e, p] + gf
+
+
+@ti.func
+def particle(w, v, p):
+    """Velocity at p of what moves with the spatial velocity (w, v)."""
+    return v + spatial.cross(w, p)
+
+
+@ti.func
+def add(d: ti.template(), e, link, p, f, v_bar, gn, gf):
+    """Adds the adjoints of a force f at a point p of a link, and v_bar, of v there; and what else there is of the pose."""
+    fn = spatial.cross(p, f)
+    vn = spatial.cross(p, v_bar)
+    d.fn[e, link] = d.fn[e, link] - fn
+    d.ff[e, link] = d.ff[e, link] - f
+    d.wn[e, link] = d.wn[e, link] - vn
+    d.wf[e, link] = d.wf[e, link] - v_bar
+    an, af = spatial.force_cross(d.nw[e, link], d.nl[e, link], fn, f)
+    bn, bf = spatial.force_cross(d.vw[e, link], d.vl[e, link], vn, v_bar)
+    d.gn[e, link] = d.gn[e, link] + gn + an + bn
+    d.gf[e, link] = d.gf[e, link] + gf + af + bf
+
+
+@ti.func
+def add_ahead(d: ti.template(), e, link, p, t_bar):
+    """Adds t_bar, the adjoint of v' at p, to a link's."""
+    xn = spatial.cross(p, t_bar)
+    gn, gf = spatial.force_cross(d.tw[e, link], d.tl[e, link], xn, t_bar)
+    d.xn[e, link] = d.xn[e, link] + xn
+    d.xf[e, link] = d.xf[e, link] + t_bar
+    d.gn[e, link] = d.gn[e, link] + gn
+    d.gf[e, link] = d.gf[e, link] + gf

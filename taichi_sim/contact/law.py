@@ -23,12 +23,6 @@ _SPEED2_FLOOR = 1e-12
 
 
 @ti.func
-def particle(w, v, p):
-    """Velocity at p of what moves with the spatial velocity (w, v)."""
-    return v + spatial.cross(w, p)
-
-
-@ti.func
 def along(n, x):
     """The component of x along the unit vector n, and the rest of x."""
     a = spatial.dot(n, x)
@@ -62,21 +56,3 @@ def adjoint(ke, mu, spring, s, damping, kd, slides, speed, n, tn, tt, nun, nut):
     slope = slides * s * slip / (speed * speed)
     grip = slides * mu * ke / speed
     return f, t_bar, slope, nun * (ke - kd * tn) - grip * slip
-
-
-@ti.func
-def outer(x):
-    """x x' of a 3-vector: diagonal (xx, yy, zz) and off-diagonal (yz, xz, xy)."""
-    yz = ti.Matrix.rows([x[1, :] * x[2, :], x[0, :] * x[2, :], x[0, :] * x[1, :]])
-    return x * x, yz
-
-
-@ti.func
-def add_particle(d: ti.template(), e, link, p, mass):
-    """Adds a particle at p to the inertia of a link: cm, ch, cd, co."""
-    diag, off = outer(p)
-    x2, y2, z2 = diag[0, :], diag[1, :], diag[2, :]
-    d.cm[e, link] = d.cm[e, link] + mass
-    d.ch[e, link] = d.ch[e, link] + spatial.scale(p, mass)
-    d.cd[e, link] = d.cd[e, link] + spatial.scale(ti.Matrix.rows([y2 + z2, x2 + z2, x2 + y2]), mass)
-    d.co[e, link] = d.co[e, link] - spatial.scale(off, mass)

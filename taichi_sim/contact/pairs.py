@@ -4,8 +4,10 @@ The law: `law`. On geoms of the world it is implicit in the velocity, between mo
 """
 
 from taichi_sim import spatial
+from taichi_sim.bodies.damping import add_block, add_particle
+from taichi_sim.bodies.external import add, add_ahead, particle
 from taichi_sim.contact import boxes, collide, points
-from taichi_sim.contact.law import add_particle, adjoint, along, coefficients, outer, particle
+from taichi_sim.contact.law import adjoint, along, coefficients
 from taichi_sim.runtime import ti
 
 
@@ -103,20 +105,6 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
 
 
 @ti.func
-def add_block(d: ti.template(), e, link, p, n, mass):
-    """Adds mass N N' with N = (p x n, n): its linear part to gl, the angular to ga, the coupling's columns to gm."""
-    arm = spatial.cross(p, n)
-    diag, off = outer(n)
-    d.gl[e, 2 * link] = d.gl[e, 2 * link] + spatial.scale(diag, mass)
-    d.gl[e, 2 * link + 1] = d.gl[e, 2 * link + 1] + spatial.scale(off, mass)
-    diag, off = outer(arm)
-    d.ga[e, 2 * link] = d.ga[e, 2 * link] + spatial.scale(diag, mass)
-    d.ga[e, 2 * link + 1] = d.ga[e, 2 * link + 1] + spatial.scale(off, mass)
-    for i in ti.static(range(3)):
-        d.gm[e, 3 * link + i] = d.gm[e, 3 * link + i] + spatial.scale(arm, mass * n[i, :])
-
-
-@ti.func
 def adjoint_forces(m: ti.template(), d: ti.template(), e):
     """`planes.adjoint_forces` of the pairs."""
     for k in range(m.contact.pairs.number):
@@ -155,29 +143,3 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
                 gn = spatial.cross(n, n_bar) + spatial.cross(p, p_bar) - gn
                 gf = p_bar - gf
                 add(d, e, two, p - offset, -f, -v_bar - t_bar, gn - spatial.cross(offset, gf), gf)
-
-
-@ti.func
-def add_ahead(d: ti.template(), e, link, p, t_bar):
-    """Adds t_bar, the adjoint of v' at p, to a link's."""
-    xn = spatial.cross(p, t_bar)
-    gn, gf = spatial.force_cross(d.tw[e, link], d.tl[e, link], xn, t_bar)
-    d.xn[e, link] = d.xn[e, link] + xn
-    d.xf[e, link] = d.xf[e, link] + t_bar
-    d.gn[e, link] = d.gn[e, link] + gn
-    d.gf[e, link] = d.gf[e, link] + gf
-
-
-@ti.func
-def add(d: ti.template(), e, link, p, f, v_bar, gn, gf):
-    """Adds a pair's adjoints to those of one of its links: f and v_bar at p, and the pose's (gn, gf)."""
-    fn = spatial.cross(p, f)
-    vn = spatial.cross(p, v_bar)
-    d.fn[e, link] = d.fn[e, link] - fn
-    d.ff[e, link] = d.ff[e, link] - f
-    d.wn[e, link] = d.wn[e, link] - vn
-    d.wf[e, link] = d.wf[e, link] - v_bar
-    an, af = spatial.force_cross(d.nw[e, link], d.nl[e, link], fn, f)
-    bn, bf = spatial.force_cross(d.vw[e, link], d.vl[e, link], vn, v_bar)
-    d.gn[e, link] = d.gn[e, link] + gn + an + bn
-    d.gf[e, link] = d.gf[e, link] + gf + af + bf

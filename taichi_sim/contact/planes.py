@@ -1,9 +1,10 @@
 """Contact of bodies with planes and its adjoint (docs/adjoint.md). The law: `law`."""
 
 from taichi_sim import spatial
-from taichi_sim.bodies.damping import clear
+from taichi_sim.bodies.damping import add_along, add_particle, clear
+from taichi_sim.bodies.external import particle
 from taichi_sim.contact import collide, points
-from taichi_sim.contact.law import add_particle, adjoint, along, coefficients, outer, particle
+from taichi_sim.contact.law import adjoint, along, coefficients
 from taichi_sim.runtime import ti
 
 
@@ -72,21 +73,8 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
             f = spatial.scale(n, spring - damping * vn) - spatial.scale(vt, s)
             d.contact.kn[e, link] = d.contact.kn[e, link] + spatial.cross(p, f)
             d.contact.kf[e, link] = d.contact.kf[e, link] + f
-            blocks(m, d, e, c, p, n, h_theta * s, h_theta * (damping - s))
-
-
-@ti.func
-def blocks(m: ti.template(), d: ti.template(), e, c, p, n, particle_mass, normal_mass):
-    """Adds J'(particle_mass 1 + normal_mass n n')J of a contact at p."""
-    link = m.contact.planes.link[c]
-    add_particle(d, e, link, p, particle_mass)
-    k = link * m.damping.number + m.contact.planes.normal[c]
-    arm = spatial.cross(p, n)
-    d.bm[e, k] = d.bm[e, k] + normal_mass
-    d.bh[e, k] = d.bh[e, k] + spatial.scale(arm, normal_mass)
-    diag, off = outer(arm)
-    d.bd[e, k] = d.bd[e, k] + spatial.scale(diag, normal_mass)
-    d.bo[e, k] = d.bo[e, k] + spatial.scale(off, normal_mass)
+            add_particle(d, e, link, p, h_theta * s)
+            add_along(m, d, e, link, m.contact.planes.normal[c], p, h_theta * (damping - s))
 
 
 @ti.func
