@@ -33,7 +33,7 @@ class Ant(FreeRunner):
             "actor_lr": 5e-3,
             "critic_lr": 2e-3,
             "target_alpha": 0.2,
-            # Some policies live on the errors of four substeps otherwise (docs/results.md).
+            # Some policies live on the errors of four substeps otherwise (docs/substeps.md).
             "final_substeps": 16,
         },
         "bptt": {

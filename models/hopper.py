@@ -41,7 +41,7 @@ class Hopper(PlanarRunner):
             "actor_lr": 2e-3,
             "critic_lr": 2e-4,
             "target_alpha": 0.2,
-            # Without it one policy in three lives on the errors of six substeps (docs/learning.md).
+            # Without it one policy in three lives on the errors of six substeps (docs/substeps.md).
             "final_substeps": 16,
         },
         "bptt": {

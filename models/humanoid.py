@@ -36,7 +36,7 @@ class Humanoid(FreeRunner):
             "actor_lr": 2e-3,
             "critic_lr": 5e-4,
             "target_alpha": 0.995,
-            # Without it one policy in three lives on the errors of six substeps (docs/learning.md).
+            # Without it one policy in three lives on the errors of six substeps (docs/substeps.md).
             "final_substeps": 16,
         },
         "bptt": {

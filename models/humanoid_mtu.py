@@ -45,7 +45,7 @@ class HumanoidMTU(MuscleRunner):
             # Without it the untrained critic's values last for hundreds of epochs, and nothing speaks against falling
             # forward (docs/learning.md).
             "target_rampup": 0.1,
-            # With 16 policies of longer runs still live on the errors of the substeps (docs/learning.md).
+            # With 16 policies of longer runs still live on the errors of the substeps (docs/substeps.md).
             "final_substeps": 32,
         },
         "bptt": {

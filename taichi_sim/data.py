@@ -36,7 +36,7 @@ class DeviceModel(bodies.Constants):
         self.contact = contact.Constants(model, self._tree, fields)
         self.tendon = muscles.Tendons(model, self._tree, fields)
         self.actuator = muscles.Actuators(model, fields)
-        self.external = self.contact.any or self.tendon.npath > 0
+        self.external = self.external or self.contact.any or self.tendon.npath > 0
         self.damping = self.contact.damping
         self.nrecord = taping.size(self)
         self.ncell = fields.fitted.cells

@@ -14,7 +14,7 @@ import yaml
 from shac.env import Task
 from shac.errors import UserError, nearest
 
-# The part of the epochs that `final_substeps` is for: 150 of 2,000 sufficed for Hopper and Humanoid (docs/learning.md).
+# The part of the epochs that `final_substeps` is for: 150 of 2,000 sufficed for Hopper and Humanoid (docs/substeps.md).
 FINISH = 0.075
 
 

@@ -1,7 +1,9 @@
 """The adjoint of forces on links that contacts and tendons make, as far as it is the same for both (docs/adjoint.md).
 
 A stage with such forces adds, for its force W on a link: of nu to fn, ff (as -W), of the velocity v to wn, wf (as
--v_bar), of the velocity v' = v at qvel + theta h qacc to xn, xf, of the pose to gn, gf.
+-v_bar), of the velocity v' = v at qvel + theta h qacc to xn, xf, of the pose to gn, gf. For a force f at a point p
+that is `add` and `add_ahead`; if the link carries p along, the pose's part is (p x p_bar, p_bar) with p_bar = f x nu_w
++ v_bar x v_w + v'_bar x v'_w, w the angular parts.
 """
 
 from taichi_sim import spatial
@@ -66,7 +68,7 @@ def particle(w, v, p):
 
 @ti.func
 def add(d: ti.template(), e, link, p, f, v_bar, gn, gf):
-    """Adds the adjoints of a force f at a point p of a link, and v_bar, of v there; and what else there is of the pose."""
+    """Adds the adjoints of a force f at a point p of a link, and of v there, v_bar; and the pose's own (gn, gf)."""
     fn = spatial.cross(p, f)
     vn = spatial.cross(p, v_bar)
     d.fn[e, link] = d.fn[e, link] - fn

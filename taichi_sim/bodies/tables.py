@@ -52,6 +52,8 @@ class Constants:
         self._joints(model, f)
         if self.neq:
             self._equalities(model, tree, f)
+        # a force of this room on links would set it
+        self.external = False
         # equalities make a symmetric problem of it
         self.coriolis = model.opt.coriolis and self.neq == 0
         self.wide = f.wide is not f.state and self.neq == 0 and ill_conditioned(model, tree)

@@ -56,7 +56,7 @@ def plane_coefficients(m: ti.template(), c, depth, vn, vt):
 
 @ti.func
 def forces(m: ti.template(), d: ti.template(), e, h_theta):
-    """kn, kf: contact forces at v on single links; and h_theta B on cm, ch, cd, co and bm, bh, bd, bo."""
+    """contact.kn, kf: contact forces at v on single links; and h_theta B on cm, ch, cd, co and bm, bh, bd, bo."""
     for link in range(m.nlink):
         d.contact.kn[e, link] = m.gravity[0] * 0.0
         d.contact.kf[e, link] = m.gravity[0] * 0.0

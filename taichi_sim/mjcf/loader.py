@@ -40,7 +40,7 @@ def load(source, *, unsupported_contacts: str = "refuse") -> Model:
 
     Penalty joint limits take their stiffness and damping from `<custom><numeric name="limit_ke">` and `"limit_kd"`, for
     one joint `"limit_ke:JOINT"` and `"limit_kd:JOINT"`, else from MuJoCo's `solreflimit` and `solimplimit`. A limit's
-    `margin` narrows its range, as it does there. Contacts take the four numbers of `taichi_sim.contact` from the
+    `margin` narrows its range, as it does there. Contacts take the four numbers of `taichi_sim.contact.law` from the
     numerics `contact_ke`, `contact_kd`, `contact_kf` and `contact_mu`, else from MuJoCo's `solref`, `solimp` and
     `friction`; between moving bodies, where they are explicit, friction and damping are bounded by what the timestep
     keeps stable. The numerics `substeps` and `theta` set the options of those names; without the first, a file's step

@@ -5,7 +5,7 @@
 | integrator | ctrl | Euler |
 | filter | (ctrl - act) / tau | Euler |
 | filterexact | (ctrl - act) / tau | exact |
-| muscle | `law.act_dot` | exact for the rate at its beginning (`law.advance`) |
+| muscle | `laws.act_dot` | exact for the rate at its beginning (`laws.advance`) |
 
 A force of a substep comes from the activation at its beginning. Limits (`actlimited`) clamp what comes out.
 """

@@ -160,7 +160,7 @@ def law(m: ti.template(), d: ti.template(), e, u):
 
 @ti.func
 def forces(m: ti.template(), d: ti.template(), e):
-    """actuator_force and qfrc_actuator, both at v; on tendons ten_force; implicit coefficients."""
+    """force and qfrc, both at v; on tendons their force; implicit coefficients."""
     for i in range(m.nv):
         d.actuator.qfrc[e, i] = d.qvel[e, i] * 0.0
         d.actuator.dof_implicit[e, i] = d.qvel[e, i] * 0.0
@@ -201,10 +201,10 @@ def forces(m: ti.template(), d: ti.template(), e):
 
 @ti.func
 def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
-    """lam' dqfrc_actuator/d(q, v, act, ctrl) to grad_qpos, grad_qvel, grad_act, grad_ctrl and the tendons' adjoints."""
+    """lam' dqfrc/d(q, v, act, ctrl) to grad_qpos, grad_qvel, grad_act, grad_ctrl and the tendons' adjoints."""
     if ti.static(m.actuator.enabled):
         for u in range(m.nu):
-            # lam' d qfrc_actuator / d force, and by how much the velocity moves ahead within the substep
+            # lam' d qfrc / d force, and by how much the velocity moves ahead within the substep
             pull = d.ctrl[e, u] * 0.0
             ahead = d.ctrl[e, u] * 0.0
             g = m.actuator.gear[0][u]

@@ -1,7 +1,7 @@
-"""Tendons: lengths, their gradient ten_J in the dofs, springs, dampers, limits; and the adjoint (docs/adjoint.md).
+"""Tendons: lengths, their gradient J in the dofs, springs, dampers, limits; and the adjoint (docs/adjoint.md).
 
-A tendon whose force along its length is f moves the joints by ten_J' f, whatever its path. Its velocity-dependent part
-is taken at v + theta h a with the coefficient frozen, hence h theta c ten_J' ten_J in the matrix that the step factors.
+A tendon whose force along its length is f moves the joints by J' f, whatever its path. Its velocity-dependent part
+is taken at v + theta h a with the coefficient frozen, hence h theta c J' J in the matrix that the step factors.
 """
 
 from taichi_sim import spatial
@@ -88,7 +88,7 @@ def wrap_curvature(m: ti.template(), k, r1, r2, d1, d2):
 
 @ti.func
 def add_terms(m: ti.template(), d: ti.template(), e, start, end, n1, f1, n2, f2, n3, f3):
-    """ten_J of the dofs that move ends of a piece, given the gradients in these ends as (moment, force)."""
+    """J of the dofs that move ends of a piece, given the gradients in these ends as (moment, force)."""
     for k in range(start, end):
         dof = m.tendon.term_dof[k]
         n = n2
@@ -106,7 +106,7 @@ def add_terms(m: ti.template(), d: ti.template(), e, start, end, n1, f1, n2, f2,
 
 @ti.func
 def rate(m: ti.template(), d: ti.template(), e, x: ti.template(), out: ti.template()):
-    """out = ten_J x for every tendon."""
+    """out = J x for every tendon."""
     for t in range(m.tendon.number):
         s = d.tendon.length[e, t] * 0.0
         for k in range(m.tendon.adr[t], m.tendon.adr[t + 1]):
@@ -116,7 +116,7 @@ def rate(m: ti.template(), d: ti.template(), e, x: ti.template(), out: ti.templa
 
 @ti.func
 def lengths(m: ti.template(), d: ti.template(), e):
-    """Poses and qvel -> ten_length, ten_J and ten_velocity."""
+    """Poses and qvel -> length, J and velocity."""
     for t in range(m.tendon.number):
         d.tendon.length[e, t] = m.tendon.length0[t]
     for k in range(m.tendon.njacobian):
@@ -156,7 +156,7 @@ def lengths(m: ti.template(), d: ti.template(), e):
 
 @ti.func
 def pull(m: ti.template(), d: ti.template(), e, t, force, out: ti.template()):
-    """out += ten_J' force."""
+    """out += J' force."""
     for k in range(m.tendon.adr[t], m.tendon.adr[t + 1]):
         i = m.tendon.dof[k]
         out[e, i] = out[e, i] + d.tendon.J[e, k] * force
@@ -188,7 +188,7 @@ def limit(m: ti.template(), d: ti.template(), e, t):
 
 @ti.func
 def forces(m: ti.template(), d: ti.template(), e):
-    """Springs', dampers' and limits' forces on the joints; begins ten_implicit with them, and clears ten_force."""
+    """Springs', dampers' and limits' forces on the joints; begins implicit with them, and clears force."""
     for t in range(m.tendon.number):
         zero = d.tendon.length[e, t] * 0.0
         d.tendon.force[e, t] = zero
@@ -205,14 +205,14 @@ def forces(m: ti.template(), d: ti.template(), e):
 
 @ti.func
 def actuate(m: ti.template(), d: ti.template(), e):
-    """ten_force, the actuators' forces, to qfrc_actuator."""
+    """force, the actuators' forces, to the actuators' qfrc."""
     for t in range(m.tendon.number):
         pull(m, d, e, t, d.tendon.force[e, t], d.actuator.qfrc)
 
 
 @ti.func
 def implicit(m: ti.template(), d: ti.template(), e, h_theta):
-    """qM += h_theta ten_J' ten_implicit ten_J."""
+    """qM += h_theta J' implicit J."""
     for k in range(m.tendon.npair):
         c = h_theta * d.tendon.implicit[e, m.tendon.pair_tendon[k]]
         i = m.tendon.pair_target[k]
@@ -221,7 +221,7 @@ def implicit(m: ti.template(), d: ti.template(), e, h_theta):
 
 @ti.func
 def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
-    """Clears the tendons' adjoints and begins them with springs, dampers and limits; ten_force sums their forces."""
+    """Clears the tendons' adjoints and begins them with springs, dampers and limits; force sums their forces."""
     rate(m, d, e, d.lam, d.tendon.lam)
     rate(m, d, e, d.qacc, d.tendon.ahead)
     for t in range(m.tendon.number):
@@ -250,7 +250,7 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
 
 @ti.func
 def adjoint_lengths(m: ti.template(), d: ti.template(), e):
-    """lam' d(ten_J' f)/d(q, v) of fixed tendons to grad_qpos and grad_qvel, of paths to links (`external`)."""
+    """lam' d(J' f)/d(q, v) of fixed tendons to grad_qpos and grad_qvel, of paths to links (`external`)."""
     for k in range(m.tendon.njoint):
         t = m.tendon.joint_tendon[k]
         i = m.tendon.joint_dof[k]
