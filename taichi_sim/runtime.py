@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import warnings
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,17 @@ def _usable_cache():
         os.environ.pop(_CACHE_VARIABLE)
         if theirs is not None:
             os.environ[_CACHE_VARIABLE] = theirs
+
+
+def returned(array):
+    """A vector or matrix ndarray whose memory goes back when nobody has it any more, which Taichi forgets."""
+    weakref.finalize(array, _return, _program(), array.arr).atexit = False
+    return array
+
+
+def _return(program, memory) -> None:
+    if _program() is program:
+        program.delete_ndarray(memory)
 
 
 def _finish(program) -> None:

@@ -34,6 +34,8 @@ SUPPORTED = frozenset(
     + [(GEOM_SPHERE, GEOM_SPHERE), (GEOM_SPHERE, GEOM_CAPSULE), (GEOM_CAPSULE, GEOM_CAPSULE)]
     + [(kind, GEOM_BOX) for kind in _ROUND]
 )
+# Half-length [m] of a capsule up to which it is a sphere.
+_SHORT = 1e-6
 _GAINS = ("ke", "kd", "kc", "kf", "mu")
 
 
@@ -144,6 +146,8 @@ def _surface(model: Model, geom: int) -> list[tuple[int, np.ndarray, float]]:
 def _half_axis(model: Model, geom: int, quat: np.ndarray) -> np.ndarray:
     """Direction times half-length of a capsule in its link's frame; zero for other geoms."""
     length = model.geom_size[geom, 1] if model.geom_type[geom] == GEOM_CAPSULE else 0.0
+    # of a capsule so short the square of its axis would vanish in single precision: it is a sphere
+    length = length if length > _SHORT else 0.0
     return length * tree_module.quat_matrix(quat)[:, 2]
 
 

@@ -12,7 +12,7 @@ from taichi_sim.render import bvh, raycast, scene, shading
 from taichi_sim.render.camera import Camera, CameraRig
 from taichi_sim.render.colorbar import draw_colorbar
 from taichi_sim.render.tubes import Capsules, Tubes
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import returned, ti
 from taichi_sim.types import GEOM_CAPSULE, GEOM_PLANE, Model
 
 # Cells per side of the grid across the sunlight that finds the shapes casting a shadow on a point.
@@ -66,7 +66,7 @@ class Renderer:
         sun = np.asarray(sun, dtype=np.float64)
         if sun.shape != (3,) or not sun[2] > 0:
             raise ValueError(f"Renderer: sun is {sun}; it must be a direction (x, y, z) with z > 0.")
-        runtime.get()
+        self._runtime = runtime.get()
         self.model, self.width, self.height = model, width, height
         self.camera = camera or Camera()
         self.sun = sun / np.linalg.norm(sun)
@@ -80,14 +80,15 @@ class Renderer:
         self._bound = scene.bounding_radii(self._shapes)
         self._meshes = _upload_meshes(self._shapes.meshes)
         self._across_sun = _across(self.sun)
-        self._sun_rays = ti.Vector.ndarray(3, ti.f32, shading.SAMPLES + shading.RIM)
+        self._sun_rays = returned(ti.Vector.ndarray(3, ti.f32, shading.SAMPLES + shading.RIM))
         self._sun_rays.from_numpy(_sun_rays(self.sun, self._across_sun).astype(np.float32))
         self._allocate(16, 1)
-        self._frame = shading.Frame(
-            radiance=ti.Vector.ndarray(3, ti.f32, (height, width)),
+        # packed for each call: a pack that lives when Python ends complains
+        self._buffers = dict(
+            radiance=returned(ti.Vector.ndarray(3, ti.f32, (height, width))),
             prim=ti.ndarray(ti.i32, (height, width)),
             dist=ti.ndarray(ti.f32, (height, width)),
-            surface=ti.Vector.ndarray(4, ti.f32, (height, width)),
+            surface=returned(ti.Vector.ndarray(4, ti.f32, (height, width))),
             image=ti.ndarray(ti.u8, (height, width, 3)),
         )
 
@@ -109,10 +110,11 @@ class Renderer:
         """
         xpos, xquat = self._checked(xpos, "xpos", 3), self._checked(xquat, "xquat", 4)
         tubes = [self._tubes.capsules(xpos, xquat, act, ctrl)] + [capsules] * (capsules is not None)
-        shapes, view = self._sample(xpos, xquat, tubes)
-        shading.trace_pixels(shapes, view, self._frame, 1)
-        shading.write_image(self._frame)
-        picture = self._frame["image"].to_numpy()
+        with runtime.exclusive(self._runtime):
+            shapes, view, frame = self._sample(xpos, xquat, tubes)
+            shading.trace_pixels(shapes, view, frame, 1)
+            shading.write_image(frame)
+            picture = self._buffers["image"].to_numpy()
         return draw_colorbar(picture) if self.colorbar and self._tubes.has_muscles else picture
 
     def segment(self, xpos, xquat) -> tuple[np.ndarray, np.ndarray]:
@@ -124,8 +126,10 @@ class Renderer:
             Index of the geom, int32, shape (height, width), -1 where there is none; and the distance from the
             camera [m], float32, same shape, infinite where there is none.
         """
-        self._sample(self._checked(xpos, "xpos", 3), self._checked(xquat, "xquat", 4), [])
-        prim, dist = self._frame["prim"].to_numpy(), self._frame["dist"].to_numpy()
+        xpos, xquat = self._checked(xpos, "xpos", 3), self._checked(xquat, "xquat", 4)
+        with runtime.exclusive(self._runtime):
+            self._sample(xpos, xquat, [])
+            prim, dist = self._buffers["prim"].to_numpy(), self._buffers["dist"].to_numpy()
         geomid = np.append(self._shapes.geomid, [-1, -1]).astype(np.int32)[prim]
         return geomid, np.where(prim < 0, np.inf, dist)
 
@@ -148,8 +152,9 @@ class Renderer:
         view = self._view(axes, prims)
         shapes = raycast.Scene(**self._arrays, **self._meshes, tube_first=num, tube_depth=depth)
         shading.bin_shapes(shapes, view, num)
-        shading.trace_pixels(shapes, view, self._frame, 0)
-        return shapes, view
+        frame = shading.Frame(**self._buffers)
+        shading.trace_pixels(shapes, view, frame, 0)
+        return shapes, view, frame
 
     def _checked(self, pose, name: str, width: int) -> np.ndarray:
         if hasattr(pose, "detach"):
@@ -196,12 +201,12 @@ class Renderer:
     def _allocate(self, capacity: int, nodes: int) -> None:
         self._capacity = capacity
         self._arrays = dict(
-            kind=ti.Vector.ndarray(2, ti.i32, capacity),
-            pos=ti.Vector.ndarray(3, ti.f32, capacity),
-            rot=ti.Matrix.ndarray(3, 3, ti.f32, capacity),
-            size=ti.Vector.ndarray(4, ti.f32, capacity),
-            color=ti.Vector.ndarray(4, ti.f32, capacity),
-            tube_box=ti.Vector.ndarray(3, ti.f32, (nodes, 2)),
+            kind=returned(ti.Vector.ndarray(2, ti.i32, capacity)),
+            pos=returned(ti.Vector.ndarray(3, ti.f32, capacity)),
+            rot=returned(ti.Matrix.ndarray(3, 3, ti.f32, capacity)),
+            size=returned(ti.Vector.ndarray(4, ti.f32, capacity)),
+            color=returned(ti.Vector.ndarray(4, ti.f32, capacity)),
+            tube_box=returned(ti.Vector.ndarray(3, ti.f32, (nodes, 2))),
         )
         tiles = -(-self.width // shading.TILE) * -(-self.height // shading.TILE)
         self._tiles = ti.ndarray(ti.i32, (tiles, capacity + 1))
@@ -337,8 +342,8 @@ def _upload_meshes(meshes: list) -> dict:
     )
     fields = {}
     for name, values in arrays.items():
-        fields[name] = ti.Vector.ndarray(3, ti.f32, values.shape[:2])
+        fields[name] = returned(ti.Vector.ndarray(3, ti.f32, values.shape[:2]))
         fields[name].from_numpy(values.astype(np.float32))
-    fields["mesh"] = ti.Vector.ndarray(3, ti.i32, max(len(adr), 1))
+    fields["mesh"] = returned(ti.Vector.ndarray(3, ti.i32, max(len(adr), 1)))
     fields["mesh"].from_numpy(np.array(adr or [[0, 0, 0]], dtype=np.int32))
     return fields
