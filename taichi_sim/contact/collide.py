@@ -24,8 +24,8 @@ from taichi_sim.spatial import cross, dot, rotate, rotate_inv, scale
 PARALLEL = 1e-3  # sin^2 of 1.8 degrees
 PULL = 2e-3
 
-# Distance of two axes, in sums of their radii, below which the normal shortens. With a thousandth, the gradient of bodies
-# of 4 kg whose axes cross grew by a hundred a step of 2 ms.
+# Distance of two axes, in sums of their radii, below which the normal shortens. With a thousandth, the gradient of
+# bodies of 4 kg whose axes cross grew by a hundred a step of 2 ms.
 CORE = 0.02
 
 # Added to denominators that vanish only together with their numerator; a normal number in f32.

@@ -82,7 +82,7 @@ def relative(one, two, e, w: ti.template(), v: ti.template(), p, offset):
 
 @ti.func
 def forces(m: ti.template(), d: ti.template(), e, h_theta):
-    """Adds the forces at v to contact's kn, kf; and h_theta B of geoms of the world to cm, ch, cd, co and gm, gl, ga."""
+    """Adds the forces at v to contact.kn, kf; and h_theta B of geoms of the world to cm, ch, cd, co and gm, gl, ga."""
     for k in range(m.contact.pairs.number):
         c1, u1, c2, u2, q2, offset = place(m, d, e, k)
         if collide.near(c1, m.contact.pairs.reach1[k], c2, m.contact.pairs.reach2[k]):

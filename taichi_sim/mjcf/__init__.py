@@ -2,6 +2,6 @@
 
 from taichi_sim.mjcf.loader import load
 from taichi_sim.mjcf.npz import save
-from taichi_sim.mjcf.unsupported import ModelError, UnsupportedModelError
+from taichi_sim.mjcf.report import ModelError, UnsupportedModelError
 
 __all__ = ["ModelError", "UnsupportedModelError", "load", "save"]

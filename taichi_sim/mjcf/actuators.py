@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from taichi_sim.mjcf.contact_pairs import reference_gains
-from taichi_sim.mjcf.unsupported import Report, actuator_group_enabled, actuator_simulated, element_name, stages
+from taichi_sim.mjcf.report import Report, decoded, element_name
+from taichi_sim.mjcf.unsupported import actuator_group_enabled, actuator_simulated, stages
 from taichi_sim.types import (
     BIAS_MUSCLE,
     BIAS_NONE,
@@ -110,6 +111,9 @@ def _muscles(m, fields: dict[str, np.ndarray], numerics, report: Report) -> dict
     short = pulls & ~(optimal > 0)
     report.add_where("actuator", short, "the muscle has no length range", 'give lengthrange="shortest longest"')
     optimal = np.where(pulls & ~short, optimal, 1.0)
+    # the law divides by the fibre's largest speed
+    still = pulls & ~short & ~(prm[:, 6] * optimal >= 1e-12)
+    report.add_where("actuator", still, "the muscle's vmax is not positive", "give it a vmax, such as 1.5")
     # a bias may have other constants than the gain; a gain without a bias has no passive force
     passive_prm, passive_strength, passive_optimal, passive_slack = _units(m, m.actuator_biasprm)
     passive = pulls & (fields["actuator_biastype"] == BIAS_MUSCLE)
@@ -143,7 +147,7 @@ def _law(m, report: Report) -> int:
     if "muscle_law" not in names:
         return LAW_MUJOCO
     i = names.index("muscle_law")
-    said = m.text_data[m.text_adr[i] : m.text_adr[i] + m.text_size[i]].rstrip(b"\0").decode()
+    said = decoded(m.text_data[m.text_adr[i] : m.text_adr[i] + m.text_size[i]].rstrip(b"\0"))
     if said not in LAWS:
         report.add("text", i, f"says {said!r}, which is no muscle law", f'write data="{" or ".join(LAWS)}"')
     return LAWS.get(said, LAW_MUJOCO)
@@ -154,8 +158,5 @@ def _of_actuators(m, numerics, name: str, default: float, pulls) -> np.ndarray:
     names = [element_name(m, "actuator", i) for i in range(m.nu)]
     numerics.refuse_strangers(f"{name}:", {names[u] for u in np.flatnonzero(pulls)} - {""}, "a muscle")
 
-    def get(key: str, otherwise: float) -> float:
-        return numerics.get(key, otherwise, lambda x: 0 <= x < 1.5, "one number from 0 to 1.5")
-
-    everywhere = get(name, default)
-    return np.array([get(f"{name}:{names[u]}", everywhere) if pulls[u] else 0.0 for u in range(m.nu)])
+    everywhere = numerics.get(name, default)
+    return np.array([numerics.get(f"{name}:{names[u]}", everywhere) if pulls[u] else 0.0 for u in range(m.nu)])

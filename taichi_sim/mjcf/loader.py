@@ -10,22 +10,17 @@ Everything else is simulated or refused.
 from __future__ import annotations
 
 import os
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
-from taichi_sim.mjcf import actuators, npz
+from taichi_sim.mjcf import actuators, compiler, npz, structure, values
 from taichi_sim.mjcf.contact_pairs import Pairs, gains, reference_gains
-from taichi_sim.mjcf.unsupported import (
-    ModelError,
-    Report,
-    element_name,
-    find,
-    joint_equalities,
-    simulated_pairs,
-    stages,
-)
+from taichi_sim.mjcf.numerics import Numerics
+from taichi_sim.mjcf.report import ModelError, Report, check_names, element_name, said
+from taichi_sim.mjcf.unsupported import find, joint_equalities, simulated_pairs, stages
 from taichi_sim.types import GEOM_MESH, JNT_BALL, JNT_FREE, Model, Option
 
 
@@ -52,8 +47,11 @@ def load(source, *, unsupported_contacts: str = "refuse") -> Model:
 
     Raises:
         FileNotFoundError: no such file, or no body of that name.
-        ModelError: the file does not compile; MuJoCo's reason is in the message.
-        UnsupportedModelError: it holds what the engine does not simulate; every such element is in the message.
+        ValueError: the file's name does not say what it holds, or no such `unsupported_contacts`.
+        TypeError: no such source.
+        ModelError: the file cannot be read or does not compile; MuJoCo's reason is in the message.
+        UnsupportedModelError: it holds what the engine does not simulate, numbers that are not finite or above 1e12, or
+            settings out of range; every such element is in the message.
     """
     if unsupported_contacts not in ("refuse", "skip"):
         raise ValueError(f"unsupported_contacts must be 'refuse' or 'skip', got {unsupported_contacts!r}")
@@ -68,7 +66,7 @@ def load(source, *, unsupported_contacts: str = "refuse") -> Model:
     import mujoco
 
     if isinstance(source, mujoco.MjSpec):
-        return _load_spec(source, f"the MjSpec '{source.modelname}'", skip)
+        return _load_spec(source, compiler.name_of_spec(source), skip)
     if isinstance(source, mujoco.MjModel):
         return _convert(source, "the MjModel", {}, skip)
     raise TypeError(
@@ -94,85 +92,67 @@ def _known_sources() -> str:
 def _load_file(path: Path, skip: bool) -> Model:
     if path.suffix not in (".xml", ".mjcf", ".npz"):
         raise ValueError(f"cannot tell what {str(path)!r} holds: a model's file name ends in .xml, .mjcf or .npz")
-    if not path.is_file():
+    # unlike Path.is_file, also for names that no file can have
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no file {str(path)!r}; {_known_sources()}")
     if path.suffix == ".npz":
         return npz.load(path)
+    return _load_spec(compiler.spec_of_file(path), str(path), skip)
 
+
+def _load_spec(spec, name: str, skip: bool) -> Model:
+    mj_model = compiler.compiled(spec, name)
+    return _convert(mj_model, name, compiler.lines(spec), skip)
+
+
+def _convert(mj_model, name: str, lines: dict[tuple[str, int], str], skip: bool) -> Model:
     import mujoco
 
     try:
-        if path.suffix == ".xml":
-            spec = mujoco.MjSpec.from_file(str(path))
-        else:
-            # MuJoCo reads MJCF only under names that end in .xml; its own includes and meshes still lie beside it
-            spec = mujoco.MjSpec.from_file(f"{path}.xml", include={f"{path.name}.xml": path.read_bytes()})
-    except ValueError as error:
-        raise ModelError(f"{path} is not valid MJCF: {_one_line(error)}") from error
-    return _load_spec(spec, str(path), skip)
+        structure.check_compiled(mj_model)
+        # what is not finite goes through all of the rest and is reported in the end
+        with np.errstate(all="ignore"):
+            return _checked(mj_model, name, lines, skip)
+    except structure.StructureError as error:
+        raise ModelError(f"{name} is inconsistent: {error}") from None
+    except mujoco.FatalError as error:
+        raise ModelError(f"MuJoCo cannot compute with {name}: {said(error)}") from None
 
 
-def _load_spec(spec, source: str, skip: bool) -> Model:
-    try:
-        mj_model = spec.compile()
-    except ValueError as error:
-        raise ModelError(f"{source} does not compile: {_one_line(error)}") from error
-    return _convert(mj_model, source, _lines(spec), skip)
-
-
-def _one_line(error: Exception) -> str:
-    return ", ".join(line.strip() for line in str(error).splitlines() if line.strip())
-
-
-def _lines(spec) -> dict[tuple[str, int], str]:
-    """MJCF lines of a compiled spec's elements by (kind, id); elements of included files have none."""
-    kinds = {
-        "body": spec.bodies,
-        "joint": spec.joints,
-        "geom": spec.geoms,
-        "contact pair": spec.pairs,
-        "equality": spec.equalities,
-        "tendon": spec.tendons,
-        "actuator": spec.actuators,
-        "flex": spec.flexes,
-        "numeric": spec.numerics,
-    }
-    return {
-        (kind, element.id): element.info
-        for kind, elements in kinds.items()
-        for element in elements
-        # elements have no ids before MuJoCo 3.3.2; the parser counts lines from 1, with 0 for what was included
-        if hasattr(element, "id") and element.info and element.info != "line 0"
-    }
-
-
-def _convert(mj_model, source: str, lines: dict[tuple[str, int], str], skip: bool) -> Model:
-    report = Report(mj_model, lines)
+def _checked(mj_model, name: str, lines: dict[tuple[str, int], str], skip: bool) -> Model:
+    report = Report(partial(element_name, mj_model), lines)
+    values.check_compiled(mj_model, report)
+    # MuJoCo's own functions do not take such numbers
+    report.raise_if_any(name)
     pairs = Pairs(mj_model) if stages(mj_model).contact else None
     if skip and pairs is not None:
         pairs = pairs.only(simulated_pairs(mj_model, pairs))
     find(mj_model, pairs, report)
-    numerics = _Numerics(mj_model, report)
-    option = _option(mj_model, numerics)
+    model = _model(mj_model, pairs, report)
+    check_names(model.names, report)
+    values.check_derived(model, report)
+    report.raise_if_any(name)
+    return model
+
+
+def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
+    numerics = Numerics(mj_model, report)
     ke, kd = _limit_gains(mj_model, numerics)
-    limit_range = _limit_range(mj_model, report)
-    contacts = _contacts(mj_model, pairs, numerics)
-    forces = actuators.tendons(mj_model, _refsafe(mj_model), report) | actuators.actuators(mj_model, numerics, report)
-    report.raise_if_any(source)
     return Model(
         nq=mj_model.nq,
         nv=mj_model.nv,
         nu=mj_model.nu,
         na=mj_model.na,
         **_bodies_and_joints(mj_model),
-        jnt_range=limit_range,
+        jnt_range=_limit_range(mj_model, report),
         jnt_limit_ke=ke,
         jnt_limit_kd=kd,
         **_geoms_and_sites(mj_model),
-        **contacts,
+        **_contacts(mj_model, pairs, numerics),
         **_equalities(mj_model),
-        **forces,
-        opt=option,
+        **actuators.tendons(mj_model, _refsafe(mj_model), report),
+        **actuators.actuators(mj_model, numerics, report),
+        opt=_option(mj_model, numerics),
         names={
             kind: [element_name(mj_model, kind, i) for i in range(count)]
             for kind, count in (
@@ -219,42 +199,13 @@ def _geoms_and_sites(m) -> dict[str, np.ndarray]:
     }
 
 
-class _Numerics:
-    """The model's `<custom><numeric>` fields that the engine reads, one number each; reports those that are not."""
-
-    def __init__(self, mj_model, report: Report):
-        self._model = mj_model
-        self._report = report
-        self._ids = {element_name(mj_model, "numeric", i): i for i in range(mj_model.nnumeric)}
-
-    def get(self, name: str, default, valid, expected: str):
-        """The number called `name`, or `default` where there is none or `valid` (a predicate) says no."""
-        if name not in self._ids:
-            return default
-        i = self._ids[name]
-        adr, size = self._model.numeric_adr[i], self._model.numeric_size[i]
-        data = self._model.numeric_data[adr : adr + size]
-        if size == 1 and np.isfinite(data[0]) and valid(data[0]):
-            return float(data[0])
-        found = " ".join(f"{x:g}" for x in data)
-        self._report.add("numeric", i, f"is {found}, which is not {expected}", f'write data="..." with {expected}')
-        return default
-
-    def refuse_strangers(self, prefix: str, known: set[str], kind: str) -> None:
-        """Report fields called `prefix` plus the name of something that is not such a `kind` ("a joint")."""
-        for name, i in self._ids.items():
-            if name.startswith(prefix) and name.removeprefix(prefix) not in known:
-                what = f"'{name.removeprefix(prefix)}' is not {kind}"
-                self._report.add("numeric", i, what, f"name it {prefix} and the name of {kind}")
-
-
-def _option(m, numerics: _Numerics) -> Option:
+def _option(m, numerics: Numerics) -> Option:
     import mujoco
 
     on = stages(m)
     default = Option()
-    substeps = numerics.get("substeps", None, lambda x: x >= 1 and x == int(x), "one whole number from 1 up")
-    theta = numerics.get("theta", default.theta, lambda x: 0 <= x <= 1, "one number from 0 to 1")
+    substeps = numerics.get("substeps", None)
+    theta = numerics.get("theta", default.theta)
     option = Option(
         timestep=float(m.opt.timestep),
         substeps=int(substeps or default.substeps),
@@ -285,17 +236,17 @@ def _implicit_coriolis(m) -> bool:
     return integrator == kinds.mjINT_IMPLICIT or (integrator == kinds.mjINT_IMPLICITFAST and lone)
 
 
-def _limit_gains(m, numerics: _Numerics) -> tuple[np.ndarray, np.ndarray]:
+def _limit_gains(m, numerics: Numerics) -> tuple[np.ndarray, np.ndarray]:
     """Stiffness [N/m, N m/rad] and damping [N s/m, N m s/rad] of joint limits, each (njnt,); 0 without a limit."""
     limit_gains = _solref_gains(m)
     names = [element_name(m, "joint", i) for i in range(m.njnt)]
     for column, key in enumerate(("limit_ke", "limit_kd")):
         numerics.refuse_strangers(f"{key}:", set(names) - {""}, "a joint")
-        everywhere = numerics.get(key, None, lambda x: x >= 0, "one number from 0 up")
+        everywhere = numerics.get(key, None)
         for joint in np.flatnonzero(m.jnt_limited):
             gain = limit_gains[joint, column] if everywhere is None else everywhere
             if names[joint]:
-                gain = numerics.get(f"{key}:{names[joint]}", gain, lambda x: x >= 0, "one number from 0 up")
+                gain = numerics.get(f"{key}:{names[joint]}", gain)
             limit_gains[joint, column] = gain
     return limit_gains[:, 0], limit_gains[:, 1]
 
@@ -319,7 +270,7 @@ def _solref_gains(m) -> np.ndarray:
     return gains
 
 
-def _contacts(m, pairs: Pairs | None, numerics: _Numerics) -> dict[str, np.ndarray]:
+def _contacts(m, pairs: Pairs | None, numerics: Numerics) -> dict[str, np.ndarray]:
     """Pairs of geoms that can touch and their penalty parameters; none where the model disables contact."""
     empty = np.zeros(0, np.int32)
     fields = {"geom1": empty, "geom2": empty, **dict.fromkeys(("ke", "kd", "kc", "kf", "mu", "margin"), np.zeros(0))}
@@ -328,7 +279,7 @@ def _contacts(m, pairs: Pairs | None, numerics: _Numerics) -> dict[str, np.ndarr
         found = gains(m, pairs, _refsafe(m))
         fields["kc"] = most = found.pop("kc")
         for key, values in found.items():
-            number = numerics.get(f"contact_{key}", None, lambda x: x >= 0, "one number from 0 up")
+            number = numerics.get(f"contact_{key}", None)
             fields[key] = values if number is None else np.full(len(pairs), number)
         fields["kf"] = np.minimum(fields["kf"], most)
     fields = {f"pair_{key}": value.astype(np.int32 if key[:4] == "geom" else float) for key, value in fields.items()}

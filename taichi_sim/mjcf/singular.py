@@ -10,7 +10,7 @@ def check(m, report) -> None:
     if m.nv == 0:
         return
     inertia = _generic_mass_matrix(m)
-    scale = np.sqrt(np.diag(inertia))
+    scale = np.sqrt(np.maximum(np.diag(inertia), 0))
     cure = "give the body mass and inertia, the joint armature, or the joints different axes"
     if np.any(scale <= 0):
         joints = np.unique(m.dof_jntid[scale <= 0])

@@ -14,14 +14,7 @@ import numpy as np
 from taichi_sim.contact import points
 from taichi_sim.mjcf import singular
 from taichi_sim.mjcf.contact_pairs import Pairs
-
-
-class ModelError(ValueError):
-    """A model could not be read: the message names the file and what is wrong with it."""
-
-
-class UnsupportedModelError(ModelError):
-    """A model holds elements that the engine does not simulate, or settings that it cannot use: all of them, listed."""
+from taichi_sim.mjcf.report import Report, element_name
 
 
 class Stages(NamedTuple):
@@ -89,57 +82,6 @@ def joint_equalities(mj_model) -> np.ndarray:
 
     active = np.asarray(mj_model.eq_active0, dtype=bool) & stages(mj_model).equality
     return np.flatnonzero(active & (mj_model.eq_type == mujoco.mjtEq.mjEQ_JOINT))
-
-
-class Report:
-    """Collects what is wrong with a model, and says it in one message.
-
-    Args:
-        mj_model: the compiled model, for the elements' names.
-        lines: MJCF line by (kind, id), as far as the parser knows them.
-    """
-
-    def __init__(self, mj_model, lines: dict[tuple[str, int], str]):
-        self._model = mj_model
-        self._lines = lines
-        self._groups: dict[tuple[str, str, str], list[str]] = {}
-
-    def add(self, kind: str, ids, what: str, cure: str) -> None:
-        """Add the elements `ids` of one kind that share a defect and its cure; no ids, no entry."""
-        for i in np.atleast_1d(np.asarray(ids, dtype=int)):
-            self._groups.setdefault((kind, what, cure), []).append(self._element(kind, int(i)))
-
-    def add_where(self, kind: str, mask, what: str, cure: str) -> None:
-        """Add the elements of one kind for which the bool array `mask` holds."""
-        self.add(kind, np.flatnonzero(mask), what, cure)
-
-    def add_setting(self, where: str, what: str, cure: str) -> None:
-        """Add a defect of the model as a whole, such as an option."""
-        self._groups.setdefault((where, what, cure), [])
-
-    def raise_if_any(self, source: str) -> None:
-        """Raise `UnsupportedModelError` with everything that was added, if anything was."""
-        if not self._groups:
-            return
-        entries = []
-        for (kind, what, cure), elements in self._groups.items():
-            subject = f"{kind} {', '.join(elements)}" if elements else kind
-            entries.append(f"  - {subject}: {what}. {cure[0].upper()}{cure[1:]}.")
-        raise UnsupportedModelError(f"{source} cannot be simulated as it is:\n" + "\n".join(entries))
-
-    def _element(self, kind: str, i: int) -> str:
-        name = element_name(self._model, kind, i)
-        line = self._lines.get((kind, i))
-        return (f"'{name}'" if name else f"#{i} (unnamed)") + (f" ({line})" if line else "")
-
-
-def element_name(mj_model, kind: str, i: int) -> str:
-    """Name of element i of a kind ("body", "joint", "contact pair", ...); empty if it has none."""
-    import mujoco
-
-    prefix = {"contact pair": "pair"}.get(kind, kind)
-    obj = getattr(mujoco.mjtObj, f"mjOBJ_{prefix.upper()}")
-    return mujoco.mj_id2name(mj_model, obj, i) or ""
 
 
 def find(mj_model, pairs: Pairs | None, report: Report) -> None:
