@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 import taichi_sim as ts
-from shac import seeding
+from shac import check_task, seeding
 from shac.errors import UserError
 from taichi_sim.types import State
 
@@ -74,7 +74,7 @@ class Task(abc.ABC):
             raise UserError(str(error)) from error
         try:
             model = ts.load(self.asset)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, TypeError) as error:
             raise UserError(f"cannot load the model of task {type(self).__name__}: {error}") from error
         return ts.Simulator(model, num_worlds=num_envs)
 
@@ -113,8 +113,9 @@ class Env:
         theta: float | None = None,
         early_limits: float = 0.0,
     ):
-        if num_envs < 1:
-            raise UserError(f"num_envs must be at least 1, got {num_envs}")
+        if not isinstance(num_envs, int) or num_envs < 1:
+            raise UserError(f"num_envs must be at least 1, got {num_envs!r}")
+        check_task.check_attributes(task)
         self.task = task
         self.num_envs = num_envs
         self.stochastic_init = stochastic_init
@@ -140,11 +141,11 @@ class Env:
         if seed is not None:
             self.generator = seeding.generator(seed, "reset", self.device)
         if mask is None:
-            self.state = self.task.reset(self.num_envs, self.generator, self.sim, self.stochastic_init)
+            self.state = self._begin(self.num_envs)
             self.action = torch.zeros(self.num_envs, self.task.num_actions, dtype=self.dtype, device=self.device)
             self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
             self.limit = torch.full_like(self.progress, self.task.episode_length)
-            self.obs = self.task.observe(self.state, self.action)
+            self.obs = self._ask("observe", self.state, self.action)
         elif mask.dtype != torch.bool or mask.shape != (self.num_envs,):
             raise ValueError(f"mask must be bool of shape ({self.num_envs},), got {mask.dtype} {tuple(mask.shape)}")
         elif mask.any():
@@ -171,11 +172,11 @@ class Env:
         if action.shape != shape:
             raise ValueError(f"action must have shape {shape}, got {tuple(action.shape)}")
         action = action.clamp(-1, 1)
-        self.state = self.sim.step(self.state, self.task.control(action))
+        self.state = self.sim.step(self.state, self._ask("control", action))
         self.action = action
-        self.obs = self.task.observe(self.state, action)
-        reward = self.task.reward(self.state, self.obs, action)
-        terminated = self.task.terminated(self.state, self.obs)
+        self.obs = self._ask("observe", self.state, action)
+        reward = self._ask("reward", self.state, self.obs, action)
+        terminated = self._ask("terminated", self.state, self.obs)
         # Not in place: callers may keep what they were given.
         self.progress = self.progress + 1
         truncated = self.progress >= self.limit
@@ -227,7 +228,7 @@ class Env:
     def _restart(self, ended: torch.Tensor) -> None:
         """Begins new episodes in the worlds of `ended`; the others keep their states and gradients."""
         rows = ended.nonzero().squeeze(1)
-        fresh = self.task.reset(len(rows), self.generator, self.sim, self.stochastic_init)
+        fresh = self._begin(len(rows))
         self.state = State(*(x.index_put((rows,), new) for x, new in zip(self.state, fresh)))
         self.action = self.action.index_fill(0, rows, 0.0)
         self.progress = self.progress.index_fill(0, rows, 0)
@@ -237,7 +238,16 @@ class Env:
             limits = self._early_limits(len(rows))
             self.limit = self.limit.index_put((rows[early],), limits[early])
         # Of all worlds again, not only of the fresh ones: a task may ask the simulator, which knows whole batches.
-        self.obs = self.task.observe(self.state, self.action)
+        self.obs = self._ask("observe", self.state, self.action)
+
+    def _begin(self, num: int) -> State:
+        """`num` states that episodes begin with."""
+        state = check_task.call(self.task, "reset", num, self.generator, self.sim, self.stochastic_init)
+        return check_task.expect_state(self.task, state, num, self.sim)
+
+    def _ask(self, method: str, *args) -> torch.Tensor:
+        """What one of the task's methods gives, if it is as it should be."""
+        return check_task.result(self, self.task, method, *args)
 
     def _early_limits(self, num: int) -> torch.Tensor:
         """Time limits from 1 to the task's, (num,)."""

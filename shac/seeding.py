@@ -19,7 +19,7 @@ def stream_seed(seed: int, stream: str) -> int:
         raise ValueError(f"a seed must not be negative, got {seed}")
     sequence = np.random.SeedSequence([seed, STREAMS.index(stream)])
     # torch refuses seeds of 2**64 and above, and reads those of 2**63 and above as negative ones.
-    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+    return int(sequence.generate_state(1, np.uint64)[0]) >> 1
 
 
 def generator(seed: int, stream: str, device: torch.device | str = "cpu") -> torch.Generator:

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from taichi_sim import data, engine, forward, quaternion, runtime, taping
+from taichi_sim import data, engine, forward, memory, quaternion, runtime, taping
 from taichi_sim.buffers import Fields
 from taichi_sim.parameters import Parameters
 from taichi_sim.types import Model, State
@@ -76,6 +76,7 @@ class Simulator:
 
     Raises:
         ValueError: `num_worlds` is not a positive integer, or a parameter is unknown.
+        MemoryError: there is not enough memory for so many worlds.
     """
 
     def __init__(self, model: Model, num_worlds: int = 1, *, parameters=(), check_finite: bool = True):
@@ -89,6 +90,9 @@ class Simulator:
         self._declared = Parameters.check(parameters)
         fields = Fields(self._runtime, self._lanes, bool(self._declared))
         self._m = data.DeviceModel(model, fields, self._declared)
+        # what comes and goes with every step: in and out, across lanes and back, with gradients
+        figures = 8 * (self._m.nstate + self._m.nu) + 2 * self._m.ncell * fields.fit
+        memory.require(num_worlds * figures * self.dtype.itemsize, f"a Simulator of {num_worlds:,} worlds")
         scratch = data.Data(self._m, fields)
         self._constants = fields.constants()
         self._engine = engine.lease(self, self._m, scratch, fields, self._runtime, self._lanes, self._blocks)
@@ -127,6 +131,11 @@ class Simulator:
             torch.zeros(n, self.model.nv, **zeros),
             torch.zeros(n, self.model.na, **zeros),
         )
+
+    @property
+    def tape_bytes(self) -> int:
+        """Memory [bytes] that a step with gradient keeps for its backward pass."""
+        return self._blocks * self._lanes * taping.total(self._m, self.model.opt.substeps) * self.dtype.itemsize
 
     def step(self, state: State, ctrl, parameters: dict | None = None) -> State:
         """Advances all worlds by one control step of `model.opt.substeps` substeps.

@@ -119,7 +119,7 @@ class Fields:
         )
         self.wide = Buffer("wide", ti.f64) if runtime.precision == "f32" else self.state
         self.integers = None
-        self._runtime, self._lanes, self._fit = runtime, lanes, fit
+        self._runtime, self._lanes, self.fit = runtime, lanes, fit
         self._integers: list[np.ndarray] = []
         self._tree = None
 
@@ -151,7 +151,7 @@ class Fields:
 
     def bytes_per_row(self) -> int:
         """Memory that one block of worlds takes."""
-        cells = self.state.cells + (2 * self.fitted.cells if self._fit else 0)
+        cells = self.state.cells + (2 * self.fitted.cells if self.fit else 0)
         narrow = cells * (8 if self._runtime.precision == "f64" else 4)
         return self._lanes * (narrow + (8 * self.wide.cells if self.wide is not self.state else 0))
 
@@ -163,7 +163,7 @@ class Fields:
         """Places the fields, with room for `rows` blocks at a time."""
         builder = ti.FieldsBuilder()
         self.gradient.cells = self.fitted.cells
-        per_block = rows if self._fit else 1
+        per_block = rows if self.fit else 1
         placed = [(self.state, rows), (self.shared, 1), (self.fitted, per_block), (self.gradient, per_block)]
         if self.wide.cells and self.wide is not self.state:
             placed.append((self.wide, rows))

@@ -12,13 +12,13 @@ from shac.errors import NonFiniteError, UserError
 
 
 def reports_errors(command: Callable) -> Callable:
-    """A user's mistake or a full disk becomes one line on stderr and exit status 2; a failed training status 1."""
+    """A user's mistake, a full disk or too little memory: one line and exit status 2; a failed training: status 1."""
 
     @functools.wraps(command)
     def wrapped(*args, **kwargs):
         try:
             return command(*args, **kwargs)
-        except (UserError, OSError) as error:
+        except (UserError, OSError, MemoryError) as error:
             status, message = 2, str(error)
         except NonFiniteError as error:
             status, message = 1, str(error)

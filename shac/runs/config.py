@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -128,6 +129,11 @@ class Config:
         _require(self.seed >= 0, self, "seed", "at least 0")
         _require(self.device in (None, "cpu", "cuda"), self, "device", "cpu or cuda")
         _require(self.critic_batches <= self.horizon, self, "critic_batches", f"at most horizon = {self.horizon}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            finite = all(math.isfinite(x) for x in numbers if isinstance(x, float))
+            _require(finite, self, field.name, "finite")
 
     @property
     def finish(self) -> int | None:

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import torch
 
-from shac import seeding
+from shac import check_task, seeding
 from shac.env import Env, Task
+from shac.errors import UserError
+from taichi_sim import memory
 from shac.algos.networks import Policy
 from taichi_sim.types import State
 
@@ -64,6 +66,9 @@ def evaluate(
     # The environment derives its stream as a training of this seed does: hashed first, it begins elsewhere.
     seed_of_states = seeding.stream_seed(seed, "evaluation")
     env = Env(task, episodes, seed=seed_of_states, device=device, substeps=substeps, theta=theta)
+    width = sum(x.shape[1] for x in env.state)
+    size = episodes * task.episode_length * width * env.dtype.itemsize
+    memory.require(2 * size, f"{episodes:,} episodes of {task.episode_length:,} steps at the same time")
     policy = policy.to(env.device, env.dtype)
     generator = seeding.generator(seed, "evaluation", env.device) if stochastic_policy else None
     obs = env.obs
@@ -78,4 +83,16 @@ def evaluate(
         alive = alive & ~(terminated | truncated)
     stacked = State(*(torch.stack(field) for field in zip(*states)))
     mask = torch.stack(alive_during)
-    return Evaluation(returns, mask.sum(0), task.measures(stacked, mask))
+    return Evaluation(returns, mask.sum(0), _measures(task, stacked, mask))
+
+
+def _measures(task: Task, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
+    measures = check_task.call(task, "measures", states, alive)
+    name, shape = type(task).__name__, (alive.shape[1],)
+    if not isinstance(measures, dict):
+        raise UserError(f"{name}.measures must return a dict, name -> tensor {shape}, got {type(measures).__name__}")
+    for key, values in measures.items():
+        if not isinstance(values, torch.Tensor) or values.shape != shape:
+            found = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+            raise UserError(f"{name}.measures must return tensors {shape}, one number per episode; {key!r} is {found}")
+    return measures

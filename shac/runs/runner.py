@@ -17,6 +17,7 @@ from shac import seeding
 from shac.runs import checkpoint
 from shac.runs.checkpoint import build_policy
 from shac.runs.config import Config, to_yaml
+from shac.check_task import check_gradient
 from shac.errors import NonFiniteError, UserError
 from shac.runs.evaluate import evaluate
 from shac.runs.logger import Logger, Metrics
@@ -37,6 +38,7 @@ def start(config: Config, run_dir: Path, *, quiet: bool = False) -> bool:
     run = Run(config, run_dir)
     if config.init is not None:
         run.begin_with(checkpoint.path_of(config.init, "last"))
+    run.check_task()
     # From here on the folder is a run, and can be resumed: so the state must be there before the settings are.
     run.save()
     checkpoint.atomic_write(run_dir / "config.yaml", lambda file: file.write(to_yaml(config).encode()))
@@ -68,6 +70,7 @@ class Run:
         self.run_dir = run_dir
         self.learner = SHAC(load_task(config.model), config)
         self.seconds = 0.0
+        self.warnings: list[str] = []
         self.return_best: float | None = None
         # What best.pt holds, or is to hold at the next `save`.
         self.best = self._policy()
@@ -89,6 +92,8 @@ class Run:
             logger.event(
                 f"{'Begins' if learner.epoch == 0 else f'Goes on after epoch {learner.epoch}'}: {self.run_dir}"
             )
+            for warning in self.warnings:
+                logger.event(warning)
             with _interruption() as interrupted:
                 begin = time.perf_counter() - self.seconds
                 while learner.epoch < max_epochs and not interrupted.is_set():
@@ -123,6 +128,16 @@ class Run:
         """Writes the checkpoints. best.pt goes first: a crash between the two leaves a best policy at least as good."""
         self._save_best()
         checkpoint.save(checkpoint.path_of(self.run_dir, "last"), self._state())
+
+    def check_task(self) -> None:
+        """Looks whether the task can be learnt from gradients; the first line of the log may be a warning.
+
+        Raises:
+          UserError: it cannot; see `check_task.check_gradient`.
+        """
+        warning = check_gradient(self.learner.env)
+        if warning is not None:
+            self.warnings.append(f"Warning: {warning}")
 
     def begin_with(self, path: Path) -> None:
         """Takes the networks from another run's checkpoint.
