@@ -12,8 +12,8 @@ from taichi_sim.types import Model
 
 # What can be fitted; the shape of each is that of the Model's array.
 NAMES = bodies.PARAMETERS + muscles.PARAMETERS
-# Values below these would give NaN or a matrix that is not positive definite, a step later and under another name.
-_LEAST = {"body_mass": 0.0, "body_inertia": 0.0, "dof_armature": 0.0, "muscle_optimal_length": 1e-6}
+# Values below these would give NaN, or a mass matrix without meaning, a step later and under another name.
+_LEAST = {"body_mass": 0.0, "body_inertia": 0.0, "muscle_optimal_length": 1e-6}
 
 
 class Parameters:
@@ -114,7 +114,12 @@ def _require_sound(name: str, value: torch.Tensor) -> None:
     finite = torch.isfinite(value)
     if not finite.all():
         raise FloatingPointError(f"parameter {name}{(~finite).nonzero()[0].tolist()} is not finite")
-    least = _LEAST.get(name)
-    if least is not None and (below := value < least).any():
+    if name not in _LEAST:
+        return
+    below = value < _LEAST[name]
+    if name.startswith("body_"):
+        # of the world nothing is read
+        below[(..., 0) if name == "body_mass" else (..., 0, slice(None))] = False
+    if below.any():
         at = below.nonzero()[0].tolist()
-        raise ValueError(f"parameter {name}{at} is {value[tuple(at)].item():g}; it must be at least {least:g}")
+        raise ValueError(f"parameter {name}{at} is {value[tuple(at)].item():g}; it must be at least {_LEAST[name]:g}")

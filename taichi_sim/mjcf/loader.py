@@ -230,7 +230,8 @@ def _implicit_coriolis(m) -> bool:
     """Whether the file's integrator takes Coriolis forces implicitly: "implicit", and for lone free bodies its fast form."""  # noqa: E501
     import mujoco
 
-    lone = any(m.body_dofnum[b] == m.tree_dofnum[m.body_treeid[b]] for b in m.jnt_bodyid[m.jnt_type == JNT_FREE])
+    dofs = np.bincount(m.body_rootid[m.dof_bodyid], minlength=m.nbody)
+    lone = bool(np.any(dofs[m.jnt_bodyid[m.jnt_type == JNT_FREE]] == 6))
     integrator = m.opt.integrator
     kinds = mujoco.mjtIntegrator
     return integrator == kinds.mjINT_IMPLICIT or (integrator == kinds.mjINT_IMPLICITFAST and lone)
