@@ -24,12 +24,12 @@ from typing import Any, BinaryIO
 
 import torch
 
-from shac.runs.config import Config, read_yaml
+from shac.algos.networks import Policy, build_actor
+from shac.algos.normalizer import Normalizer
 from shac.env import Task
 from shac.errors import UserError
 from shac.models import load_task
-from shac.algos.networks import Policy, build_actor
-from shac.algos.normalizer import Normalizer
+from shac.runs.config import Config, read_yaml
 
 # Written into every checkpoint; raised when an older reader would misunderstand a newer file.
 FORMAT = 1

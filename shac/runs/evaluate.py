@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 
 from shac import check_task, seeding
+from shac.algos.networks import Policy
 from shac.env import Env, Task
 from shac.errors import UserError
 from taichi_sim import memory
-from shac.algos.networks import Policy
 from taichi_sim.types import State
 
 

@@ -14,15 +14,15 @@ from pathlib import Path
 import torch
 
 from shac import seeding
+from shac.algos.shac import SHAC, Epoch
+from shac.check_task import check_gradient
+from shac.errors import NonFiniteError, UserError
+from shac.models import load_task
 from shac.runs import checkpoint
 from shac.runs.checkpoint import build_policy
 from shac.runs.config import Config, to_yaml
-from shac.check_task import check_gradient
-from shac.errors import NonFiniteError, UserError
 from shac.runs.evaluate import evaluate
 from shac.runs.logger import Logger, Metrics
-from shac.models import load_task
-from shac.algos.shac import SHAC, Epoch
 
 
 def start(config: Config, run_dir: Path, *, quiet: bool = False) -> bool:

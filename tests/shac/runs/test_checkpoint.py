@@ -4,8 +4,8 @@ import pickle
 import pytest
 import torch
 
-from shac.runs import checkpoint
 from shac.errors import UserError
+from shac.runs import checkpoint
 
 STATE = {"weights": torch.arange(1000.0), "numbers": [1, 2.5, None], "name": "x"}
 

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 from toy import Line
 
-from shac.runs.config import Config, parse_assignments, read_yaml, resolve, to_yaml
 from shac.errors import UserError
+from shac.runs.config import Config, parse_assignments, read_yaml, resolve, to_yaml
 
 
 class Preset(Line):
