@@ -10,6 +10,7 @@ import pickle
 import threading
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -139,6 +140,36 @@ def test_copies(copied):
     assert torch.equal(swing(twin).qpos, swing(sim).qpos)
     heavy = {"body_mass": [0.0, 7.0]}
     assert twin.forward(twin.initial_state(), None, heavy).qM[0, 0, 0] > inertia(sim)
+
+
+PILE = """<mujoco><worldbody><geom type="plane" size="5 5 .1"/><body pos="0 0 .5"><freejoint/><geom size=".1"/>
+<body pos=".2 0 0"><joint name="j" axis="0 1 0" range="-1 1" limited="true"/><geom type="capsule" size=".05 .1"/></body>
+</body></worldbody><actuator><motor joint="j"/></actuator></mujoco>"""
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30, -3.0], ids=["nan", "inf", "1e30", "deep below"])
+def test_one_world_never_changes_another(bad):
+    """Neither states nor gradients, by no bit: worlds share SIMD registers, launches and scratch."""
+    sim = ts.Simulator(ts.load(mujoco.MjSpec.from_string(PILE), unsupported_contacts="skip"), 9, check_finite=False)
+    rest = sim.initial_state()
+    generator = torch.Generator().manual_seed(0)
+    qpos = rest.qpos + 0.1 * torch.randn(rest.qpos.shape, generator=generator, dtype=sim.dtype)
+    qvel = torch.randn(rest.qvel.shape, generator=generator, dtype=sim.dtype)
+
+    def outcome(spoilt):
+        start = qpos.clone()
+        if spoilt:
+            start[4, 2] = bad
+        leaves = [start.requires_grad_(), qvel.clone().requires_grad_()]
+        state = rest._replace(qpos=leaves[0], qvel=leaves[1])
+        for _ in range(20):
+            state = sim.step(state, torch.ones(9, 1, dtype=sim.dtype))
+        keep = torch.arange(9) != 4
+        (state.qpos[keep].sum() + state.qvel[keep].sum()).backward()
+        return [x[keep] for x in (state.qpos, state.qvel, *(leaf.grad for leaf in leaves))]
+
+    for ours, clean in zip(outcome(True), outcome(False), strict=True):
+        assert clean.isfinite().all() and torch.equal(ours, clean)
 
 
 def test_a_table_that_kernels_could_not_share_is_noticed():

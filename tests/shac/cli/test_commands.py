@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import json
 import os
@@ -104,6 +105,27 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(finished, tmp_path):
         file.write("50,1,2")
 
     result = invoke(train, "--resume", run_dir, "--quiet")
+    assert result.exit_code == 0, result.output
+    assert_same_runs(run_dir, finished[0])
+
+
+def test_a_run_killed_again_and_again_ends_as_if_nothing_had_happened(finished, tmp_path):
+    """Killed wherever it is, also while it starts or saves, and resumed: the same metrics and networks to the bit."""
+    run_dir = tmp_path / "killed"
+    arguments = [*COMMAND, "--run-dir", str(run_dir), "--quiet"]
+    for seconds in (0.3, 0.05, 0.6):
+        process = subprocess.Popen([sys.executable, "-m", "shac.cli.train", *arguments], cwd=tmp_path)
+        deadline = time.monotonic() + 120
+        while not (run_dir / "metrics.csv").exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.002)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # counted from the first epoch, or, when it goes on, from the start of the process
+            process.wait(seconds if "--resume" not in arguments else 4 + seconds)
+        process.kill()
+        process.wait()
+        arguments = ["--resume", str(run_dir), "--quiet"]
+    result = invoke(train, *arguments)
     assert result.exit_code == 0, result.output
     assert_same_runs(run_dir, finished[0])
 
