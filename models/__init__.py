@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from shac.check_task import check_attributes, failed
 from shac.env import Task
 from shac.errors import UserError, nearest
 
@@ -30,7 +31,8 @@ def load_task(name: str) -> Task:
       name: one of `names()`, or the path of a file that ends in .py and defines exactly one `Task`.
 
     Raises:
-      UserError: there is no such model or file, the file fails to run, or it does not define exactly one task.
+      UserError: there is no such model or file, the file fails to run, or it does not define exactly one task, whose
+        attributes are as `Task` says.
     """
     if name.endswith(".py"):
         return _only_task(_run_file(Path(name).expanduser().resolve()))
@@ -50,9 +52,9 @@ def _run_file(path: Path) -> ModuleType:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
-        raise UserError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+        raise failed(f"{path.name} cannot be run", error, str(path)) from error
     return module
 
 
@@ -70,4 +72,9 @@ def _only_task(module: ModuleType) -> Task:
     missing += sorted(task.__abstractmethods__)
     if missing:
         raise UserError(f"{module.__file__}: task {task.__name__} does not define {', '.join(missing)}")
-    return task()
+    try:
+        made = task()
+    except Exception as error:
+        raise failed(f"{task.__name__}() failed", error, task.__init__) from error
+    check_attributes(made)
+    return made

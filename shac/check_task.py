@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -14,24 +15,29 @@ from taichi_sim.types import State
 if TYPE_CHECKING:
     from shac.env import Env, Task
 
-# Control steps after which an action must have reached the reward: an excitation takes two to move a body.
+# Control steps of a rehearsal, in which actions must have reached the reward: an excitation takes two to move a body.
 _STEPS = 4
+_METHODS = ("observe", "reward", "reset", "terminated", "control", "measures", "simulator")
 
 
 def check_attributes(task: Task) -> None:
     """Looks at what a task's class declares.
 
     Raises:
-      UserError: a number is not a positive integer, or presets are not settings by algorithm.
+      UserError: a number is not a positive integer, presets are not settings by algorithm, or a method is none.
     """
     name = type(task).__name__
     for field in ("episode_length", "num_obs", "num_actions"):
-        value = getattr(task, field, None)
+        value = _attribute(task, field)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UserError(f"{name}.{field} must be a whole number from 1 up, got {value!r}")
-    presets = task.presets
+    presets = _attribute(task, "presets")
     if not isinstance(presets, dict) or not all(isinstance(preset, dict) for preset in presets.values()):
         raise UserError(f"{name}.presets must be a dict of dicts, algorithm -> setting -> value, got {presets!r}")
+    for method in _METHODS:
+        value = _attribute(task, method)
+        if not callable(value):
+            raise UserError(f"{name}.{method} must be a method, got {value!r:.60}")
 
 
 def call(task: Task, method: str, *args) -> Any:
@@ -39,18 +45,31 @@ def call(task: Task, method: str, *args) -> Any:
 
     Raises:
       UserError: it raises; the message has the user's own error and where that happened.
-      ArithmeticError: a number is not finite, which is not the method's mistake.
+      FloatingPointError: the simulator, which the method may ask, has met a number that is not finite.
+      MemoryError: there is not enough memory.
     """
     try:
         return getattr(task, method)(*args)
-    except (UserError, ArithmeticError):
+    except (UserError, FloatingPointError, MemoryError):
         raise
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        # the method's own line, or else where it calls from
-        own = [frame for frame in frames if frame.name == method] or frames
-        place = f"{own[-1].filename}, line {own[-1].lineno}"
-        raise UserError(f"{_name(task, method)} failed: {type(error).__name__}: {error} ({place})") from error
+        raise failed(f"{_name(task, method)} failed", error, getattr(task, method)) from error
+
+
+def failed(what: str, error: BaseException, culprit: Any) -> UserError:
+    """One line for an error in a user's code: what has failed, the error, and the last line that it reached.
+
+    Args:
+      what: what has failed.
+      error: the user's own error.
+      culprit: the user's method, property or file.
+    """
+    file, line = _origin(culprit)
+    reached = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    # None reached: the call itself has failed, for its arguments.
+    line = reached[-1] if reached else line
+    place = file if line is None else f"{file}, line {line}"
+    return UserError(f"{what}: {' '.join(f'{type(error).__name__}: {error}'.split())} ({place})")
 
 
 def result(env: Env, task: Task, method: str, *args) -> torch.Tensor:
@@ -91,39 +110,134 @@ def expect_state(task: Task, state: Any, num: int, sim) -> State:
     return state
 
 
-def check_gradient(env: Env) -> str | None:
+def expect_simulator(task: Task, num_envs: int, device: str | None) -> Any:
+    """Returns the task's simulator if it is one of `num_envs` worlds.
+
+    Raises:
+      UserError: it is not.
+    """
+    sim = call(task, "simulator", num_envs, device)
+    wanted = ("step", "initial_state", "model", "device", "dtype", "num_worlds")
+    if not all(hasattr(sim, name) for name in wanted):
+        raise UserError(f"{_name(task, 'simulator')} must return a taichi_sim.Simulator, got {_describe(sim)}")
+    if sim.num_worlds != num_envs:
+        raise UserError(f"{_name(task, 'simulator')} must return {num_envs} worlds, got {sim.num_worlds}")
+    return sim
+
+
+def expect_measures(task: Task, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Returns what `measures` gives of whole episodes if it is one number per episode, by name.
+
+    Raises:
+      UserError: it is not.
+    """
+    measures, shape, where = call(task, "measures", states, alive), (alive.shape[1],), _name(task, "measures")
+    if not isinstance(measures, dict) or not all(isinstance(name, str) for name in measures):
+        raise UserError(f"{where} must return a dict, name -> tensor {shape}, got {_describe(measures)}")
+    for name, values in measures.items():
+        if not isinstance(values, torch.Tensor) or values.shape != shape or values.is_complex():
+            raise UserError(f"{where} must return tensors {shape} of real numbers; {name!r} is {_describe(values)}")
+    return measures
+
+
+def rehearse(env: Env) -> str | None:
     """Takes some steps with gradient from the states that episodes begin with, and forgets them.
 
     Returns:
       A warning if the reward's gradient in the actions is zero or not finite, else None.
 
     Raises:
-      UserError: no gradient flows from the actions to the reward; the message names the method that cuts it.
+      UserError: a method gives what `Task` does not want or a number that is not finite, or no gradient flows from the
+        actions to the reward; the message names the method.
     """
-    # the user's own object stays as it is, whatever it remembers
-    task, state, reward = copy.deepcopy(env.task), State(*(x.detach() for x in env.state)), None
-    action = torch.zeros(env.num_envs, task.num_actions, dtype=env.dtype, device=env.device, requires_grad=True)
+    task = _copy(env.task)
+    generator = torch.Generator(env.device).manual_seed(0)
+    # Not zero: many a reward has no gradient where nothing moves.
+    shape = (_STEPS, env.num_envs, task.num_actions)
+    actions = torch.rand(shape, generator=generator, dtype=env.dtype, device=env.device) - 0.5
     with torch.enable_grad():
-        for _ in range(_STEPS):
-            control = result(env, task, "control", action)
-            if not control.requires_grad:
-                raise UserError(f"{_name(task, 'control')} returns controls without a gradient in the actions")
-            state = env.sim.step(state, control)
-            obs = result(env, task, "observe", state, action)
-            if not obs.requires_grad:
-                raise UserError(f"{_name(task, 'observe')} returns observations without a gradient in the state")
-            reward = result(env, task, "reward", state, obs, action)
-            if not reward.requires_grad:
-                raise UserError(
-                    f"{_name(task, 'reward')} returns rewards without a gradient: SHAC and BPTT learn from it alone. "
-                    "Compute it of the state with torch's operations, without detach, .item() or comparisons"
-                )
-        (gradient,) = torch.autograd.grad(reward.sum(), action, allow_unused=True)
+        state, rewards = _rehearsal(env, task, actions.requires_grad_())
+        try:
+            (gradient,) = torch.autograd.grad(sum(rewards), actions, allow_unused=True)
+        except FloatingPointError as error:
+            return f"the gradient of {_name(task, 'reward')} in the actions is not finite: {error}"
+        except RuntimeError as error:
+            # seen with tensors that a later line of the user's changes in place
+            raise failed(f"the gradient of {type(task).__name__}'s first steps failed", error, task.reward) from error
+    # A view of all steps of an episode, the same state in each.
+    length = (task.episode_length, -1, -1)
+    states = State(*(x.detach().expand(*length) for x in state))
+    expect_measures(task, states, torch.ones(length[0], env.num_envs, dtype=torch.bool, device=env.device))
     if gradient is None or not gradient.any():
-        return f"the gradient of {_name(task, 'reward')} in the actions is zero after {_STEPS} steps from the beginning"
+        return f"the gradient of {_name(task, 'reward')} in the actions is zero in the first {_STEPS} steps of episodes"
     if not gradient.isfinite().all():
-        return f"the gradient of {_name(task, 'reward')} in the actions is not finite after {_STEPS} steps"
+        return f"the gradient of {_name(task, 'reward')} in the actions is not finite in the first {_STEPS} steps"
     return None
+
+
+def _rehearsal(env: Env, task: Task, actions: torch.Tensor) -> tuple[State, list[torch.Tensor]]:
+    """The state after steps with `actions`, and the sum of rewards of each step."""
+    state, rewards = State(*(x.detach() for x in env.state)), []
+    for name, values in state._asdict().items():
+        _require_finite(task, f"reset (its {name})", values, "")
+    _require_finite(task, "observe", env.obs, " where episodes begin")
+    for step, action in enumerate(actions):
+        when = f" in step {step} of an episode"
+        control = result(env, task, "control", action)
+        if not control.requires_grad:
+            raise UserError(f"{_name(task, 'control')} returns controls without a gradient in the actions")
+        _require_finite(task, "control", control, when)
+        try:
+            state = env.sim.step(state, control)
+        except FloatingPointError as error:
+            raise UserError(f"the simulation of {type(task).__name__} goes wrong{when}: {error}") from error
+        obs = result(env, task, "observe", state, action)
+        if not obs.requires_grad:
+            raise UserError(f"{_name(task, 'observe')} returns observations without a gradient in the state")
+        _require_finite(task, "observe", obs, when)
+        reward = result(env, task, "reward", state, obs, action)
+        if not reward.requires_grad:
+            raise UserError(
+                f"{_name(task, 'reward')} returns rewards without a gradient: SHAC and BPTT learn from it alone. "
+                "Compute it of the state with torch's operations, without detach, .item() or comparisons"
+            )
+        _require_finite(task, "reward", reward, when)
+        result(env, task, "terminated", state, obs)
+        rewards.append(reward.sum())
+    return state, rewards
+
+
+def _require_finite(task: Task, method: str, values: torch.Tensor, when: str) -> None:
+    bad = ~values.isfinite()
+    if bad.any():
+        world = int(bad.nonzero()[0, 0])
+        found = values[world].tolist()
+        raise UserError(f"{_name(task, method)} is not finite in world {world}{when}: {found!s:.100}")
+
+
+def _copy(task: Task) -> Task:
+    """A copy, so that the user's own object stays as it is, whatever it remembers."""
+    try:
+        return copy.deepcopy(task)
+    except Exception:
+        # it holds what cannot be copied: a lock, an open file
+        return copy.copy(task)
+
+
+def _attribute(task: Task, field: str) -> Any:
+    """An attribute, None if there is none; a property is the user's code, and may raise."""
+    try:
+        return getattr(task, field, None)
+    except Exception as error:
+        raise failed(f"{_name(task, field)} failed", error, getattr(type(task), field, repr(task))) from error
+
+
+def _origin(culprit: Any) -> tuple[str, int | None]:
+    """File and first line of a method, beneath its decorators, or of a property; a file is itself."""
+    if isinstance(culprit, str):
+        return culprit, None
+    code = getattr(inspect.unwrap(getattr(culprit, "fget", culprit)), "__code__", None)
+    return (repr(culprit), None) if code is None else (code.co_filename, code.co_firstlineno)
 
 
 def _name(task: Task, method: str) -> str:
@@ -134,4 +248,6 @@ def _describe(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return f"a tensor {tuple(value.shape)} of {value.dtype} on {value.device}"
     shape = getattr(value, "shape", None)
-    return f"{type(value).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else f" {value!r:.60}")
+    if isinstance(shape, tuple):
+        return f"{type(value).__name__} of shape {shape}"
+    return f"{type(value).__name__} {' '.join(repr(value).split())[:60]}"

@@ -67,6 +67,8 @@ class Task(abc.ABC):
 
     def simulator(self, num_envs: int, device: str | None = None) -> ts.Simulator:
         """The simulator of `num_envs` worlds; override it for a model that is not loaded from a file."""
+        if not hasattr(self, "asset"):
+            raise UserError(f"task {type(self).__name__} does not define asset")
         try:
             if device is not None:
                 ts.init(device=device)
@@ -115,12 +117,14 @@ class Env:
     ):
         if not isinstance(num_envs, int) or num_envs < 1:
             raise UserError(f"num_envs must be at least 1, got {num_envs!r}")
+        if not isinstance(task, Task):
+            raise UserError(f"task must be an object of a subclass of shac.Task, got {task!r:.100}")
         check_task.check_attributes(task)
         self.task = task
         self.num_envs = num_envs
         self.stochastic_init = stochastic_init
         self.early_limits = early_limits
-        self.sim = task.simulator(num_envs, device)
+        self.sim = check_task.expect_simulator(task, num_envs, device)
         if substeps is not None or theta is not None:
             option = self.sim.model.opt
             option.divide(substeps or option.substeps, theta)

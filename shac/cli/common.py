@@ -20,7 +20,7 @@ def reports_errors(command: Callable) -> Callable:
             return command(*args, **kwargs)
         except (UserError, OSError, MemoryError) as error:
             status, message = 2, str(error)
-        except NonFiniteError as error:
+        except (NonFiniteError, FloatingPointError) as error:
             status, message = 1, str(error)
         click.echo(f"Error: {' '.join(message.split())}", err=True)
         sys.exit(status)

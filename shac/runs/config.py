@@ -18,6 +18,9 @@ from shac.errors import UserError, nearest
 # The part of the epochs that `final_substeps` is for: 150 of 2,000 sufficed for Hopper and Humanoid (docs/substeps.md).
 FINISH = 0.075
 
+Algo = Literal["shac", "bptt"]
+ALGOS = typing.get_args(Algo)
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -25,7 +28,7 @@ class Config:
 
     model: str = ""
     """Built-in model, or absolute path of a Python file that defines one."""
-    algo: Literal["shac", "bptt"] = "shac"
+    algo: Algo = "shac"
     """"shac", or "bptt": the same actor update without a critic, that is, without a value at the window's end."""
     seed: int = 0
     """Seed of everything random in the run."""
@@ -158,9 +161,22 @@ def resolve(task: Task, algo: str, *layers: Mapping[str, Any]) -> Config:
       UserError: a setting is unknown, or its value is not of its type or out of range.
     """
     merged: dict[str, Any] = {}
-    for layer in (task.presets.get(algo, {}), *layers, {"algo": algo}):
+    for layer in (_presets(task).get(algo, {}), *layers, {"algo": algo}):
         merged.update(parse(layer))
     return Config(**merged)
+
+
+def _presets(task: Task) -> dict[str, dict[str, Any]]:
+    """A task's presets; all of them are looked at, whichever is wanted."""
+    name = type(task).__name__
+    for algo, preset in task.presets.items():
+        if algo not in ALGOS:
+            raise UserError(f"{name}.presets has {algo!r}, which is no algorithm; {nearest(str(algo), ALGOS)}")
+        try:
+            parse(preset)
+        except UserError as error:
+            raise UserError(f"{name}.presets[{algo!r}]: {error}") from None
+    return task.presets
 
 
 def parse(settings: Mapping[str, Any]) -> dict[str, Any]:

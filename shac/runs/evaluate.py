@@ -9,7 +9,6 @@ import torch
 from shac import check_task, seeding
 from shac.algos.networks import Policy
 from shac.env import Env, Task
-from shac.errors import UserError
 from taichi_sim import memory
 from taichi_sim.types import State
 
@@ -83,16 +82,4 @@ def evaluate(
         alive = alive & ~(terminated | truncated)
     stacked = State(*(torch.stack(field) for field in zip(*states)))
     mask = torch.stack(alive_during)
-    return Evaluation(returns, mask.sum(0), _measures(task, stacked, mask))
-
-
-def _measures(task: Task, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
-    measures = check_task.call(task, "measures", states, alive)
-    name, shape = type(task).__name__, (alive.shape[1],)
-    if not isinstance(measures, dict):
-        raise UserError(f"{name}.measures must return a dict, name -> tensor {shape}, got {type(measures).__name__}")
-    for key, values in measures.items():
-        if not isinstance(values, torch.Tensor) or values.shape != shape:
-            found = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
-            raise UserError(f"{name}.measures must return tensors {shape}, one number per episode; {key!r} is {found}")
-    return measures
+    return Evaluation(returns, mask.sum(0), check_task.expect_measures(task, stacked, mask))

@@ -15,7 +15,7 @@ import torch
 
 from shac import seeding
 from shac.algos.shac import SHAC, Epoch
-from shac.check_task import check_gradient
+from shac.check_task import rehearse
 from shac.errors import NonFiniteError, UserError
 from shac.models import load_task
 from shac.runs import checkpoint
@@ -133,9 +133,9 @@ class Run:
         """Looks whether the task can be learnt from gradients; the first line of the log may be a warning.
 
         Raises:
-          UserError: it cannot; see `check_task.check_gradient`.
+          UserError: it cannot; see `check_task.rehearse`.
         """
-        warning = check_gradient(self.learner.env)
+        warning = rehearse(self.learner.env)
         if warning is not None:
             self.warnings.append(f"Warning: {warning}")
 

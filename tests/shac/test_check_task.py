@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
+from click.testing import CliRunner
 from processes import run
-from toy import Line
+from toy import Line, LineSim
 
-from shac.check_task import check_gradient
-from shac.env import Env
+from shac.check_task import rehearse
+from shac.cli.train import main
+from shac.env import Env, Task
 from shac.errors import UserError
+from shac.runs.config import resolve
 from taichi_sim.types import State
 
 
@@ -30,6 +35,9 @@ WRONG = {
     "one axis more": lambda x: x[..., None],
     "one world less": lambda x: x[:-1],
     "another dtype": lambda x: x.float() if x.is_floating_point() else x.double(),
+    "whole numbers": lambda x: x.long(),
+    "truth values": lambda x: x > 0 if x.is_floating_point() else x[:, None],
+    "another device": lambda x: x.to("meta"),
 }
 
 
@@ -75,13 +83,112 @@ def test_presets_of_the_wrong_kind():
         env(presets={"shac": ["horizon", 32]})
 
 
+@pytest.mark.parametrize(
+    ("presets", "words"),
+    [
+        ({"shac": {"horizn": 3}}, r"Mine.presets\['shac'\]: there is no setting 'horizn'; did you mean horizon"),
+        # seen: only the preset in use was looked at
+        ({"bptt": {"horizon": "long"}}, r"Mine.presets\['bptt'\]: setting horizon takes a whole number, got 'long'"),
+        ({"sac": {}}, "Mine.presets has 'sac', which is no algorithm; did you mean shac"),
+    ],
+)
+def test_presets_of_unknown_names_and_values(presets, words):
+    with pytest.raises(UserError, match=words):
+        resolve(type("Mine", (Line,), {"presets": presets})(), "shac")
+
+
+def test_attributes_that_are_missing_or_raise():
+    class Mine(Line):
+        simulator = Task.simulator
+
+        @property
+        def num_obs(self):
+            return {}["obs"]
+
+    with pytest.raises(UserError, match=r"Mine.num_obs failed: KeyError: 'obs' \(.*test_check_task.py, line \d+\)"):
+        Env(Mine(), 3)
+    Mine.num_obs, Mine.asset = 2, None
+    with pytest.raises(UserError, match="cannot load the model of task Mine: cannot load a model from NoneType"):
+        Env(Mine(), 3)
+    with pytest.raises(UserError, match=r"task must be an object of a subclass of shac.Task, got <class .*Mine'>"):
+        Env(Mine, 3)
+    with pytest.raises(UserError, match="Mine.control must be a method, got 3"):
+        env(control=3)
+
+
+@pytest.mark.parametrize(
+    ("simulator", "words"),
+    [
+        (lambda self, num, device: 3, "must return a taichi_sim.Simulator, got int 3"),
+        (lambda self, num, device: LineSim(1), "must return 3 worlds, got 1"),
+        (lambda self, num, device: {}["it"], r"failed: KeyError: 'it' \(.*test_check_task.py, line"),
+    ],
+)
+def test_simulators_of_the_wrong_kind(simulator, words):
+    with pytest.raises(UserError, match=f"Mine.simulator {words}"):
+        env(simulator=simulator)
+
+
+@pytest.mark.parametrize(
+    ("measures", "words"),
+    [
+        (lambda states, alive: [alive[-1]], r"must return a dict, name -> tensor \(3,\), got list"),
+        (lambda states, alive: {3: alive[-1]}, "must return a dict"),
+        (lambda states, alive: {"up": 1.0}, r"must return tensors \(3,\) of real numbers; 'up' is float 1.0"),
+        (lambda states, alive: {"up": alive}, r".*'up' is a tensor \(3, 3\) of torch.bool"),
+        (lambda states, alive: {}["z"], r"failed: KeyError: 'z' \(.*line \d+\)"),
+    ],
+)
+def test_measures_of_the_wrong_kind(measures, words):
+    """Seen: after hours of training."""
+    with pytest.raises(UserError, match=f"Mine.measures {words}"):
+        rehearse(env(measures=lambda self, states, alive: measures(states, alive)))
+
+
 @pytest.mark.parametrize("method", ["observe", "reward", "terminated", "control", "reset"])
 def test_a_method_that_raises_is_named_with_its_line(method):
-    def broken(self, *args):
+    def helper():
         return {}["speed"]
 
-    with pytest.raises(UserError, match=rf"Mine.{method} failed: KeyError: 'speed' \(.*test_check_task.py, line \d+\)"):
+    def broken(self, *args):
+        return helper()
+
+    line = helper.__code__.co_firstlineno + 1
+    with pytest.raises(
+        UserError, match=rf"Mine.{method} failed: KeyError: 'speed' \(.*test_check_task.py, line {line}\)"
+    ):
         step(env(**{method: broken}))
+
+
+def test_a_method_with_other_arguments_is_named_with_its_line():
+    def observe(self, state):
+        return state.qpos
+
+    line = observe.__code__.co_firstlineno
+    with pytest.raises(UserError, match=rf"Mine.observe failed: TypeError: .* \(.*test_check_task.py, line {line}\)"):
+        env(observe=observe)
+
+
+def test_a_division_by_zero_is_the_methods_mistake_and_not_the_trainings():
+    """Seen: a traceback, since a ZeroDivisionError is as much an ArithmeticError as what the simulator raises."""
+    with pytest.raises(UserError, match="Mine.reward failed: ZeroDivisionError: division by zero"):
+        step(env(reward=lambda self, *args: 1 / 0))
+
+
+@pytest.mark.parametrize(
+    ("method", "where"),
+    [("observe", "where episodes begin"), ("control", "in step 0"), ("reward", "in step 0"), ("reset", "in world 1")],
+)
+def test_a_number_that_is_not_finite_in_the_first_steps_is_traced_to_its_method(method, where):
+    def spoil(self, *args):
+        value = getattr(Line, method)(self, *args)
+        if method == "reset":
+            return value._replace(qvel=value.qvel.index_fill(0, torch.tensor([1]), float("nan")))
+        return value.index_fill(0, torch.tensor([1]), float("inf"))
+
+    with pytest.raises(UserError, match=rf"Mine.{method}.* is not finite in world 1.*(inf|nan)") as error:
+        rehearse(env(**{method: spoil}))
+    assert where in str(error.value)
 
 
 @pytest.mark.parametrize("method", ["observe", "reward", "control"])
@@ -89,14 +196,49 @@ def test_a_method_that_cuts_the_gradient_is_named(method):
     """Seen: it trained without a word."""
     original = getattr(Line, method)
     with pytest.raises(UserError, match=f"Mine.{method} returns .* without a gradient"):
-        check_gradient(env(**{method: lambda self, *args: original(self, *args).detach()}))
+        rehearse(env(**{method: lambda self, *args: original(self, *args).detach()}))
 
 
 def test_a_reward_whose_gradient_is_zero_or_not_finite_gets_a_warning():
     flat = env(reward=lambda self, state, obs, action: 0.0 * state.qpos[:, 0])
-    assert "Mine.reward in the actions is zero" in check_gradient(flat)
+    assert "Mine.reward in the actions is zero" in rehearse(flat)
     steep = env(reward=lambda self, state, obs, action: (state.qpos[:, 0] * 0.0).sqrt())
-    assert "is not finite" in check_gradient(steep)
+    assert "is not finite" in rehearse(steep)
+
+
+def test_the_warning_stands_in_the_log_before_the_first_epoch(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from toy import Line\n"
+        "class Mine(Line):\n"
+        "    def reward(self, state, obs, action):\n"
+        "        return 0 * state.qpos[:, 0]\n"
+    )
+    quick = ["--num-envs=2", "--max-epochs=1", "--set=horizon=4", "--set=critic_iterations=1", "--set=actor_units=4"]
+    result = CliRunner().invoke(main, ["--model", f"{tmp_path}/mine.py", "--run-dir", f"{tmp_path}/run", *quick])
+    assert result.exit_code == 0, result.output
+    _, warning, epoch, *_ = result.stdout.splitlines()
+    assert warning.startswith("Warning: the gradient of Mine.reward in the actions is zero") and "epoch 1/1" in epoch
+    assert warning in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_what_cannot_be_differentiated_is_one_line():
+    def reward(self, state, obs, action):
+        root = state.qpos[:, 0].exp()
+        value = root + obs[:, 0]
+        root += 1
+        return value
+
+    with pytest.raises(UserError, match="the gradient of Mine's first steps failed: RuntimeError: .*in-?place"):
+        rehearse(env(reward=reward))
+
+
+def test_a_reward_that_is_flat_only_where_nothing_moves_gets_no_warning():
+    begin = {"reset": lambda self, num, generator, sim, stochastic=True: self.nominal(num, sim)}
+    assert rehearse(env(reward=lambda self, state, obs, action: -state.qpos[:, 0].square(), **begin)) is None
+
+
+def test_a_task_that_cannot_be_copied_is_rehearsed_all_the_same():
+    assert rehearse(env(__init__=lambda self: setattr(self, "lock", threading.Lock()))) is None
 
 
 def test_a_sound_task_is_left_as_it_was():
@@ -109,7 +251,7 @@ def test_a_sound_task_is_left_as_it_was():
 
     sound = Env(Counting(), 3)
     before, seed = State(*(x.clone() for x in sound.state)), sound.generator.get_state()
-    assert check_gradient(sound) is None
+    assert rehearse(sound) is None
     assert sound.task.calls == 0 and torch.equal(sound.generator.get_state(), seed)
     assert all(torch.equal(a, b) for a, b in zip(sound.state, before, strict=True))
 
