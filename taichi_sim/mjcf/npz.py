@@ -23,14 +23,21 @@ _LARGEST = 2**30
 
 
 def save(model: Model, path: str | Path) -> None:
-    """Write a model to `path`, which must end in .npz; `load` gives it back bit for bit."""
+    """Write a model to `path`, which must end in .npz; `load` gives it back bit for bit.
+
+    Raises:
+        ValueError: the path ends otherwise, or a field holds objects, which `load` would not read.
+    """
     path = _checked(path)
     entries = {field.name: getattr(model, field.name) for field in dataclasses.fields(Model)}
     entries.update({f"opt.{key}": value for key, value in dataclasses.asdict(entries.pop("opt")).items()})
     entries["names"] = json.dumps(entries["names"])
-    # without `allow_pickle=False`, an object array would be written in a form that `load` refuses
+    for name, value in entries.items():
+        # savez would pickle it; to forbid that, NumPy 1.26 knows no argument
+        if np.asarray(value).dtype.hasobject:
+            raise ValueError(f"model.{name} holds objects, and a saved model only numbers and text: {value!r:.60}")
     with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, format=_FORMAT, **entries)
+        np.savez_compressed(file, format=_FORMAT, **entries)
 
 
 def load(path: str | Path) -> Model:

@@ -244,6 +244,14 @@ def test_npz_round_trip_is_exact(text, tmp_path):
     assert_identical(mjcf.load(tmp_path / "model.npz"), model)
 
 
+def test_a_model_with_objects_is_not_saved(tmp_path):
+    model = mjcf.load("cartpole")
+    model.body_pos = np.array([[0, 0, None]] * 3)
+    with pytest.raises(ValueError, match="model.body_pos holds objects"):
+        mjcf.save(model, tmp_path / "model.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_npz_loads_without_mujoco(tmp_path):
     path = tmp_path / "model.npz"
     mjcf.save(mjcf.load("cartpole"), path)
