@@ -127,7 +127,10 @@ class Env:
         self.sim = check_task.expect_simulator(task, num_envs, device)
         if substeps is not None or theta is not None:
             option = self.sim.model.opt
-            option.divide(substeps or option.substeps, theta)
+            try:
+                option.divide(option.substeps if substeps is None else substeps, theta)
+            except ValueError as error:
+                raise UserError(str(error)) from error
         self.device = self.sim.device
         self.dtype = self.sim.dtype
         self.reset(seed=seed)

@@ -11,7 +11,7 @@ import torch
 from taichi_sim import data, engine, forward, memory, quaternion, runtime, taping
 from taichi_sim.buffers import Fields
 from taichi_sim.parameters import Parameters
-from taichi_sim.types import Model, State
+from taichi_sim.types import MOST_SUBSTEPS, Model, State
 
 
 @dataclasses.dataclass
@@ -132,10 +132,10 @@ class Simulator:
             torch.zeros(n, self.model.na, **zeros),
         )
 
-    @property
-    def tape_bytes(self) -> int:
-        """Memory [bytes] that a step with gradient keeps for its backward pass."""
-        return self._blocks * self._lanes * taping.total(self._m, self.model.opt.substeps) * self.dtype.itemsize
+    def tape_bytes(self, substeps: int | None = None) -> int:
+        """Memory [bytes] that a step with gradient keeps for its backward pass; None: with the model's substeps."""
+        substeps = self.model.opt.substeps if substeps is None else substeps
+        return self._blocks * self._lanes * taping.total(self._m, substeps) * self.dtype.itemsize
 
     def step(self, state: State, ctrl, parameters: dict | None = None) -> State:
         """Advances all worlds by one control step of `model.opt.substeps` substeps.
@@ -215,6 +215,9 @@ class Simulator:
     def _follow_options(self) -> None:
         """Takes over what has changed in `model.opt`."""
         now, before = self.model.opt, self._option
+        # seen: 2^40 substeps are none to a kernel
+        if not 1 <= now.substeps <= MOST_SUBSTEPS:
+            raise ValueError(f"model.opt.substeps must be from 1 to {MOST_SUBSTEPS:,}, got {now.substeps!r}")
         for name in _SWITCHES:
             if getattr(now, name) != getattr(before, name):
                 raise ValueError(

@@ -23,6 +23,9 @@ _, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, WRAP_CYLINDER = range(6)
 # Muscle laws (`taichi_sim.muscles.laws`): MuJoCo's, and that of De Groote et al. 2016 with a rigid tendon.
 LAW_MUJOCO, LAW_DEGROOTE = range(2)
 
+# A control step of more substeps takes seconds, and their tape gigabytes.
+MOST_SUBSTEPS = 10_000
+
 
 class State(NamedTuple):
     """What a simulation step maps to its successor; a pytree of torch tensors, one row per world.
@@ -75,10 +78,10 @@ class Option:
         """Divides the same control step into `substeps`, and sets theta if it is given; 0 is fully explicit.
 
         Raises:
-            ValueError: `substeps` is not a positive integer, or theta not in [0, 1].
+            ValueError: `substeps` is not an integer from 1 to 10,000, or theta not in [0, 1].
         """
-        if not isinstance(substeps, int) or substeps < 1:
-            raise ValueError(f"substeps must be a positive integer, got {substeps!r}")
+        if not isinstance(substeps, int) or not 1 <= substeps <= MOST_SUBSTEPS:
+            raise ValueError(f"substeps must be an integer from 1 to {MOST_SUBSTEPS:,}, got {substeps!r}")
         if theta is not None and not 0 <= theta <= 1:
             raise ValueError(f"theta must be from 0 to 1, got {theta!r}")
         self.timestep, self.substeps = self.control_timestep / substeps, substeps

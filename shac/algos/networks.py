@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,7 +10,6 @@ import torch
 from torch import nn
 
 from shac.algos.normalizer import Standardize
-from taichi_sim import memory
 
 if TYPE_CHECKING:
     from shac.env import Task
@@ -110,14 +108,3 @@ def build_actor(task: Task, config: Config) -> Actor:
         stochastic=config.actor == "stochastic",
         init_log_std=config.init_log_std,
     )
-
-
-def require_networks(task: Task, config: Config) -> None:
-    """Raises a MemoryError if there is not enough memory for a run's networks."""
-    size = 0
-    for units in (config.actor_units, config.critic_units):
-        widths = (task.num_obs, *units, max(task.num_actions, 1))
-        size += sum((num_in + 3) * num_out for num_in, num_out in itertools.pairwise(widths))
-    # with gradient, the optimiser's two averages, the target or the average network, and float64 at the most
-    widest = max((*config.actor_units, *config.critic_units, 0))
-    memory.require(5 * 8 * size, f"networks with hidden layers of {widest:,}")

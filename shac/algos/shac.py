@@ -17,13 +17,13 @@ from torch import nn
 
 from shac import seeding
 from shac.algos.episodes import Episodes
-from shac.algos.networks import Critic, build_actor, require_networks
+from shac.algos.networks import Critic, build_actor
 from shac.algos.nonfinite import check_gradient, check_window
 from shac.algos.normalizer import Normalizer, Standardize
 from shac.algos.returns import td_lambda
+from shac.algos.sizes import require_networks, require_window
 from shac.env import Env, Task
 from shac.errors import NonFiniteError
-from taichi_sim import memory
 
 if TYPE_CHECKING:
     from shac.runs.config import Config
@@ -100,8 +100,7 @@ class SHAC:
             early_limits=config.early_limits,
         )
         device, dtype = self.env.device, self.env.dtype
-        tape = getattr(self.env.sim, "tape_bytes", 0) * config.horizon
-        memory.require(tape, f"the tape of {config.horizon:,} steps of {config.num_envs:,} worlds")
+        require_window(self.env, config)
         # Weights are drawn on the CPU, so that a seed means the same ones on every device.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeding.stream_seed(config.seed, "weights"))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
+import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -22,10 +25,25 @@ def reports_errors(command: Callable) -> Callable:
             status, message = 2, str(error)
         except (NonFiniteError, FloatingPointError) as error:
             status, message = 1, str(error)
+        except RuntimeError as error:
+            # torch and Taichi have no type of their own for what no estimate has foreseen, such as a small card
+            if not re.search("out of memory|allocate memory", str(error), re.IGNORECASE):
+                raise
+            status, message = 2, f"there is not enough memory: {error}"
         click.echo(f"Error: {' '.join(message.split())}", err=True)
         sys.exit(status)
 
     return wrapped
+
+
+class Finite(click.FloatRange):
+    """A range of numbers, of which nan is none, nor are infinities."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not finite.", param, ctx)
+        return number
 
 
 class Command(click.Command):

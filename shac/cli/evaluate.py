@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from shac.cli.common import Command, reports_errors
+from shac.cli.common import Command, Finite, reports_errors
 
 EXAMPLES = """
 shac-eval runs/mine
@@ -24,7 +24,7 @@ shac-eval runs/mine --substeps 64 --theta 0   # does the policy live on the step
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.  [default: the run's]")
 @click.option("--stochastic", is_flag=True, help="Sample the actions, rather than take the distribution's centre.")
 @click.option("--substeps", type=click.IntRange(min=1), help="Substeps per control step.  [default: the run's]")
-@click.option("--theta", type=click.FloatRange(0, 1), help="Implicitness, 0: explicit.  [default: the run's]")
+@click.option("--theta", type=Finite(0, 1), help="Implicitness, 0: explicit.  [default: the run's]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @reports_errors
 def main(run_dir, episodes, checkpoint, seed, device, stochastic, substeps, theta, as_json):

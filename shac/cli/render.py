@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
 import click
 
-from shac.cli.common import Command, reports_errors
+from shac.cli.common import Command, Finite, reports_errors
 from shac.errors import UserError, nearest
 
 EXAMPLES = """
@@ -36,9 +37,9 @@ TURN = 6.0
 @click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", show_default=True, help="Policy.")
 @click.option("--width", type=click.IntRange(16, 4096), default=640, show_default=True, help="Pixels, of each frame.")
 @click.option("--height", type=click.IntRange(16, 4096), default=480, show_default=True, help="Pixels.")
-@click.option("--fps", type=click.FloatRange(1, 120), default=30, show_default=True, help="Frames per second.")
+@click.option("--fps", type=Finite(1, 120), default=30, show_default=True, help="Frames per second.")
 @click.option("--frames", type=click.IntRange(1, 64), default=5, show_default=True, help="Frames in a png of a RUN.")
-@click.option("--every", type=click.FloatRange(min=0, min_open=True), help=EVERY_HELP)
+@click.option("--every", type=Finite(min=0, min_open=True), help=EVERY_HELP)
 @click.option("--camera", metavar="KEY=VALUE,...", help="azimuth, elevation, fovy [deg], distance [m], track (a body).")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.")
 @reports_errors
@@ -149,6 +150,8 @@ def parse_camera(text: str | None):
             raise UserError(f"--camera {part!r} is not KEY=VALUE with a KEY of {keys}")
         try:
             values[key] = value if key == "track" else float(value)
+            if key != "track" and not math.isfinite(values[key]):
+                raise ValueError
         except ValueError:
             raise UserError(f"--camera {part!r}: {value!r} is not a number") from None
     try:

@@ -15,11 +15,14 @@ import torch
 from shac.algos.networks import Policy
 from shac.env import Env, Task
 from shac.errors import UserError
+from taichi_sim import memory
 from taichi_sim.render.camera import Camera
 from taichi_sim.render.scene import rest_pose
 from taichi_sim.types import Model
 
 FORMATS = (".mp4", ".gif", ".png")
+# Bytes that NumPy and Python take for a pose beside its numbers.
+_POSE = 500
 
 
 @dataclasses.dataclass
@@ -64,6 +67,7 @@ def roll_out(env: Env, policy: Policy, steps: int | None, on_step=lambda: None) 
     """
     policy = policy.to(env.device, env.dtype)
     poses, starts = [_pose(env)], {0}
+    memory.require((steps or 0) * (sum(x.nbytes for x in poses[0]) + _POSE), f"a film of {steps or 0:,} steps")
     obs, num = env.obs, 0
     while num != steps:
         action = policy(obs).clamp(-1, 1)
@@ -130,10 +134,12 @@ def spread(poses: Poses, num: int, every: float | None) -> np.ndarray:
     last = len(poses) - 1
     if every is None:
         return np.rint(np.linspace(0, last, num)).astype(int) if num > 1 else np.zeros(1, int)
-    steps = np.rint(np.arange(num) * every / poses.timestep).astype(int)
-    if steps[-1] > last:
+    steps = np.rint(np.arange(num) * every / poses.timestep)
+    # not yet as integers, of which there are too few for some values of `every`
+    if not steps[-1] <= last:
         took, has = steps[-1] * poses.timestep, last * poses.timestep
         raise UserError(f"{num} frames {every:g} s apart take {took:.3g} s, but the film lasts {has:.3g} s")
+    steps = steps.astype(int)
     return (last - steps[-1]) // 2 + steps
 
 
@@ -147,6 +153,8 @@ def draw(
     """
     from taichi_sim.render import Renderer
 
+    if strip:
+        memory.require(2 * 3 * len(indices) * width * height, f"a strip of {len(indices)} pictures")
     try:
         camera = dataclasses.replace(camera, smoothing=0) if strip else camera
         motion = poses.xpos[indices], poses.xquat[indices]

@@ -14,9 +14,17 @@ import yaml
 
 from shac.env import Task
 from shac.errors import UserError, nearest
+from taichi_sim.types import MOST_SUBSTEPS
 
 # The part of the epochs that `final_substeps` is for: 150 of 2,000 sufficed for Hopper and Humanoid (docs/substeps.md).
 FINISH = 0.075
+
+# More of anything is a slip of the hand, and beyond what libraries count with.
+MOST = 10**18
+# OpenMP asks for memory for every thread at once, and ends the process if there is none.
+MOST_THREADS = 1024
+# Beyond, the logarithm's exponential is nothing, or all, beside what tanh can take in single precision.
+MOST_LOG_STD = 20
 
 Algo = Literal["shac", "bptt"]
 ALGOS = typing.get_args(Algo)
@@ -112,23 +120,28 @@ class Config:
     """Epochs between two checkpoints."""
 
     def __post_init__(self) -> None:
-        counts = "threads", "num_envs", "horizon", "max_epochs", "actor_average", "critic_iterations", "critic_batches"
-        for field in counts:
+        counts = "num_envs", "horizon", "max_epochs", "actor_average", "critic_iterations", "critic_batches"
+        for field in (*counts, "save_interval"):
             _require(getattr(self, field) >= 1, self, field, "at least 1")
-        for field in ("save_interval", "max_grad_norm", "actor_lr", "critic_lr"):
+            _require(getattr(self, field) <= MOST, self, field, f"at most {MOST:.0e}")
+        _require(1 <= self.threads <= MOST_THREADS, self, "threads", f"from 1 to {MOST_THREADS}")
+        for field in ("max_grad_norm", "actor_lr", "critic_lr"):
             _require(getattr(self, field) > 0, self, field, "greater than 0")
         for field in ("gamma", "td_lambda", "target_alpha", "early_limits"):
             _require(0 <= getattr(self, field) <= 1, self, field, "between 0 and 1")
         _require(self.target_rampup is None or self.target_rampup > 0, self, "target_rampup", "greater than 0")
         for field in ("actor_units", "critic_units"):
-            _require(all(width >= 1 for width in getattr(self, field)), self, field, "positive widths")
+            _require(all(1 <= width <= MOST for width in getattr(self, field)), self, field, "positive widths")
         _require(all(0 <= beta < 1 for beta in self.adam_betas), self, "adam_betas", "between 0 and 1")
         for field in ("substeps", "final_substeps"):
-            _require(getattr(self, field) is None or getattr(self, field) >= 1, self, field, "at least 1")
+            value = getattr(self, field)
+            _require(value is None or 1 <= value <= MOST_SUBSTEPS, self, field, f"from 1 to {MOST_SUBSTEPS:,}")
         _require(self.theta is None or 0 <= self.theta <= 1, self, "theta", "between 0 and 1")
         _require(self.final_lr >= 0, self, "final_lr", "at least 0")
         if self.lr_schedule == "exponential":
             _require(self.final_lr > 0, self, "final_lr", "greater than 0 with lr_schedule=exponential")
+        limit = MOST_LOG_STD
+        _require(-limit <= self.init_log_std <= limit, self, "init_log_std", f"from {-limit} to {limit}")
         _require(self.seed >= 0, self, "seed", "at least 0")
         _require(self.device in (None, "cpu", "cuda"), self, "device", "cpu or cuda")
         _require(self.critic_batches <= self.horizon, self, "critic_batches", f"at most horizon = {self.horizon}")
@@ -189,7 +202,7 @@ def parse(settings: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in settings.items():
         try:
             parsed[name] = _convert(value, fields[name])
-        except (TypeError, ValueError, KeyError, AttributeError):
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
             raise UserError(f"setting {name} takes {_describe(fields[name])}, got {value!r}") from None
     return parsed
 

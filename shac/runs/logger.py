@@ -50,6 +50,9 @@ class Metrics(NamedTuple):
     time_critic: float
 
 
+# The most seconds that a time can be written with.
+LONGEST = datetime.timedelta.max // datetime.timedelta(seconds=1)
+
 # Those that differ from one run to the next although seed, machine and thread count are the same.
 TIMES = ("seconds", "time_rollout", "time_backward", "time_critic")
 
@@ -154,7 +157,7 @@ def _shown(metrics: Metrics, max_epochs: int, speed: _Speed) -> list[tuple[str, 
         ("critic loss", _number(metrics.critic_loss)),
         ("gradient norm", _number(metrics.grad_norm)),
         ("steps/s", "-" if speed.steps_per_second is None else f"{speed.steps_per_second:,.0f}"),
-        ("time left", "-" if left is None else str(datetime.timedelta(seconds=left))),
+        ("time left", "-" if left is None else str(datetime.timedelta(seconds=min(left, LONGEST)))),
     ]
 
 

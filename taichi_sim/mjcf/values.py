@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from taichi_sim.mjcf.report import Report
+from taichi_sim.types import MOST_SUBSTEPS
 
 # The largest number of a model [SI]: a moment of inertia, mass times length squared, is then at most 1e36, and single
 # precision ends at 3.4e38. Published models stay below 1e5.
@@ -15,8 +16,6 @@ _DERIVED = ("pair_", "muscle_", "jnt_limit_", "tendon_limit_")
 # In a shorter substep nothing of ordinary speed moves by as much as single precision resolves; in a longer one nothing
 # of ordinary stiffness is stable.
 _TIMESTEP = (1e-9, 10.0)
-# A control step of more substeps takes seconds, and their tape gigabytes.
-MOST_SUBSTEPS = 10_000
 # Kinds of elements by their arrays' prefixes, and which element a row belongs to where it is not one row each.
 _OWNERS = {
     "actuator_": ("actuator", None),

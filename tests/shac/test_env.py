@@ -87,9 +87,14 @@ def test_a_control_step_is_divided_as_asked():
     option = Env(CartPole(), 2, substeps=16, theta=0.0).sim.model.opt
     assert (option.substeps, option.theta) == (16, 0.0)
     assert option.control_timestep == pytest.approx(Env(CartPole(), 2).sim.model.opt.control_timestep, rel=1e-12)
-    for bad in ({"substeps": -1}, {"substeps": 2, "theta": 1.5}):
-        with pytest.raises(ValueError, match="must be"):
+    # the last of them was no substep at all: 2^40 is 0 to a kernel
+    for bad in ({"substeps": -1}, {"substeps": 0}, {"substeps": 2, "theta": 1.5}, {"substeps": 2**40}):
+        with pytest.raises(UserError, match="must be"):
             Env(CartPole(), 2, **bad)
+    sim = Env(CartPole(), 2).sim
+    sim.model.opt.substeps = 2**40
+    with pytest.raises(ValueError, match="model.opt.substeps must be from 1 to 10,000, got 1099511627776"):
+        sim.step(sim.initial_state(), torch.zeros(2, 1, dtype=sim.dtype))
 
 
 def test_bad_arguments_are_refused():

@@ -62,6 +62,53 @@ def test_a_bad_setting_gives_one_clear_error(assignment, message):
     assert message in str(error.value)
 
 
+# What no setting takes, as the command line and a YAML file give it, but for these.
+NONSENSE = ["", "much", "nan", "inf", "-inf", "-1", "0", "1.5", "1e400", str(10**30), "1,2,3", "none", "true"]
+NONSENSE += [float("nan"), float("inf"), -1, 0, 1.5, 10**30, 10**400, True, None, [], {}, [1, 2, 3]]
+COUNTS = ("num_envs", "horizon", "max_epochs", "actor_average", "critic_iterations", "critic_batches", "save_interval")
+NONE, FRACTION, REAL = ["none", None], ["0", 0], ["1.5", 1.5]
+GOOD = {
+    **{name: [] for name in (*COUNTS, "threads")},
+    "seed": ["0", 0, str(10**30), 10**30, 10**400],
+    "substeps": NONE,
+    "final_substeps": NONE,
+    "gamma": FRACTION,
+    "td_lambda": FRACTION,
+    "target_alpha": FRACTION,
+    "early_limits": FRACTION,
+    "theta": NONE + FRACTION,
+    "target_rampup": [*NONE, *REAL, str(10**30), 10**30],
+    "final_lr": [*FRACTION, *REAL, str(10**30), 10**30],
+    **{name: [*REAL, str(10**30), 10**30] for name in ("max_grad_norm", "actor_lr", "critic_lr")},
+    "init_log_std": [*FRACTION, *REAL, "-1", -1],
+    **{name: ["", [], {}, "1,2,3", [1, 2, 3]] for name in ("actor_units", "critic_units")},
+    "adam_betas": [],
+}
+
+
+def same(one, two):
+    return type(one) is type(two) and (one == two or one != one and two != two)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_number_is_in_its_range_or_refused_by_name(name):
+    """Seen: nan, infinities and 10^400 came through, or a traceback did."""
+    for value in NONSENSE:
+        if any(same(value, good) for good in GOOD[name]):
+            resolve(Line(), "shac", {name: value})
+            continue
+        with pytest.raises(UserError, match=f"setting {name} (must be|takes) .*, got ") as error:
+            resolve(Line(), "shac", {name: value})
+        assert len(str(error.value).splitlines()) == 1, value
+
+
+def test_every_setting_that_is_a_number_is_in_that_table():
+    numbers = (int, float, tuple)
+    found = {field.name for field in dataclasses.fields(Config) if isinstance(field.default, numbers)}
+    found |= {"substeps", "final_substeps", "theta", "target_rampup"}
+    assert found - {"stochastic_init", "stagger", "normalize_obs", "failure_gradient"} == set(GOOD)
+
+
 def test_yaml_holds_every_setting(tmp_path):
     config = resolve(Preset(), "bptt", {"model": "x", "seed": 7, "actor_units": (5, 6), "device": "cpu", "gamma": 0.5})
     path = tmp_path / "config.yaml"
