@@ -253,6 +253,43 @@ def test_a_mistake_gives_one_line_and_status_2(command, arguments, message, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_endless_run_says_so_and_can_be_interrupted(tmp_path, monkeypatch):
+    """Seen: 10^18 epochs have no time left that Python could write down."""
+    log = runner.Logger.log
+
+    def interrupt(self, metrics):
+        log(self, metrics)
+        if metrics.epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(runner.Logger, "log", interrupt)
+    result = invoke(train, *COMMAND, "--max-epochs", 10**18, "--run-dir", tmp_path / "run")
+    assert result.exit_code == 130, result.output
+    assert "epoch 2/1000000000000000000" in result.output and "time left 999999999 days" in result.output
+
+
+def test_what_memory_does_not_suffice_for_gives_one_line_and_status_2(finished, monkeypatch):
+    for failing, message in (
+        ("shac.runs.evaluate.Env", "there is not enough memory: DefaultCPUAllocator: can't allocate memory"),
+        ("taichi_sim.memory.available", "500 episodes of 240 steps at the same time would take 3.7 MB of memory"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(failing, _out_of_memory if failing.endswith("Env") else lambda: 1e6)
+            result = invoke(evaluate, finished[0], "--episodes", 500)
+        assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1), result.output
+        assert message in result.stderr
+
+
+def _out_of_memory(*args, **kwargs):
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000000000000 bytes.")
+
+
+@pytest.mark.parametrize("theta", ["nan", "inf", "2"])
+def test_an_option_that_is_no_number_of_its_range_is_refused(theta):
+    result = invoke(evaluate, "nowhere", "--theta", theta)
+    assert result.exit_code == 2 and "Invalid value for '--theta'" in result.stderr
+
+
 def test_a_used_run_folder_and_a_damaged_checkpoint_are_refused(finished, tmp_path):
     result = invoke(train, *COMMAND, "--run-dir", finished[0])
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)

@@ -52,6 +52,7 @@ def refused(*args):
         (["--model", "missing.xml"], "missing.xml"),
         (["--model", "cartpole", "--camera", "azimut=3"], "KEY of azimuth"),
         (["--model", "cartpole", "--camera", "azimuth=north"], "'north' is not a number"),
+        (["--model", "cartpole", "--camera", "azimuth=inf"], "'inf' is not a number"),
         (["--model", "cartpole", "--camera", "fovy=0"], "between 1 and 150"),
         (["--model", "cartpole", "--camera", "track=head"], "no body 'head'"),
     ],
@@ -116,6 +117,22 @@ def test_a_strip_shows_one_stride_from_the_middle(tmp_path, run_dir):
     result = CliRunner().invoke(main, args)
     assert result.exit_code == 2
     assert "5 frames 0.1 s apart take 0.4 s, but the film lasts 0.333 s" in result.stderr.splitlines()[-1]
+
+
+def test_a_film_beyond_memory_is_refused_before_it_is_made(tmp_path, run_dir):
+    out = tmp_path / "x.png"
+    message = refused(run_dir, "--out", out, "--steps", 10**12, *SMALL)
+    assert "a film of 1,000,000,000,000 steps would take" in message and "GB of memory, and there are" in message
+    result = CliRunner().invoke(main, [str(run_dir), "--out", str(out), "--steps", "5", "--every", "1e300"])
+    assert result.exit_code == 2 and "the film lasts 0.0833 s" in result.stderr.splitlines()[-1]
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("option", ["--fps", "--every"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_options_are_finite_numbers(option, value):
+    result = CliRunner().invoke(main, ["nowhere", "--out", "x.png", option, value])
+    assert result.exit_code == 2 and f"Invalid value for '{option}'" in result.stderr
 
 
 def test_something_must_be_written(run_dir):
