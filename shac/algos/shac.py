@@ -223,7 +223,11 @@ class SHAC:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from `state_dict`'s result as if nothing had happened."""
         for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+            saved = state[name]
+            if name in self.optimizers:
+                # Rates and betas are the settings', whatever a release of torch has put beside them.
+                saved = {"state": saved["state"], "param_groups": part.state_dict()["param_groups"]}
+            part.load_state_dict(saved)
         self.epoch = state["epoch"]
         self.exploration.set_state(state["exploration"].cpu())
 
@@ -243,8 +247,13 @@ class SHAC:
         """What has a state of its own, by name."""
         names = ["actor", "average_actor", "normalizer", "env", "episodes"]
         if self.critic is not None:
-            names += ["critic", "target_critic", "critic_optimizer"]
-        return {name: getattr(self, name) for name in names} | self.actor_optimizers
+            names += ["critic", "target_critic"]
+        return {name: getattr(self, name) for name in names} | self.optimizers
+
+    @property
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """All optimisers, by the names that checkpoints have."""
+        return self.actor_optimizers | ({} if self.critic is None else {"critic_optimizer": self.critic_optimizer})
 
     def _actor_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """What moves the actor, by the names that checkpoints have.

@@ -30,6 +30,7 @@ from shac.env import Task
 from shac.errors import UserError
 from shac.models import load_task
 from shac.runs.config import Config, read_yaml
+from shac.runs.misfit import refusing_misfits
 
 # Written into every checkpoint; raised when an older reader would misunderstand a newer file.
 FORMAT = 1
@@ -114,18 +115,15 @@ def load_run(run_dir: str | os.PathLike, which: str = "best") -> tuple[Task, Pol
     task = load_task(config.model)
     path = path_of(run_dir, which)
     state = load(path)
-    try:
-        policy = build_policy(task, config, state)
-    except (KeyError, RuntimeError) as error:
-        raise UserError(f"{path} does not fit the model {config.model} or its settings: {error}") from error
-    return task, policy, config
+    with refusing_misfits(f"{path} does not fit the model {config.model} or its settings"):
+        return task, build_policy(task, config, state), config
 
 
 def build_policy(task: Task, config: Config, state: Mapping[str, Any]) -> Policy:
     """The policy in a checkpoint's content, on the CPU.
 
     Raises:
-      KeyError, RuntimeError: the content is not of the task's and the settings' shape.
+      KeyError, RuntimeError and others: the content is not of the task's and the settings' shape; see `misfit`.
     """
     actor = build_actor(task, config)
     normalizer = Normalizer(task.num_obs)

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
+from shac.errors import UserError
 from shac.runs.checkpoint import atomic_write
 
 
@@ -175,7 +176,10 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def _truncate_csv(path: Path, epoch: int) -> None:
     """Leaves the header and the rows up to `epoch`; makes the file if there is none."""
-    rows = [row for row in read_csv(path) if int(row["epoch"]) <= epoch] if path.exists() else []
+    try:
+        rows = [row for row in read_csv(path) if int(row["epoch"]) <= epoch] if path.exists() else []
+    except (ValueError, KeyError, csv.Error) as error:
+        raise UserError(f"{path} is damaged ({error}): move it away, and the run goes on with a new one") from error
     text = io.StringIO()
     writer = csv.DictWriter(text, Metrics._fields)
     writer.writeheader()

@@ -23,6 +23,7 @@ from shac.runs.checkpoint import build_policy
 from shac.runs.config import Config, to_yaml
 from shac.runs.evaluate import evaluate
 from shac.runs.logger import Logger, Metrics
+from shac.runs.misfit import refusing_misfits, require_learner, require_like
 
 
 def start(config: Config, run_dir: Path, *, quiet: bool = False) -> bool:
@@ -51,7 +52,7 @@ def resume(run_dir: Path, *, quiet: bool = False) -> bool:
     path = checkpoint.path_of(run_dir, "last")
     state = checkpoint.load(path)
     run = Run(config, run_dir)
-    with _refusing_misfits(f"{path} does not fit its run's settings"):
+    with refusing_misfits(f"{path} does not fit its run's settings"):
         run.load(state)
     return run.train(quiet=quiet)
 
@@ -146,12 +147,19 @@ class Run:
           UserError: it is missing or damaged, or its networks have other shapes.
         """
         state = checkpoint.load(path)
-        with _refusing_misfits(f"the networks in {path} do not fit this model or its settings"):
+        with refusing_misfits(f"the networks in {path} do not fit this model or its settings"):
             self.learner.begin_with(state["learner"])
         self.best = self._policy()
 
     def load(self, state: dict) -> None:
-        """Goes on from a checkpoint's content."""
+        """Goes on from a checkpoint's content.
+
+        Raises:
+          ValueError and others: it is not of this run's shape; see `misfit`.
+        """
+        require_learner(state["learner"], self.learner)
+        for name in ("seconds", "return_best"):
+            require_like(state[name], None if name == "return_best" else 0.0, name)
         self.learner.load_state_dict(state["learner"])
         self.seconds = state["seconds"]
         self.return_best = state["return_best"]
@@ -180,13 +188,16 @@ class Run:
         return than the last (docs/results.md).
         """
         config, last = self.config, self._policy()
-        task, best = self.learner.env.task, checkpoint.load(checkpoint.path_of(self.run_dir, "best"))
+        task, path = self.learner.env.task, checkpoint.path_of(self.run_dir, "best")
+        best = checkpoint.load(path)
 
         def mean_return(state: dict) -> float:
+            with refusing_misfits(f"{path} does not fit its run's settings"):
+                policy = build_policy(task, config, state)
             return (
                 evaluate(
                     task,
-                    build_policy(task, config, state),
+                    policy,
                     config.num_envs,
                     seed=seeding.stream_seed(config.seed, "selection"),
                     device=config.device,
@@ -197,7 +208,7 @@ class Run:
                 .item()
             )
 
-        if best["epoch"] != last["epoch"] and mean_return(last) > mean_return(best):
+        if best.get("epoch") != last["epoch"] and mean_return(last) > mean_return(best):
             self.best, self.best_is_saved = last, False
             self._save_best()
 
@@ -239,15 +250,6 @@ class Run:
             "seconds": self.seconds,
             "return_best": self.return_best,
         }
-
-
-@contextlib.contextmanager
-def _refusing_misfits(what: str) -> Iterator[None]:
-    """Makes one UserError, of one line, of a checkpoint that lacks something or has tensors of other shapes."""
-    try:
-        yield
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise UserError(f"{what}: {' '.join(str(error).split())}") from error
 
 
 @contextlib.contextmanager
