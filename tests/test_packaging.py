@@ -31,6 +31,7 @@ ROOMS = [
     ["shac.models", "shac.algos"],
     ["shac.runs"],
     ["shac.film"],
+    ["shac.figures"],
     ["shac.cli"],
 ]
 # Rooms beside that row: what they may import of the engine.

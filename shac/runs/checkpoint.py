@@ -10,6 +10,7 @@ A run folder holds
 | events.* | TensorBoard's |
 | checkpoints/last.pt | everything that decides how the run goes on |
 | checkpoints/best.pt | the policy with the best mean return of 100 finished episodes, or a complete run's last |
+| checkpoints/epoch-N.pt | the whole state after epoch N, for the epochs in the setting `snapshots` |
 | checkpoints/nonfinite.pt | the state in which a non-finite number stopped the run, if one did |
 """
 

@@ -118,6 +118,8 @@ class Config:
 
     save_interval: int = 10
     """Epochs between two checkpoints."""
+    snapshots: tuple[int, ...] = ()
+    """Epochs after which the whole state is kept for good, as checkpoints/epoch-N.pt; 0: before the first."""
 
     def __post_init__(self) -> None:
         counts = "num_envs", "horizon", "max_epochs", "actor_average", "critic_iterations", "critic_batches"
@@ -143,6 +145,7 @@ class Config:
         limit = MOST_LOG_STD
         _require(-limit <= self.init_log_std <= limit, self, "init_log_std", f"from {-limit} to {limit}")
         _require(self.seed >= 0, self, "seed", "at least 0")
+        _require(all(epoch >= 0 for epoch in self.snapshots), self, "snapshots", "epochs from 0 up")
         _require(self.device in (None, "cpu", "cuda"), self, "device", "cpu or cuda")
         _require(self.critic_batches <= self.horizon, self, "critic_batches", f"at most horizon = {self.horizon}")
         for field in dataclasses.fields(self):

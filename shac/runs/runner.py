@@ -97,11 +97,13 @@ class Run:
                 logger.event(warning)
             with _interruption() as interrupted:
                 begin = time.perf_counter() - self.seconds
+                self._keep_snapshot()
                 while learner.epoch < max_epochs and not interrupted.is_set():
                     epoch = learner.train_epoch()
                     self.seconds = time.perf_counter() - begin
                     self._keep_best(epoch)
                     logger.log(self._metrics(epoch))
+                    self._keep_snapshot()
                     if learner.epoch % self.config.save_interval == 0:
                         self.save()
                 self.save()
@@ -129,6 +131,11 @@ class Run:
         """Writes the checkpoints. best.pt goes first: a crash between the two leaves a best policy at least as good."""
         self._save_best()
         checkpoint.save(checkpoint.path_of(self.run_dir, "last"), self._state())
+
+    def _keep_snapshot(self) -> None:
+        epoch = self.learner.epoch
+        if epoch in self.config.snapshots:
+            checkpoint.save(checkpoint.path_of(self.run_dir, f"epoch-{epoch}"), self._state())
 
     def check_task(self) -> None:
         """Looks whether the task can be learnt from gradients; the first line of the log may be a warning.

@@ -65,6 +65,16 @@ def finished(tmp_path_factory):
     return run_dir, result.output
 
 
+def test_snapshots_are_the_states_between(tmp_path):
+    short = [*COMMAND[:-1], "--max-epochs=4", "--set=lr_schedule=constant", "--set=snapshots=0,2,4"]
+    assert invoke(train, *short, "--run-dir", tmp_path).exit_code == 0
+    kept = {path.stem: checkpoint.load(path) for path in (tmp_path / "checkpoints").glob("epoch-*.pt")}
+    assert {n: state["learner"]["epoch"] for n, state in kept.items()} == {"epoch-0": 0, "epoch-2": 2, "epoch-4": 4}
+    last = checkpoint.load(checkpoint.path_of(tmp_path, "last"))
+    assert all(torch.equal(last["actor"][name], value) for name, value in kept["epoch-4"]["actor"].items())
+    assert not torch.equal(last["actor"]["mu.0.weight"], kept["epoch-2"]["actor"]["mu.0.weight"])
+
+
 def test_a_run_leaves_settings_metrics_events_and_checkpoints(finished):
     run_dir, output = finished
     metrics = rows(run_dir)
