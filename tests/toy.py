@@ -46,7 +46,7 @@ class Line(Task):
         return state.qpos[:, 0]
 
     def terminated(self, state, obs):
-        return state.qpos[:, 0] >= self.failure
+        return obs[:, 0] >= self.failure
 
     def reset(self, num, generator, sim, stochastic=True):
         state = self.nominal(num, sim)

@@ -203,6 +203,6 @@ def build_actor(task: Task, config: Settings) -> Actor | GaussianActor | Squashe
     sizes = task.num_obs, task.num_actions, config.actor_units
     if config.algo == "ppo":
         return GaussianActor(*sizes, config.init_log_std)
-    if config.algo in ("sac", "redq"):
+    if config.algo in ("sac", "redq", "mbpo"):
         return SquashedActor(*sizes)
     return Actor(*sizes, stochastic=config.actor == "stochastic", init_log_std=config.init_log_std)

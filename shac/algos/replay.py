@@ -35,10 +35,8 @@ class Replay:
     """
 
     def __init__(self, env: Env, size: int, batch: int, generator: torch.Generator):
-        self._env = env
-        self._buffer = TensorDictReplayBuffer(
-            storage=LazyTensorStorage(size, device=env.device), batch_size=batch, generator=generator
-        )
+        self._env, self._batch = env, batch
+        self._buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(size, device=env.device), generator=generator)
 
     def __len__(self) -> int:
         return len(self._buffer)
@@ -54,13 +52,21 @@ class Replay:
         """Takes in a step of all worlds, a row each."""
         self._buffer.extend(_rows(obs, action, reward, final_obs, terminated))
 
-    def sample(self) -> TensorDict:
-        """A minibatch."""
-        return self._buffer.sample()
+    def extend(self, steps: TensorDict) -> None:
+        """Takes in steps of another memory."""
+        self._buffer.extend(steps)
+
+    def sample(self, num: int | None = None) -> TensorDict:
+        """A minibatch, or `num` steps."""
+        return self._buffer.sample(num or self._batch)
+
+    def steps(self) -> TensorDict:
+        """All that is remembered."""
+        return self._buffer[:]
 
     def state_dict(self) -> dict[str, Any]:
         """Steps by key, and where the next one goes."""
-        steps = self._buffer[:].flatten_keys(".").to_dict() if len(self) else {}
+        steps = self.steps().flatten_keys(".").to_dict() if len(self) else {}
         # A part of the storage would be saved with the whole of it.
         return {"steps": {k: v.clone() for k, v in steps.items()}, "writer": self._buffer.writer.state_dict()}
 

@@ -97,11 +97,12 @@ class SAC(Learner):
           The actor's loss, the critics', and the norm of the actor's gradient.
         """
         losses = self.loss(self._minibatch())
-        for optimizer in self.optimizers.values():
+        optimizers = self.actor_optimizer, self.critic_optimizer, self.alpha_optimizer
+        for optimizer in optimizers:
             optimizer.zero_grad()
         (losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]).backward()
         norm = self._require_finite()
-        for optimizer in self.optimizers.values():
+        for optimizer in optimizers:
             optimizer.step()
         self.update_targets()
         return losses["loss_actor"].item(), losses["loss_qvalue"].item(), norm
@@ -143,12 +144,16 @@ class SAC(Learner):
 
     def _minibatch(self) -> TensorDict:
         """Remembered steps, standardised."""
-        batch = self.replay.sample()
+        batch = self._sample()
         if self.config.normalize_obs:
             normalize = self.normalizer.snapshot(self.env.dtype)
             for key in ("observation", ("next", "observation")):
                 batch[key] = normalize(batch[key])
         return batch
+
+    def _sample(self) -> TensorDict:
+        """A minibatch of steps as they are remembered."""
+        return self.replay.sample()
 
     def _require_finite(self) -> float:
         """The norm of the actor's gradient."""
@@ -176,7 +181,7 @@ class SAC(Learner):
     def state_dict(self, *, complete: bool = False) -> dict[str, Any]:
         # Nobody goes on with a complete run, and what it remembers is large.
         replay = None if complete else self.replay.state_dict()
-        return {**super().state_dict(), "sampling": self.sampling.get_state(), "replay": replay}
+        return {**super().state_dict(complete=complete), "sampling": self.sampling.get_state(), "replay": replay}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)

@@ -24,11 +24,15 @@ shac-train --model my_model.py --init runs/mine --set actor_lr=5e-4 --run-dir ru
 shac-train --resume runs/mine
 """
 INTERRUPTED = 130
+# As in shac.runs.settings, which takes seconds to import.
+ALGOS = ["shac", "bptt", "ppo", "sac", "redq", "mbpo"]
 
 
 @click.command(cls=Command, examples=EXAMPLES)
 @click.option("--model", help="Built-in model, or a Python file that defines one.")
-@click.option("--algo", type=click.Choice(["shac", "bptt", "ppo", "sac", "redq"]), help="Algorithm.  [default: shac]")
+@click.option(
+    "--algo", type=click.Choice(["shac", "bptt", "ppo", "sac", "redq", "mbpo"]), help="Algorithm.  [default: shac]"
+)
 @click.option("--num-envs", type=int, help="Parallel worlds.")
 @click.option("--max-epochs", type=int, help="Epochs to train.")
 @click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")

@@ -69,10 +69,10 @@ def require_learner(saved: Any, learner: Learner) -> None:
     for name in like:
         if name in learner.optimizers:
             _require_moments(saved[name], learner.optimizers[name], f"learner.{name}")
-        elif name == "replay":
+        elif name in ("replay", "imagined"):
             # A complete run has none.
             if saved[name] is not None:
-                learner.replay.require(saved[name])
+                getattr(learner, name).require(saved[name])
         else:
             require_like(saved[name], like[name], f"learner.{name}")
 

@@ -35,6 +35,7 @@ LEARNERS = {
     "ppo": "shac.algos.ppo:PPO",
     "sac": "shac.algos.sac:SAC",
     "redq": "shac.algos.redq:REDQ",
+    "mbpo": "shac.algos.mbpo:MBPO",
 }
 
 

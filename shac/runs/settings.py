@@ -19,7 +19,7 @@ MOST_THREADS = 1024
 # Beyond, the logarithm's exponential is nothing, or all, beside what tanh can take in single precision.
 MOST_LOG_STD = 20
 
-Algo = Literal["shac", "bptt", "ppo", "sac", "redq"]
+Algo = Literal["shac", "bptt", "ppo", "sac", "redq", "mbpo"]
 ALGOS = get_args(Algo)
 # Those that learn from the simulator's gradients; the others are the paper's baselines.
 GRADIENT_ALGOS = ("shac", "bptt")
@@ -33,7 +33,7 @@ class Settings:
     """Built-in model, or absolute path of a Python file that defines one."""
     algo: Algo = "shac"
     """"shac"; "bptt": the same actor update without a critic, that is, without a value at the window's end; or a
-    baseline, which takes no gradient from the simulator: "ppo", "sac", "redq"."""
+    baseline, which takes no gradient from the simulator: "ppo", "sac", "redq", "mbpo"."""
     seed: int = 0
     """Seed of everything random in the run."""
     device: str | None = None
@@ -306,4 +306,72 @@ class REDQ(SAC):
         self._require(self.target_critics <= self.critics, "target_critics", at_most)
 
 
-SETTINGS: dict[str, type[Settings]] = {"shac": Config, "bptt": Config, "ppo": PPO, "sac": SAC, "redq": REDQ}
+@dataclasses.dataclass(frozen=True)
+class MBPO(SAC):
+    """Model-based policy optimisation: Janner et al. 2019, with its authors' settings."""
+
+    algo: Algo = "mbpo"
+    num_envs: int = 1
+    horizon: int = 250
+    """Control steps of every world between two fits of the model."""
+    max_epochs: int = 500
+    actor_units: tuple[int, ...] = (256, 256)
+    actor_lr: float = 3e-4
+    critic_units: tuple[int, ...] = (256, 256)
+    critic_lr: float = 3e-4
+    batch: int = 256
+    random_steps: int = 5000
+    updates: int = 20
+    alpha_lr: float = 3e-4
+    normalize_obs: bool = False
+    save_interval: int = 4
+
+    members: int = 7
+    """Networks of the model."""
+    elites: int = 5
+    """Those of them that err least on held-out steps, and are used."""
+    model_units: tuple[int, ...] = (200, 200, 200, 200)
+    """Widths of their hidden layers."""
+    model_lr: float = 1e-3
+    """Their learning rate."""
+    model_batch: int = 256
+    """Steps in a minibatch of the fit."""
+    weight_decay: tuple[float, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)
+    """Weight of the squared weights of each layer."""
+    holdout: float = 0.2
+    """Fraction of the steps that are held out of a fit."""
+    patience: int = 5
+    """A fit ends after so many passes in which no member became better by 1 %."""
+    rollouts: int = 100_000
+    """States that rollouts of the model begin with, after every fit."""
+    rollout_length: tuple[int, int, int, int] = (20, 150, 1, 1)
+    """From, to, shortest, longest: rollouts grow from the shortest to the longest between so many thousand steps."""
+    retained: int = 4
+    """Epochs whose rollouts are remembered."""
+    real_ratio: float = 0.05
+    """Fraction of real steps in a minibatch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_counts("members", "elites", "model_batch", "patience", "rollouts", "retained")
+        self._require_positive("model_lr")
+        self._require_fractions("real_ratio", "holdout")
+        self._require_widths("model_units")
+        self._require(self.elites <= self.members, "elites", f"at most members = {self.members}")
+        layers = len(self.model_units) + 1
+        self._require(len(self.weight_decay) == layers, "weight_decay", f"one number a layer, {layers}")
+        begin, end, shortest, longest = self.rollout_length
+        self._require(begin < end and 1 <= shortest <= longest, "rollout_length", "from < to, 1 <= shortest <= longest")
+        self._require(self.random_steps >= self.horizon, "random_steps", f"at least horizon = {self.horizon}")
+        self._require(self.random_steps % self.horizon == 0, "random_steps", f"a multiple of horizon = {self.horizon}")
+        self._require(self.batch >= 2, "batch", "at least 2")
+
+
+SETTINGS: dict[str, type[Settings]] = {
+    "shac": Config,
+    "bptt": Config,
+    "ppo": PPO,
+    "sac": SAC,
+    "redq": REDQ,
+    "mbpo": MBPO,
+}

@@ -1,7 +1,8 @@
-"""What PPO, SAC and REDQ have in common: a run goes on as if it had not been interrupted, and steps leave no tape."""
+"""What PPO, SAC, REDQ and MBPO share: a run goes on as if it had not been interrupted, and steps leave no tape."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from shac.cli import evaluate, train
 from shac.env import Env
 from shac.models import load_task
 from shac.runs import checkpoint
+from shac.runs.config import to_yaml
 from shac.runs.misfit import require_learner
 from shac.runs.runner import build_learner
-from shac.runs.settings import PPO, REDQ, SAC
+from shac.runs.settings import MBPO, PPO, REDQ, SAC
 
 pytest.importorskip("torchrl")
 
@@ -27,6 +29,17 @@ CONFIGS = {
     "ppo": PPO(**SMALL, minibatch=6, passes=2),
     "sac": SAC(**OFF_POLICY),
     "redq": REDQ(**OFF_POLICY, critics=4, updates=3),
+    "mbpo": MBPO(
+        **{**OFF_POLICY, "random_steps": 4},
+        updates=2,
+        members=3,
+        elites=2,
+        model_units=(8,),
+        model_batch=5,
+        weight_decay=(1e-5, 1e-5),
+        rollouts=30,
+        rollout_length=(0, 1, 1, 25),
+    ),
 }
 
 
@@ -74,10 +87,9 @@ def test_the_global_generator_is_left_alone_and_does_not_matter(config):
 
 
 def test_from_the_command_line(config, tmp_path):
-    names = "num_envs", "horizon", "actor_units", "critic_units", "batch", "random_steps", "minibatch", "passes"
-    given = {name: getattr(config, name) for name in names if hasattr(config, name)}
-    sets = [f"--set={name}={str(value).strip('()')}" for name, value in given.items()]
-    command = ["--model", DOUBLE, "--algo", config.algo, *sets, "--max-epochs=3", "--quiet"]
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(to_yaml(dataclasses.replace(config, model=DOUBLE, max_epochs=3)))
+    command = ["--config", str(settings), "--quiet"]
     run = tmp_path / "run"
     result = CliRunner().invoke(train.main, [*command, "--run-dir", str(run)])
     assert result.exit_code == 0, result.output
