@@ -53,6 +53,9 @@ class Config:
     """Control steps in a window, through which gradients flow [h]."""
     max_epochs: int = 2000
     """Epochs: one window of all worlds, one actor step and one critic fit each."""
+    max_cpu_seconds: float | None = None
+    """Ends the run, complete, after the epoch with which its processor time (`cpu_seconds` in metrics.csv) reaches this
+    [s], however many epochs are left; schedules reach as far as they then have. None: epochs alone count."""
     gamma: float = 0.99
     """Discount."""
     stochastic_init: bool = True
@@ -131,6 +134,7 @@ class Config:
             _require(getattr(self, field) > 0, self, field, "greater than 0")
         for field in ("gamma", "td_lambda", "target_alpha", "early_limits"):
             _require(0 <= getattr(self, field) <= 1, self, field, "between 0 and 1")
+        _require(self.max_cpu_seconds is None or self.max_cpu_seconds > 0, self, "max_cpu_seconds", "greater than 0")
         _require(self.target_rampup is None or self.target_rampup > 0, self, "target_rampup", "greater than 0")
         for field in ("actor_units", "critic_units"):
             _require(all(1 <= width <= MOST for width in getattr(self, field)), self, field, "positive widths")
