@@ -1,0 +1,49 @@
+"""What trainings cost, before they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from shac.figures.figure import Run
+
+# Imports, and the kernels from Taichi's cache [s].
+START = 9.0
+
+# Processor time of an epoch of a preset [s], of SHAC with the few substeps of all but the last epochs; where the third
+# key is a label, of that variant. Measured on 26 November 2026 on an AMD EPYC, shared: python -m tools.figure_costs.
+EPOCH_SECONDS: dict[tuple[str, ...], float] = {}
+# What the finer substeps of the last 7.5 % of the epochs add to SHAC's presets, at most.
+FINISH = 1.15
+
+
+def of(run: Run) -> float | None:
+    """Processor time that a training takes from its beginning [s]; None if nobody has measured it."""
+    limit = run.settings.get("max_cpu_seconds")
+    label = run.name.removeprefix(f"{run.model}-{run.algo}-{run.seed}").removeprefix("-")
+    epoch = EPOCH_SECONDS.get((run.model, run.algo, label)) or EPOCH_SECONDS.get((run.model, run.algo))
+    if epoch is None:
+        return None if limit is None else START + limit
+    seconds = FINISH * epoch * _epochs(run)
+    return START + (seconds if limit is None else min(limit, seconds))
+
+
+def total(runs: Iterable[Run]) -> tuple[float, int]:
+    """Processor time of several trainings [s], and how many of them nobody has measured."""
+    costs = [of(run) for run in runs]
+    return sum(cost for cost in costs if cost is not None), costs.count(None)
+
+
+def in_words(runs: Iterable[Run]) -> str:
+    """That, for people."""
+    seconds, unknown = total(runs)
+    text = f"{seconds / 3600:.1f} core hours" if seconds > 3600 else f"{seconds / 60:.0f} core minutes"
+    return f"about {text}" + (f" and {unknown} runs of unknown cost" if unknown else "")
+
+
+def _epochs(run: Run) -> int:
+    if "max_epochs" in run.settings:
+        return run.settings["max_epochs"]
+    from shac.models import load_task
+    from shac.runs.config import resolve
+
+    return resolve(load_task(run.model), run.algo).max_epochs
