@@ -79,9 +79,8 @@ def main(numbers, budget, jobs, runs, out, partial, redraw, profile, list_figure
     workflow.require_engine()
     for line in lacks:
         click.echo(line)
-    with workflow.locked(
-        plan.own_files / "lock", f"another shac-figure is at work on {folder}: wait for it, or end it"
-    ):
+    busy = f"another shac-figure is at work on {folder}: wait for it, or end it"
+    with workflow.locked(plan.own_files / "lock", busy):
         try:
             done = workflow.run(folder, plan.write(), jobs, profile, redraw)
         except KeyboardInterrupt:

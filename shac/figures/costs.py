@@ -9,9 +9,22 @@ from shac.figures.figure import Run
 # Imports, and the kernels from Taichi's cache [s].
 START = 9.0
 
-# Processor time of an epoch of a preset [s], of SHAC with the few substeps of all but the last epochs; where the third
-# key is a label, of that variant. Measured on 26 November 2026 on an AMD EPYC, shared: python -m tools.figure_costs.
-EPOCH_SECONDS: dict[tuple[str, ...], float] = {}
+# Processor time of an epoch of a preset [s], before the finer substeps of the last epochs; where there is a third key,
+# of the variant with that label. Means of 35 epochs (BPTT's: four) on 26 November 2026 on two shared cores of an EPYC.
+EPOCH_SECONDS: dict[tuple[str, ...], float] = {
+    ("cartpole", "shac"): 0.18,
+    ("hopper", "shac"): 0.31,
+    ("halfcheetah", "shac"): 0.14,
+    ("ant", "shac"): 0.22,
+    ("humanoid", "shac"): 0.36,
+    ("humanoid_mtu", "shac"): 0.91,
+    ("cartpole", "bptt"): 0.37,
+    ("hopper", "bptt"): 0.26,
+    ("halfcheetah", "bptt"): 0.24,
+    ("ant", "bptt"): 3.5,
+    ("humanoid", "bptt"): 4.4,
+    ("humanoid_mtu", "bptt"): 7.5,
+}
 # What the finer substeps of the last 7.5 % of the epochs add to SHAC's presets, at most.
 FINISH = 1.15
 

@@ -25,7 +25,7 @@ SHAC_SECONDS = {
     "cartpole": 200,
     "hopper": 750,
     "halfcheetah": 360,
-    "ant": 480,
+    "ant": 540,
     "humanoid": 900,
     "humanoid_mtu": 900,
 }
@@ -36,11 +36,11 @@ LONG = 4
 # Epochs of BPTT that take as long as SHAC's training, so that its learning rate has fallen when they end.
 BPTT_EPOCHS = {
     "cartpole": 500,
-    "hopper": 2000,
+    "hopper": 2900,
     "halfcheetah": 2000,
-    "ant": 200,
-    "humanoid": 120,
-    "humanoid_mtu": 60,
+    "ant": 150,
+    "humanoid": 200,
+    "humanoid_mtu": 120,
 }
 # Processor time of a training by REDQ or MBPO with DEFAULT [s], but on `LONG_MODELS`, where it is SHAC's.
 OFF_POLICY_SECONDS = 45 * 60
