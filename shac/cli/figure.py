@@ -68,7 +68,9 @@ def main(numbers, budget, jobs, runs, out, partial, redraw, profile, list_figure
         return
     if not dry_run:
         pyplot()
-    plan.check()
+    if not partial:
+        plan.check_algorithms()
+    plan.check_folders()
     lacks = [lack for number in chosen if (lack := plan.lack(number))]
     if partial or dry_run:
         for line in lacks:

@@ -49,8 +49,10 @@ def total(runs: Iterable[Run]) -> tuple[float, int]:
 def in_words(runs: Iterable[Run]) -> str:
     """That, for people."""
     seconds, unknown = total(runs)
-    text = f"{seconds / 3600:.1f} core hours" if seconds > 3600 else f"{seconds / 60:.0f} core minutes"
-    return f"about {text}" + (f" and {unknown} runs of unknown cost" if unknown else "")
+    text = f"{seconds / 3600:.1f} core hours" if seconds > 3600 else f"{max(1, seconds / 60):.0f} core minutes"
+    if not unknown:
+        return f"about {text}"
+    return f"about {text} and {unknown} whose cost is not known" if seconds else "whose cost is not known"
 
 
 def _epochs(run: Run) -> int:

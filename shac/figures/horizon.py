@@ -28,7 +28,7 @@ class Figure6(Figure):
         by_horizon = {h: self._seeds(h, budget) for h in grid.WORLDS_OF_HORIZON}
         curves = {h: means.read_all(runs, several) for h, several in by_horizon.items()}
         rows = [
-            (h, run.seed, *_value(runs / run.name, EPISODES[budget]))
+            (h, run.seed, _return_of_best(runs / run.name, EPISODES[budget]), *means.duration(runs / run.name))
             for h, several in by_horizon.items()
             for run in several
             if checkpoint.path_of(runs / run.name, "best").is_file()
@@ -48,13 +48,11 @@ class Figure6(Figure):
         return grid.trainings(MODEL, "shac", budget, f"h{horizon}", num, **settings)
 
 
-def _value(run_dir: Path, episodes: int) -> tuple[float, float, int]:
-    """The return of a run's best policy without noise, and the time [min] and steps of its training."""
+def _return_of_best(run_dir: Path, episodes: int) -> float:
+    """The mean return of a run's best policy, without noise."""
     task, policy, config = checkpoint.load_run(run_dir, "best")
     divided = {"substeps": config.policy_substeps, "theta": config.theta}
-    result = evaluate(task, policy, episodes, device=config.device, **divided)
-    time, steps = means.duration(run_dir)
-    return result.returns.mean().item(), time, steps
+    return evaluate(task, policy, episodes, device=config.device, **divided).returns.mean().item()
 
 
 def _draw(curves: dict[int, list[means.Curve]], rows: list[tuple], out: Path) -> None:

@@ -66,11 +66,16 @@ class Plan:
         names = ", ".join(run.name for run in lacking)
         return f"figure {number} lacks {len(lacking)} of {len(runs)} runs, {costs.in_words(lacking)}: {names}"
 
-    def check(self) -> None:
-        """Looks at all trainings before any is begun.
+    def check_folders(self) -> None:
+        """Compares the run folders that there are with what is wanted in them; see `check_folder`."""
+        for run in self.runs.values():
+            check_folder(run, self.folder / run.name)
+
+    def check_algorithms(self) -> None:
+        """Looks whether all trainings can be made.
 
         Raises:
-          UserError: this version lacks the algorithm of one, or a run folder is of other settings than wanted.
+          UserError: this version lacks the algorithm of one.
         """
         for run in self.runs.values():
             if run.algo not in ALGOS:
@@ -78,7 +83,6 @@ class Plan:
                     f"run {run.name} needs the algorithm {run.algo!r}, which this version of shac-train does not have; "
                     f"{nearest(run.algo, ALGOS)}"
                 )
-            check_folder(run, self.folder / run.name)
 
     def draw(self, number: int) -> Path:
         """Draws a figure from what is there, and says in the picture if that is not all; returns the picture's path."""

@@ -20,11 +20,16 @@ FILMED = 4.0
 # Figure 1's moment of it: the pole swings, the bodies have found their gait.
 MOMENTS = {"cartpole": 0.25}
 MOMENT = 0.6
-CAMERAS = {"cartpole": Camera(azimuth=90, elevation=-8)}
-SIZE = 360
+CAMERAS = {"cartpole": Camera(azimuth=90, elevation=-8, distance=3.2), "humanoid_mtu": Camera(distance=2.2)}
+SIZE = 240
+# Room for what stands above a picture [inches].
+TITLE = 0.3
 # Figure 5: frames, and the time between two [s], so that they cover a stride of 0.5 s.
 FRAMES, EVERY = 6, 0.09
-FRAME_SIZE = 260, 400
+# Pixels, as many as the picture has for a frame, so that the renderer's bar of colours stays legible.
+WIDTH, HEIGHT = 220, 290
+# Near enough to tell muscles from each other, with room for a stride [m].
+GAIT_CAMERA = Camera(azimuth=105, distance=2.2)
 
 
 class Figure1(Figure):
@@ -39,7 +44,9 @@ class Figure1(Figure):
         if not wanted:
             raise UserError(f"none of figure 1's runs in {runs} has begun")
         plt = plot.pyplot()
-        figure, panels = plt.subplots(1, len(wanted), figsize=(1.7 * len(wanted), 1.95), squeeze=False)
+        size = SIZE * len(wanted) / plot.DPI, SIZE / plot.DPI + TITLE
+        figure, panels = plt.subplots(1, len(wanted), figsize=size, squeeze=False)
+        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0)
         table = []
         for panel, run in zip(panels[0], wanted):
             poses, episode = longest_episode(runs / run.name)
@@ -69,14 +76,15 @@ class Figure5(Figure):
         middle = episode[0] + (len(episode) - 1) // 2
         offsets = np.rint(step * (np.arange(FRAMES) - (FRAMES - 1) / 2)).astype(int)
         indices = np.clip(middle + offsets, episode[0], episode[-1])
-        picture = np.concatenate(list(film.draw(poses, indices, Camera(), *FRAME_SIZE, strip=True)), axis=1)
-        plt = plot.pyplot()
-        figure, panel = plt.subplots(figsize=(8.4, 8.4 * picture.shape[0] / picture.shape[1] + 0.25))
-        panel.imshow(picture)
-        panel.set_axis_off()
+        pictures = film.draw(poses, indices, GAIT_CAMERA, WIDTH, HEIGHT, strip=True)
         times = (indices - episode[0]) * poses.timestep
-        for num, time in enumerate(times):
-            panel.annotate(f"{time - times[0]:.2f} s", ((num + 0.5) * FRAME_SIZE[0], -8), ha="center", fontsize=8)
+        plt = plot.pyplot()
+        figure, panels = plt.subplots(1, FRAMES, figsize=(FRAMES * WIDTH / plot.DPI, HEIGHT / plot.DPI + TITLE))
+        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0)
+        for panel, picture, time in zip(panels, pictures, times):
+            panel.imshow(picture)
+            panel.set_title(f"{time - times[0]:.2f} s")
+            panel.set_axis_off()
         header = ("seconds_of_episode", "pelvis_x_m", "activation_mean", "activation_max")
         rows = [(t, poses.xpos[i, 1, 0].item(), *_activation(poses.act[i])) for t, i in zip(times.tolist(), indices)]
         plot.write_csv(out / "data" / "fig05.csv", header, rows)
