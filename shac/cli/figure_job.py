@@ -31,7 +31,7 @@ def train(path, name):
     with workflow.locked(the_plan.own_files / "locks" / name):
         plan.check_folder(run, folder)
         begun = (folder / "config.yaml").exists()
-        click.echo(f"{name}: {'goes on' if begun else 'begins'} ({costs.in_words([run])} in all)")
+        click.echo(f"{name}: {'goes on' if begun else 'begins'} ({costs.in_words([run])})")
         if begun:
             complete = runner.resume(folder, quiet=True)
         else:

@@ -24,6 +24,16 @@ EPOCH_SECONDS: dict[tuple[str, ...], float] = {
     ("ant", "bptt"): 3.5,
     ("humanoid", "bptt"): 4.4,
     ("humanoid_mtu", "bptt"): 7.5,
+    ("cartpole", "shac", "common"): 0.42,
+    ("hopper", "shac", "common"): 0.66,
+    ("halfcheetah", "shac", "common"): 0.28,
+    ("ant", "shac", "common"): 0.39,
+    ("humanoid_mtu", "shac", "common"): 0.69,
+    ("ant", "shac", "h4"): 0.16,
+    ("ant", "shac", "h8"): 0.17,
+    ("ant", "shac", "h16"): 0.21,
+    ("ant", "shac", "h64"): 0.33,
+    ("ant", "shac", "h128"): 0.53,
 }
 # What the finer substeps of the last 7.5 % of the epochs add to SHAC's presets, at most.
 FINISH = 1.15
@@ -52,7 +62,7 @@ def in_words(runs: Iterable[Run]) -> str:
     text = f"{seconds / 3600:.1f} core hours" if seconds > 3600 else f"{max(1, seconds / 60):.0f} core minutes"
     if not unknown:
         return f"about {text}"
-    return f"about {text} and {unknown} whose cost is not known" if seconds else "whose cost is not known"
+    return f"about {text} and {unknown} of unknown cost" if seconds else "of unknown cost"
 
 
 def _epochs(run: Run) -> int:

@@ -258,5 +258,6 @@ def _frame(panel, axis: str, log: bool, drawn: dict[str, means.Mean], curves: li
     first = next(iter(drawn.values()))
     low, high = (first.mean - first.std).min(), max((x.mean + x.std).max() for x in drawn.values())
     lowest = min((x.mean - x.std).min() for x in drawn.values())
-    margin = 0.05 * (high - low) or 1.0
-    panel.set_ylim(max(lowest, low - 0.3 * (high - low)) - margin, high + margin)
+    bottom = max(lowest, low - max(high - low, abs(high)))
+    margin = 0.05 * (high - bottom) or 1.0
+    panel.set_ylim(bottom - margin, high + margin)

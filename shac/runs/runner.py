@@ -183,8 +183,9 @@ class Run:
           ValueError and others: it is not of this run's shape; see `misfit`.
         """
         require_learner(state["learner"], self.learner)
-        for name, like in (("seconds", 0.0), ("cpu_seconds", None), ("return_best", None)):
-            require_like(state.get(name), like, name)
+        require_like(state["seconds"], 0.0, "seconds")
+        for name, number in (("return_best", state["return_best"]), ("cpu_seconds", state.get("cpu_seconds"))):
+            require_like(number, None, name)
         self.learner.load_state_dict(state["learner"])
         self.seconds = state["seconds"]
         self.cpu_seconds = state.get("cpu_seconds")

@@ -22,7 +22,7 @@ from shac.runs.config import resolve, to_yaml
 DOUBLE = str(Path(__file__).parents[2] / "cartpole_double.py")
 TINY = {"num_envs": 4, "horizon": 8, "critic_iterations": 1, "actor_units": (8,), "critic_units": (8,), "seed": 0}
 # its name is of a run of figure 4, whose drawing asks for no more than its curve
-RUN = Run("cartpole-shac-0", DOUBLE, "shac", 0, {**TINY, "max_epochs": 300, "save_interval": 100})
+RUN = Run("cartpole-shac-0", DOUBLE, "shac", 0, {**TINY, "max_epochs": 150, "save_interval": 100})
 
 
 def invoke(*arguments):
@@ -161,7 +161,7 @@ def test_a_figure_goes_on_where_it_was_killed_or_interrupted(tmp_path):
     def log():
         return [line.partition(" ")[2] for line in (run_dir / "log.txt").read_text().splitlines()]
 
-    for number, at_least, said in ((signal.SIGKILL, 20, "Interrupted"), (signal.SIGINT, 80, "Interrupted")):
+    for number, at_least, said in ((signal.SIGKILL, 5, "Interrupted"), (signal.SIGINT, 35, "Interrupted")):
         process = subprocess.Popen(program(folder), env=environment, cwd=tmp_path)
         wait_for(lambda at_least=at_least: epochs() >= at_least)
         process.send_signal(number)
@@ -169,12 +169,12 @@ def test_a_figure_goes_on_where_it_was_killed_or_interrupted(tmp_path):
         # also a training whose workflow is gone saves and ends
         wait_for(lambda said=said: log()[-1].startswith(said))
     saved = int(log()[-1].split()[3].rstrip(":"))
-    assert 80 <= saved < 300
+    assert 35 <= saved < 150
 
     finished = subprocess.run(program(folder), env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert f"{RUN.name}: goes on" in finished.stdout and f"Goes on after epoch {saved}: {run_dir}" in log()
-    assert epochs() == 300 and (run_dir / "complete").exists() and (folder / "out" / "fig04.png").exists()
+    assert epochs() == 150 and (run_dir / "complete").exists() and (folder / "out" / "fig04.png").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
     assert not list((folder / ".snakemake" / "locks").iterdir())
 
@@ -196,4 +196,4 @@ def test_a_failed_job_is_one_line_and_another_folder_is_left_alone(tmp_path):
     runner.start(plan.settings_of(other), tmp_path / RUN.name, quiet=True)
     path = the_plan(tmp_path).write()
     result = CliRunner().invoke(figure_job.main, ["train", str(path), RUN.name])
-    assert_one_line(result, "is a run of other settings: max_epochs is 1 instead of 300")
+    assert_one_line(result, "is a run of other settings: max_epochs is 1 instead of 150")

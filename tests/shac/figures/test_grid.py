@@ -96,4 +96,4 @@ def test_costs_are_limited_by_time_and_unknown_where_nothing_is_measured():
     assert costs.of(Run("ant-shac-0", "ant", "shac", 0, {"max_cpu_seconds": 1.0})) == costs.START + 1
     assert costs.of(unknown) is None
     assert costs.in_words([limited]) == "about 1 core minutes"
-    assert costs.in_words([limited, unknown]) == "about 1 core minutes and 1 whose cost is not known"
+    assert costs.in_words([limited, unknown]) == "about 1 core minutes and 1 of unknown cost"
