@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shac.figures.figure import Run
+from shac.models import load_task
+from shac.runs.config import resolve
 
 # Imports, and the kernels from Taichi's cache [s].
 START = 9.0
@@ -68,7 +70,4 @@ def in_words(runs: Iterable[Run]) -> str:
 def _epochs(run: Run) -> int:
     if "max_epochs" in run.settings:
         return run.settings["max_epochs"]
-    from shac.models import load_task
-    from shac.runs.config import resolve
-
     return resolve(load_task(run.model), run.algo).max_epochs

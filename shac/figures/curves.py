@@ -12,6 +12,8 @@ from shac.errors import UserError
 from shac.figures import grid, means, plot
 from shac.figures.figure import Budget, Figure, Run
 from shac.figures.grid import MAIN_MODELS, MODELS, TITLES, trainings
+from shac.models import load_task
+from shac.runs.config import resolve
 
 AXES = ("steps", "minutes")
 HEADER = ("curve", "axis", "x", "return_mean", "return_std", "runs")
@@ -68,7 +70,7 @@ class Curves(Figure):
             for row, axis in enumerate(self.axes):
                 panel = panels[row, column]
                 drawn = {line.label: means.mean(curves[line.label], axis, axis in self.log) for line in lines}
-                drawn = {label: self.cut(model, axis, label, mean, drawn) for label, mean in drawn.items() if mean}
+                drawn = self.cut(model, {label: mean for label, mean in drawn.items() if mean})
                 for line in lines:
                     if line.label in drawn:
                         handles.setdefault(line.label, _draw(panel, line, drawn[line.label], axis))
@@ -86,9 +88,9 @@ class Curves(Figure):
         plot.save(figure, out / f"fig{self.number:02d}.png")
         self.write_more(out / "data", shown)
 
-    def cut(self, model: str, axis: str, label: str, mean: means.Mean, drawn: dict[str, means.Mean]) -> means.Mean:
-        """What is shown of a curve; default: all."""
-        return mean
+    def cut(self, model: str, drawn: dict[str, means.Mean]) -> dict[str, means.Mean]:
+        """What is shown of a panel's curves; default: all."""
+        return drawn
 
     def annotate(self, panel, axis: str, drawn: dict[str, means.Mean]) -> None:
         """Adds what else a panel has; default: nothing."""
@@ -119,12 +121,12 @@ class Figure4(Comparison):
     def of(self, model: str, algo: str, budget: Budget) -> list[Run]:
         return trainings(model, algo, budget)
 
-    def cut(self, model: str, axis: str, label: str, mean: means.Mean, drawn: dict[str, means.Mean]) -> means.Mean:
+    def cut(self, model: str, drawn: dict[str, means.Mean]) -> dict[str, means.Mean]:
         # the paper shows the others' whole curves for the muscles alone
-        shac = drawn.get("SHAC")
-        if shac is None or model == "humanoid_mtu" or mean.x[-1] <= shac.x[-1]:
-            return mean
-        return _until(mean, shac.x[-1])
+        if "SHAC" not in drawn or model == "humanoid_mtu":
+            return drawn
+        end = drawn["SHAC"].x[-1]
+        return {label: mean if mean.x[-1] <= end else _until(mean, end) for label, mean in drawn.items()}
 
 
 class Figure7(Comparison):
@@ -144,10 +146,6 @@ class Figure8(Curves):
     axes = ("steps",)
 
     def lines(self, model: str, budget: Budget) -> list[Line]:
-        # torch takes a second to import, and other figures' lists need no preset
-        from shac.models import load_task
-        from shac.runs.config import resolve
-
         humanoid = resolve(load_task("humanoid"), "shac")
         common = {name: getattr(humanoid, name) for name in grid.COMMON_FIELDS}
         return [

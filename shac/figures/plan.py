@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
 
 from shac.errors import UserError, nearest
 from shac.figures import costs
 from shac.figures.catalog import FIGURES, runs_of
 from shac.figures.figure import Budget, Run
+from shac.film.film import temporary
 from shac.models import load_task
 from shac.runs.checkpoint import atomic_write, completeness_of, read_config
 from shac.runs.config import ALGOS, resolve
@@ -154,8 +158,6 @@ def _shown(value: Any) -> str:
 
 def _stamp(path: Path, text: str) -> None:
     """Writes a line on a red band above a picture."""
-    from PIL import Image, ImageDraw, ImageFont
-
     with Image.open(path) as image:
         picture = image.convert("RGB")
     size = max(12, picture.width // 60)
@@ -164,4 +166,6 @@ def _stamp(path: Path, text: str) -> None:
     draw = ImageDraw.Draw(band)
     draw.rectangle((0, 0, band.width, 2 * size), fill="#b00020")
     draw.text((size, size // 2), text, fill="white", font=ImageFont.load_default(size))
-    band.save(path)
+    with temporary(path) as name:
+        band.save(name)
+        os.replace(name, path)
