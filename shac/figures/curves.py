@@ -69,8 +69,7 @@ class Curves(Figure):
             table = []
             for row, axis in enumerate(self.axes):
                 panel = panels[row, column]
-                drawn = {line.label: means.mean(curves[line.label], axis, axis in self.log) for line in lines}
-                drawn = self.cut(model, {label: mean for label, mean in drawn.items() if mean})
+                drawn = self.means(model, axis, curves)
                 for line in lines:
                     if line.label in drawn:
                         handles.setdefault(line.label, _draw(panel, line, drawn[line.label], axis))
@@ -88,9 +87,17 @@ class Curves(Figure):
         plot.save(figure, out / f"fig{self.number:02d}.png")
         self.write_more(out / "data", shown)
 
-    def cut(self, model: str, drawn: dict[str, means.Mean]) -> dict[str, means.Mean]:
-        """What is shown of a panel's curves; default: all."""
-        return drawn
+    def means(self, model: str, axis: str, curves: dict[str, list[means.Curve]]) -> dict[str, means.Mean]:
+        """A panel's curves by label: those that have begun."""
+        log, first = axis in self.log, next(iter(curves))
+        shac = means.mean(curves[first], axis, log)
+        end = None if shac is None or not self.ends_with_shac(model) else shac.x[-1].item()
+        others = {label: means.mean(several, axis, log, end) for label, several in curves.items() if label != first}
+        return {label: mean for label, mean in {first: shac, **others}.items() if mean is not None}
+
+    def ends_with_shac(self, model: str) -> bool:
+        """Whether a problem's panels end where SHAC's training does; default: no, all is shown."""
+        return False
 
     def annotate(self, panel, axis: str, drawn: dict[str, means.Mean]) -> None:
         """Adds what else a panel has; default: nothing."""
@@ -121,12 +128,9 @@ class Figure4(Comparison):
     def of(self, model: str, algo: str, budget: Budget) -> list[Run]:
         return trainings(model, algo, budget)
 
-    def cut(self, model: str, drawn: dict[str, means.Mean]) -> dict[str, means.Mean]:
+    def ends_with_shac(self, model: str) -> bool:
         # the paper shows the others' whole curves for the muscles alone
-        if "SHAC" not in drawn or model == "humanoid_mtu":
-            return drawn
-        end = drawn["SHAC"].x[-1]
-        return {label: mean if mean.x[-1] <= end else _until(mean, end) for label, mean in drawn.items()}
+        return model != "humanoid_mtu"
 
 
 class Figure7(Comparison):
@@ -186,9 +190,9 @@ class Figure10(Curves):
         if axis != "minutes" or not {"SHAC", "REDQ"} <= drawn.keys():
             return
         level, _, fast, ratio = against_redq(drawn)
-        text = "SHAC never gets there" if fast is None else f"SHAC gets there in 1/{ratio:.3g} of the time"
+        faster = "SHAC never" if fast is None else f"SHAC {ratio:.3g} times as fast"
         panel.axhline(level, color=plot.COLOURS["redq"], lw=0.8, ls=":")
-        panel.annotate(f"{text}", (0.03, 0.03), xycoords="axes fraction", fontsize=7)
+        panel.set_title(f"at REDQ's best: {faster}", fontsize=8)
 
     def write_more(self, data: Path, shown: dict[str, dict[str, dict[str, means.Mean]]]) -> None:
         both = {model: by["minutes"] for model, by in shown.items() if {"SHAC", "REDQ"} <= by["minutes"].keys()}
@@ -222,12 +226,6 @@ def _few(budget: Budget) -> int | None:
     return None if budget is Budget.PAPER else 3
 
 
-def _until(mean: means.Mean, end: float) -> means.Mean:
-    """A curve's part up to `end`, with as many points."""
-    x = np.linspace(min(mean.x[0], end), end, means.POINTS)
-    return mean._replace(x=x, mean=np.interp(x, mean.x, mean.mean), std=np.interp(x, mean.x, mean.std))
-
-
 def _draw(panel, line: Line, mean: means.Mean, axis: str):
     scale = 1e-6 if axis == "steps" else 1.0
     colour = plot.COLOURS[line.colour]
@@ -256,6 +254,6 @@ def _frame(panel, axis: str, log: bool, drawn: dict[str, means.Mean], curves: li
     first = next(iter(drawn.values()))
     low, high = (first.mean - first.std).min(), max((x.mean + x.std).max() for x in drawn.values())
     lowest = min((x.mean - x.std).min() for x in drawn.values())
-    bottom = max(lowest, low - max(high - low, abs(high)))
+    bottom = max(lowest, low - 0.4 * max(high - low, abs(high)))
     margin = 0.05 * (high - bottom) or 1.0
     panel.set_ylim(bottom - margin, high + margin)

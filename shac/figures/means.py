@@ -79,13 +79,14 @@ def read_all(runs: Path, wanted: Sequence[Run]) -> list[Curve]:
     return [curve for curve in curves if len(curve.steps)]
 
 
-def mean(curves: Sequence[Curve], axis: str, log: bool = False) -> Mean | None:
+def mean(curves: Sequence[Curve], axis: str, log: bool = False, limit: float | None = None) -> Mean | None:
     """The mean over seeds.
 
     Args:
       curves: of the runs.
       axis: "steps" or "minutes".
       log: let the points lie as densely on a logarithmic axis, rather than on a linear one.
+      limit: where the mean ends if the curves do not end before.
 
     Returns:
       The mean, from where the last of the curves begins to where the first one ends; None if that is nowhere.
@@ -94,6 +95,7 @@ def mean(curves: Sequence[Curve], axis: str, log: bool = False) -> Mean | None:
     if not xs:
         return None
     begin, end = max(x[0] for x in xs), min(x[-1] for x in xs)
+    end = end if limit is None else min(end, limit)
     if begin > end:
         return None
     x = (np.geomspace if log and begin > 0 else np.linspace)(begin, end, POINTS)
