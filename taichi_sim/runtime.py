@@ -269,7 +269,8 @@ def init(device: str | None = None, precision: str | None = None, *, num_threads
     Args:
         device: "cpu" or "cuda"; by default CUDA if torch sees a card, else the CPU.
         precision: "f32" (default) or "f64".
-        num_threads: CPU threads of the simulation; by default one on each core, which (on Linux) it does not leave.
+        num_threads: CPU threads of the simulation; by default as many as the environment's TI_CPU_MAX_NUM_THREADS says,
+          or one on each core, which (on Linux) it does not leave.
 
     Returns:
         The settings in force.
@@ -314,7 +315,8 @@ def _begin(device: str | None, precision: str | None, num_threads: int | None) -
             **threads,
         )
     # with fewer threads than cores another process may want the same ones
-    if num_threads is None and device == "cpu" and before:
+    limited = num_threads is not None or "TI_CPU_MAX_NUM_THREADS" in os.environ
+    if not limited and device == "cpu" and before:
         _pin(_threads() - before)
     atexit.register(_finish, _program())
     return Runtime(torch.device(device), precision, _program(), shared=False)

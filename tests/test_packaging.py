@@ -213,7 +213,7 @@ def test_versions_agree(wheel):
 def test_commands_exist(wheel):
     entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     scripts = re.findall(r"^([\w-]+) = ([\w.]+):(\w+)$", wheel.read(entry_points).decode(), re.MULTILINE)
-    assert {name for name, _, _ in scripts} == {"shac-train", "shac-eval", "shac-render"}
+    assert {name for name, _, _ in scripts} == {"shac-train", "shac-eval", "shac-render", "shac-figure"}
     sources = modules()
     for command, module, function in scripts:
         assert module in sources, f"{command}: there is no module {module}"

@@ -21,7 +21,7 @@ from shac.algos.learner import Epoch, Learner
 from shac.algos.networks import build_actor
 from shac.algos.replay import Replay
 from shac.env import Task
-from shac.errors import NonFiniteError
+from shac.errors import NonFiniteError, UserError
 
 if TYPE_CHECKING:
     from shac.runs.settings import SAC as Settings
@@ -48,6 +48,11 @@ class SAC(Learner):
 
     def _train_epoch(self) -> Epoch:
         env, config = self.env, self.config
+        if self.epoch and not len(self.replay):
+            raise UserError(
+                f"a complete run of {config.algo} keeps none of its steps, so it cannot be given more epochs: "
+                "begin a new one with its networks (--init)"
+            )
         self.divide_steps()
         steps, updates = [], []
         rollout = update = 0.0

@@ -8,6 +8,7 @@ A run folder holds
 | metrics.csv | one row per epoch |
 | log.txt | what happened to the run, with times |
 | events.* | TensorBoard's |
+| complete | an empty file, once there is nothing left to train |
 | checkpoints/last.pt | everything that decides how the run goes on |
 | checkpoints/best.pt | the policy with the best mean return of 100 finished episodes, or a complete run's last |
 | checkpoints/epoch-N.pt | the whole state after epoch N, for the epochs in the setting `snapshots` |
@@ -41,6 +42,11 @@ FORMAT = 1
 def path_of(run_dir: str | os.PathLike, which: str) -> Path:
     """Where a run keeps its checkpoint `which` ("best", "last", "nonfinite")."""
     return Path(run_dir) / "checkpoints" / f"{which}.pt"
+
+
+def completeness_of(run_dir: str | os.PathLike) -> Path:
+    """The file that a run's folder has once there is nothing left to train."""
+    return Path(run_dir) / "complete"
 
 
 def atomic_write(path: Path, write: Callable[[BinaryIO], Any]) -> None:

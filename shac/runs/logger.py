@@ -25,6 +25,8 @@ class Metrics(NamedTuple):
     | epoch | epochs done |
     | steps | environment steps done, all worlds together |
     | seconds | wall-clock time of the training so far, without pauses between a stop and its resumption [s] |
+    | cpu_seconds | processor time of the training so far, all threads together [s]: what `seconds` would be on one free
+      core, also beside others on a shared one; unknown in a run that a release without it began |
     | return_mean | mean undiscounted return of the last 100 finished episodes, with the actions that training sampled |
     | return_best | the largest return_mean so far |
     | episode_length | mean length of those episodes [control steps] |
@@ -38,6 +40,7 @@ class Metrics(NamedTuple):
     epoch: int
     steps: int
     seconds: float
+    cpu_seconds: float | None
     return_mean: float | None
     return_best: float | None
     episode_length: float | None
@@ -55,7 +58,7 @@ class Metrics(NamedTuple):
 LONGEST = datetime.timedelta.max // datetime.timedelta(seconds=1)
 
 # Those that differ from one run to the next although seed, machine and thread count are the same.
-TIMES = ("seconds", "time_rollout", "time_backward", "time_critic")
+TIMES = ("seconds", "cpu_seconds", "time_rollout", "time_backward", "time_critic")
 
 
 class Logger:
@@ -64,13 +67,23 @@ class Logger:
     Args:
       run_dir: the run folder.
       max_epochs: epochs the run is to have.
+      max_cpu_seconds: processor time [s] after which it ends all the same; None: no matter how long it takes.
       epoch: epochs done before; rows of later ones, which a killed run may have left, are dropped.
       quiet: show nothing.
     """
 
-    def __init__(self, run_dir: Path, max_epochs: int, *, epoch: int = 0, quiet: bool = False):
+    def __init__(
+        self,
+        run_dir: Path,
+        max_epochs: int,
+        *,
+        max_cpu_seconds: float | None = None,
+        epoch: int = 0,
+        quiet: bool = False,
+    ):
         self.run_dir = run_dir
         self.max_epochs = max_epochs
+        self.max_cpu_seconds = max_cpu_seconds
         self.quiet = quiet
         self.csv_path = run_dir / "metrics.csv"
         _truncate_csv(self.csv_path, epoch)
@@ -118,12 +131,12 @@ class Logger:
 
     def _table(self, metrics: Metrics) -> Table:
         table = Table(title=str(self.run_dir), show_header=False)
-        for name, value in _shown(metrics, self.max_epochs, self.speed):
+        for name, value in _shown(metrics, self):
             table.add_row(name, value)
         return table
 
     def _line(self, metrics: Metrics) -> str:
-        return "  ".join(f"{name} {value}" for name, value in _shown(metrics, self.max_epochs, self.speed))
+        return "  ".join(f"{name} {value}" for name, value in _shown(metrics, self))
 
 
 class _Speed:
@@ -146,10 +159,13 @@ class _Speed:
         self.before = metrics
 
 
-def _shown(metrics: Metrics, max_epochs: int, speed: _Speed) -> list[tuple[str, str]]:
-    left = None if speed.epoch_seconds is None else round(speed.epoch_seconds * (max_epochs - metrics.epoch))
+def _shown(metrics: Metrics, logger: Logger) -> list[tuple[str, str]]:
+    speed = logger.speed
+    left = None if speed.epoch_seconds is None else speed.epoch_seconds * (logger.max_epochs - metrics.epoch)
+    if None not in (left, logger.max_cpu_seconds, metrics.cpu_seconds):
+        left = min(left, max(0, logger.max_cpu_seconds - metrics.cpu_seconds))
     return [
-        ("epoch", f"{metrics.epoch}/{max_epochs}"),
+        ("epoch", f"{metrics.epoch}/{logger.max_epochs}"),
         ("steps", f"{metrics.steps:,}"),
         ("return", _number(metrics.return_mean)),
         ("best", _number(metrics.return_best)),
@@ -158,7 +174,7 @@ def _shown(metrics: Metrics, max_epochs: int, speed: _Speed) -> list[tuple[str, 
         ("critic loss", _number(metrics.critic_loss)),
         ("gradient norm", _number(metrics.grad_norm)),
         ("steps/s", "-" if speed.steps_per_second is None else f"{speed.steps_per_second:,.0f}"),
-        ("time left", "-" if left is None else str(datetime.timedelta(seconds=min(left, LONGEST)))),
+        ("time left", "-" if left is None else str(datetime.timedelta(seconds=min(round(left), LONGEST)))),
     ]
 
 

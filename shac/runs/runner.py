@@ -102,6 +102,8 @@ class Run:
         self.run_dir = run_dir
         self.learner = build_learner(load_task(config.model), config)
         self.seconds = 0.0
+        # None: a release that did not count it began the run.
+        self.cpu_seconds: float | None = 0.0
         self.warnings: list[str] = []
         self.return_best: float | None = None
         # What best.pt holds, or is to hold at the next `save`.
@@ -109,7 +111,7 @@ class Run:
         self.best_is_saved = False
 
     def train(self, *, quiet: bool = False) -> bool:
-        """Trains until the last epoch, or until SIGINT or SIGTERM, and saves.
+        """Trains until the last epoch or `max_cpu_seconds`, or until SIGINT or SIGTERM, and saves.
 
         Returns:
           Whether the run is complete; it can be resumed otherwise.
@@ -118,8 +120,14 @@ class Run:
           NonFiniteError: a number became infinite or NaN; nonfinite.pt holds the state to look at, and last.pt an
             earlier one, from which a resumed run meets the same error again.
         """
-        learner, max_epochs = self.learner, self.config.max_epochs
-        logger = Logger(self.run_dir, max_epochs, epoch=learner.epoch, quiet=quiet)
+        learner, config = self.learner, self.config
+        logger = Logger(
+            self.run_dir,
+            config.max_epochs,
+            max_cpu_seconds=config.max_cpu_seconds,
+            epoch=learner.epoch,
+            quiet=quiet,
+        )
         try:
             logger.event(
                 f"{'Begins' if learner.epoch == 0 else f'Goes on after epoch {learner.epoch}'}: {self.run_dir}"
@@ -127,26 +135,29 @@ class Run:
             for warning in self.warnings:
                 logger.event(warning)
             with _interruption() as interrupted:
-                begin = time.perf_counter() - self.seconds
+                clock = _Clock(self.seconds, self.cpu_seconds)
+                if not self.complete:
+                    # it may have been before somebody gave it more epochs
+                    checkpoint.completeness_of(self.run_dir).unlink(missing_ok=True)
                 self._keep_snapshot()
-                while learner.epoch < max_epochs and not interrupted.is_set():
+                while not self.complete and not interrupted.is_set():
                     epoch = learner.train_epoch()
-                    self.seconds = time.perf_counter() - begin
+                    self.seconds, self.cpu_seconds = clock.read()
                     self._keep_best(epoch)
                     logger.log(self._metrics(epoch))
                     self._keep_snapshot()
-                    if learner.epoch % self.config.save_interval == 0:
+                    if learner.epoch % config.save_interval == 0:
                         self.save()
                 self.save()
-            complete = learner.epoch >= max_epochs
-            if complete:
+            if self.complete:
                 self._compare_last_with_best()
+                checkpoint.atomic_write(checkpoint.completeness_of(self.run_dir), lambda file: None)
             logger.event(
                 f"Complete: {self.run_dir}"
-                if complete
+                if self.complete
                 else f"Interrupted after epoch {learner.epoch}: shac-train --resume {self.run_dir} goes on"
             )
-            return complete
+            return self.complete
         except NonFiniteError as error:
             path = checkpoint.path_of(self.run_dir, "nonfinite")
             checkpoint.save(path, self._state())
@@ -158,11 +169,17 @@ class Run:
         finally:
             logger.close()
 
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to train."""
+        limit = self.config.max_cpu_seconds
+        timed_out = None not in (limit, self.cpu_seconds) and self.cpu_seconds >= limit
+        return self.learner.epoch >= self.config.max_epochs or timed_out
+
     def save(self) -> None:
         """Writes the checkpoints. best.pt goes first: a crash between the two leaves a best policy at least as good."""
         self._save_best()
-        complete = self.learner.epoch >= self.config.max_epochs
-        checkpoint.save(checkpoint.path_of(self.run_dir, "last"), self._state(complete=complete))
+        checkpoint.save(checkpoint.path_of(self.run_dir, "last"), self._state(complete=self.complete))
 
     def _keep_snapshot(self) -> None:
         epoch = self.learner.epoch
@@ -197,10 +214,12 @@ class Run:
           ValueError and others: it is not of this run's shape; see `misfit`.
         """
         require_learner(state["learner"], self.learner)
-        for name in ("seconds", "return_best"):
-            require_like(state[name], None if name == "return_best" else 0.0, name)
+        require_like(state["seconds"], 0.0, "seconds")
+        for name, number in (("return_best", state["return_best"]), ("cpu_seconds", state.get("cpu_seconds"))):
+            require_like(number, None, name)
         self.learner.load_state_dict(state["learner"])
         self.seconds = state["seconds"]
+        self.cpu_seconds = state.get("cpu_seconds")
         self.return_best = state["return_best"]
         self.best = self._policy()
         self.best_is_saved = checkpoint.path_of(self.run_dir, "best").is_file()
@@ -257,6 +276,7 @@ class Run:
             epoch=learner.epoch,
             steps=learner.epoch * config.num_envs * config.horizon,
             seconds=self.seconds,
+            cpu_seconds=self.cpu_seconds,
             return_mean=learner.episodes.mean_return,
             return_best=self.return_best,
             episode_length=learner.episodes.mean_length,
@@ -287,8 +307,21 @@ class Run:
             **self._policy(),
             "learner": self.learner.state_dict(complete=complete),
             "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
             "return_best": self.return_best,
         }
+
+
+class _Clock:
+    """Wall-clock and processor time of a training, earlier parts of it included [s]."""
+
+    def __init__(self, seconds: float, cpu_seconds: float | None):
+        self._begin = time.perf_counter() - seconds
+        self._cpu_begin = None if cpu_seconds is None else time.process_time() - cpu_seconds
+
+    def read(self) -> tuple[float, float | None]:
+        cpu_seconds = None if self._cpu_begin is None else time.process_time() - self._cpu_begin
+        return time.perf_counter() - self._begin, cpu_seconds
 
 
 @contextlib.contextmanager

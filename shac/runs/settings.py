@@ -49,6 +49,9 @@ class Settings:
     """Control steps of every world in an epoch; with gradients, the window through which they flow [h]."""
     max_epochs: int = 2000
     """Epochs."""
+    max_cpu_seconds: float | None = None
+    """Ends the run, complete, after the epoch with which its processor time (`cpu_seconds` in metrics.csv) reaches this
+    [s], however many epochs are left; schedules reach as far as they then have. None: epochs alone count."""
     gamma: float = 0.99
     """Discount."""
     stochastic_init: bool = True
@@ -85,6 +88,7 @@ class Settings:
         self._require(1 <= self.threads <= MOST_THREADS, "threads", f"from 1 to {MOST_THREADS}")
         self._require_positive("actor_lr")
         self._require_fractions("gamma", "early_limits")
+        self._require(self.max_cpu_seconds is None or self.max_cpu_seconds > 0, "max_cpu_seconds", "greater than 0")
         self._require_widths("actor_units")
         for field in ("substeps", "final_substeps"):
             value = getattr(self, field)

@@ -93,7 +93,11 @@ def test_a_run_leaves_settings_metrics_events_and_checkpoints(finished):
     assert events.Scalars("actor_loss")[9].value == pytest.approx(float(metrics[9]["actor_loss"]), rel=1e-6)
     config = checkpoint.read_config(run_dir)
     assert (config.model, config.seed, config.horizon, config.actor_lr) == (DOUBLE, 5, 8, 1e-2)
-    assert "Complete" in (run_dir / "log.txt").read_text()
+    assert "Complete" in (run_dir / "log.txt").read_text() and checkpoint.completeness_of(run_dir).is_file()
+    # one thread works, so that its time is at most that on the wall
+    with open(run_dir / "metrics.csv", newline="") as file:
+        times = [(float(row["cpu_seconds"]), float(row["seconds"])) for row in csv.DictReader(file)]
+    assert times == sorted(times) and times[0][0] > 0 and times[-1][0] < 1.2 * times[-1][1] + 0.1
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(finished, tmp_path):
@@ -157,11 +161,41 @@ def test_ctrl_c_saves_and_the_run_goes_on_from_there(finished, tmp_path, monkeyp
     assert result.exit_code == 130
     assert f"Interrupted after epoch 37: shac-train --resume {run_dir} goes on" in result.output
     assert checkpoint.load(checkpoint.path_of(run_dir, "last"))["epoch"] == 37
+    assert not checkpoint.completeness_of(run_dir).exists()
     assert signal.getsignal(signal.SIGINT) is handler
 
     result = invoke(train, "--resume", run_dir)
     assert result.exit_code == 0, result.output
     assert_same_runs(run_dir, finished[0])
+
+
+def test_a_run_ends_complete_when_its_time_is_up_however_often_it_is_interrupted(tmp_path, monkeypatch):
+    """The clock is a double that counts a second each time an epoch ends, and nobody's time between two commands."""
+    clock = iter(range(1000))
+    monkeypatch.setattr(runner.time, "process_time", lambda: next(clock))
+    log, run_dir = runner.Logger.log, tmp_path / "run"
+
+    def interrupt(self, metrics):
+        log(self, metrics)
+        if metrics.epoch == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.Logger, "log", interrupt)
+        limited = [*COMMAND[:-1], "--max-epochs=1000", "--set=max_cpu_seconds=5"]
+        result = invoke(train, *limited, "--run-dir", run_dir)
+    assert result.exit_code == 130, result.output
+    # of five seconds two are left, whatever the epochs
+    assert "time left 0:00:02" in result.output.splitlines()[-2]
+    next(clock), next(clock)
+    result = invoke(train, "--resume", run_dir, "--quiet")
+    assert result.exit_code == 0, result.output
+    with open(run_dir / "metrics.csv", newline="") as file:
+        assert [float(row["cpu_seconds"]) for row in csv.DictReader(file)] == [1, 2, 3, 4, 5]
+    assert checkpoint.completeness_of(run_dir).is_file()
+    # complete as it is, it has nothing to go on with
+    assert invoke(train, "--resume", run_dir, "--quiet").exit_code == 0
+    assert len(rows(run_dir)) == 5
 
 
 def test_evaluation_prints_one_json_object(finished):

@@ -77,11 +77,12 @@ GOOD = {
     "target_alpha": FRACTION,
     "early_limits": FRACTION,
     "theta": NONE + FRACTION,
-    "target_rampup": [*NONE, *REAL, str(10**30), 10**30],
+    **{name: [*NONE, *REAL, str(10**30), 10**30] for name in ("target_rampup", "max_cpu_seconds")},
     "final_lr": [*FRACTION, *REAL, str(10**30), 10**30],
     **{name: [*REAL, str(10**30), 10**30] for name in ("max_grad_norm", "actor_lr", "critic_lr")},
     "init_log_std": [*FRACTION, *REAL, "-1", -1],
     **{name: ["", [], {}, "1,2,3", [1, 2, 3]] for name in ("actor_units", "critic_units")},
+    "snapshots": ["", [], {}, "1,2,3", [1, 2, 3], "0", str(10**30)],
     "adam_betas": [],
 }
 
@@ -105,7 +106,7 @@ def test_every_number_is_in_its_range_or_refused_by_name(name):
 def test_every_setting_that_is_a_number_is_in_that_table():
     numbers = (int, float, tuple)
     found = {field.name for field in dataclasses.fields(Config) if isinstance(field.default, numbers)}
-    found |= {"substeps", "final_substeps", "theta", "target_rampup"}
+    found |= {"substeps", "final_substeps", "theta", "target_rampup", "max_cpu_seconds"}
     assert found - {"stochastic_init", "stagger", "normalize_obs", "failure_gradient"} == set(GOOD)
 
 

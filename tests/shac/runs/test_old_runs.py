@@ -1,5 +1,6 @@
 """A run folder of an older release, 3 epochs of CartPole in f32: hence in processes of their own."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -29,6 +30,10 @@ def test_it_goes_on_and_is_filmed(tmp_path):
     settings = folder / "config.yaml"
     settings.write_text(settings.read_text().replace("max_epochs: 3", "max_epochs: 4"))
     command("train", "--resume", folder, "--quiet")
-    assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 4
+    with open(folder / "metrics.csv", newline="") as file:
+        metrics = list(csv.DictReader(file))
+    assert [row["epoch"] for row in metrics] == ["1", "2", "3", "4"]
+    # nobody counted its processor time when it began
+    assert {row["cpu_seconds"] for row in metrics} == {""} and float(metrics[-1]["seconds"]) > 0
     command("render", folder, "--out", tmp_path / "strip.png", "--frames", 1)
     assert (tmp_path / "strip.png").stat().st_size > 1000
