@@ -29,7 +29,8 @@ def filter_normalised(actor: Actor, generator: torch.Generator) -> Direction:
     """A random direction in which every neuron's weights change by as much as they are: Li et al. 2018, section 4.
 
     Each row of a weight matrix, the weights that lead to one neuron, is normal noise scaled to that row's norm. As
-    there, biases and the parameters of normalisation layers stay where they are; so does the actions' standard deviation.
+    there, biases and the parameters of normalisation layers stay where they are; so does the actions' standard
+    deviation.
     """
     direction = {}
     for name, matrix in _matrices(actor).items():

@@ -1,4 +1,4 @@
-"""Figure 12: the entries of the actor's gradient in the course of a training, through an episode and through a window."""
+"""Figure 12: the entries of the actor's gradient in a training, through a whole episode and through a window."""
 
 from __future__ import annotations
 
@@ -77,13 +77,27 @@ class GradientValues(Figure):
                 ax.stairs(fractions[algo][index], edges, color=COLOURS[algo], fill=True, alpha=0.45, label=label)
                 ax.stairs(fractions[algo][index], edges, color=COLOURS[algo], lw=0.9)
             ax.set_title(f"epoch {epoch:,}")
-            lines = [f"norm, {NAMES[algo]}: {norms[algo][index]:.2g}" for algo in horizons]
-            ax.text(0.98, 0.96, "\n".join(lines), transform=ax.transAxes, ha="right", va="top", fontsize=7)
+            for algo, place in (("shac", 0.02), ("bptt", 0.98)):
+                text = f"norm {_scientific(norms[algo][index])}"
+                side = "left" if algo == "shac" else "right"
+                ax.text(place, 0.97, text, transform=ax.transAxes, ha=side, va="top", color=COLOURS[algo], fontsize=8)
+        for ax in axes.flat[len(epochs) :]:
+            ax.set_axis_off()
+        # Room for the norms above the highest bin.
+        axes[0, 0].set_ylim(0, 1.25 * max(part.max().item() for parts in fractions.values() for part in parts))
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         figure.supxlabel("gradient entry, log$_{10}$ of its magnitude", fontsize=9)
         figure.supylabel("fraction of the entries", fontsize=9)
         figure.savefig(path)
         plt.close(figure)
+
+
+def _scientific(x: float) -> str:
+    """A number with two digits as matplotlib's mathematics: 2.8 10^4."""
+    if not 0.01 <= abs(x) < 1000:
+        mantissa, exponent = f"{x:.1e}".split("e")
+        return rf"${mantissa} \times 10^{{{int(exponent)}}}$"
+    return f"{x:.2g}" if abs(x) < 100 else f"{x:.0f}"
 
 
 def gradient_entries(learner: SHAC, horizon: int, *, critic: bool) -> torch.Tensor:

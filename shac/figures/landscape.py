@@ -18,7 +18,7 @@ from shac.figures.variants import Landscape
 MODEL = "humanoid"
 # The weight is moved by this much to each side.
 REACH = 1.0
-LOSS_LABEL = "loss [negative reward per step]"
+LOSS_LABEL = "loss [-reward per step]"
 
 
 class Line(NamedTuple):

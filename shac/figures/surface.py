@@ -19,6 +19,8 @@ MODELS = {"humanoid": "Humanoid", "ant": "Ant"}
 # The weights move by this times their norm, to each side.
 REACH = 1.0
 CONTOURS = 14
+# A map from dark to light that the colour-blind read the same way.
+COLOURS = "viridis"
 
 
 class Grid(NamedTuple):
@@ -56,16 +58,26 @@ class Surfaces(Figure):
         grid = GRIDS[budget]
         drawn = [(model, *surfaces) for model in MODELS for surfaces in _measure(runs, out, model, grid)]
         plt = pyplot()
-        figure = plt.figure(figsize=(WIDTH, 3.3 * WIDTH / 7), layout="constrained")
+        figure = plt.figure(figsize=(WIDTH, 4.4), layout="constrained")
         for column, (model, algo, horizon, along, losses) in enumerate(drawn):
             x, y = torch.meshgrid(along, along, indexing="ij")
             surface = figure.add_subplot(2, len(drawn), column + 1, projection="3d")
-            surface.plot_surface(x, y, losses, cmap="viridis", rcount=len(along), ccount=len(along), lw=0)
-            surface.set_title(f"{MODELS[model]}, {NAMES[algo]}\n{horizon:,} steps")
+            surface.plot_surface(x, y, losses, cmap=COLOURS, rcount=len(along), ccount=len(along), lw=0)
+            surface.set_title(f"{MODELS[model]}, {NAMES[algo]},\n{horizon:,} steps", fontsize=9)
+            surface.tick_params(pad=-3, labelsize=6)
+            surface.locator_params(nbins=3)
+            surface.set_box_aspect(None, zoom=1.15)
             contour = figure.add_subplot(2, len(drawn), len(drawn) + column + 1)
-            filled = contour.contourf(x, y, losses, levels=CONTOURS, cmap="viridis")
-            contour.set(xlabel="first direction", aspect="equal")
-            figure.colorbar(filled, ax=contour, location="bottom")
+            filled = contour.contourf(x, y, losses, levels=CONTOURS, cmap=COLOURS)
+            contour.contour(x, y, losses, levels=CONTOURS, colors="black", linewidths=0.3, linestyles="solid")
+            contour.plot(0, 0, "+", color="white", ms=6)
+            contour.grid(False)
+            contour.set(xlabel="1st direction", aspect="equal", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+            if column == 0:
+                contour.set_ylabel("2nd direction")
+            bar = figure.colorbar(filled, ax=contour, location="bottom", label="loss [-reward per step]")
+            bar.locator = plt.MaxNLocator(3)
+            bar.ax.tick_params(labelsize=7)
         figure.savefig(out / "fig13.png")
         plt.close(figure)
 

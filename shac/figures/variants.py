@@ -49,7 +49,7 @@ class Variants(nn.Module):
         return self.actor.perturbation(eps)
 
     def forward(self, obs: torch.Tensor, perturbation: torch.Tensor | None = None) -> torch.Tensor:
-        """Actions (V * trajectories, num_actions) for standardised observations, one variant's worlds after another's."""
+        """Actions (V * trajectories, num_actions) for standardised observations, variant by variant."""
 
         def act(moved, obs):
             return torch.func.functional_call(self.actor, moved, (obs, perturbation))
@@ -76,7 +76,7 @@ class CommonEnv(Env):
         super().__init__(task, blocks * trajectories, **options)
 
     def begin_at(self, saved: dict[str, Any]) -> None:
-        """Every block goes on from another environment's `state_dict`; more trajectories than it has worlds share them."""
+        """All blocks go on from an environment's `state_dict`; more trajectories than it has worlds share these."""
         worlds = torch.arange(self.num_envs) % self.trajectories % len(saved["progress"])
         tiled = {name: saved[name][worlds] for name in ("action", "obs", "progress", "limit")}
         tiled["state"] = {name: x[worlds] for name, x in saved["state"].items()}
