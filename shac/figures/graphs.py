@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from shac.figures.figure import Budget, Figure, Run
-from shac.figures.plot import WIDTH, pyplot
-from shac.figures.table import write_rows
+from shac.figures.plot import PANEL, pyplot, save, write_csv
 
 # Steps that are drawn, SHAC's windows among them, and the step in which the task fails there.
 STEPS, WINDOWS, FAILURE = 9, 3, 4
@@ -108,20 +107,19 @@ class Graphs(Figure):
                 WINDOWS, STEPS // WINDOWS, [FAILURE], critic=True
             ),
         }
-        write_rows(
+        write_csv(
             out / "data" / "fig03.csv",
             ("graph", "source", "source_index", "target", "target_index", "link"),
             ((title[:4], *edge.source, *edge.target, edge.link) for title, table in graphs.items() for edge in table),
         )
         plt = pyplot()
-        figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 5.6), layout="constrained")
+        figure, axes = plt.subplots(2, 1, figsize=(3 * PANEL[0], 6.0))
         for ax, (title, table) in zip(axes, graphs.items()):
             _draw(ax, table)
             ax.set_title(title, loc="left")
         handles = [plt.Line2D([], [], label=text, **LINKS[link]) for link, text in MEANINGS.items()]
         figure.legend(handles=handles, loc="outside lower center")
-        figure.savefig(out / "fig03.png")
-        plt.close(figure)
+        save(figure, out / "fig03.png")
 
 
 def _draw(ax, table: list[Edge]) -> None:

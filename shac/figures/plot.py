@@ -1,30 +1,49 @@
-"""What all figures' drawings have in common: matplotlib, fetched when it is needed, and the style."""
+"""How all pictures look, and how they and their numbers are written."""
 
 from __future__ import annotations
 
-from types import ModuleType
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 from shac.errors import UserError
+from shac.film.film import temporary
+from shac.runs.checkpoint import atomic_write
 
-# Okabe and Ito's colours, which the colour-blind can tell apart.
-COLOURS = {"shac": "#0072B2", "bptt": "#D55E00"}
-NAMES = {"shac": "SHAC", "bptt": "BPTT"}
-# Of a picture across a page [inch].
-WIDTH = 7.2
-STYLE = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.spines.right": False,
+# Okabe and Ito's colours, which those who see few colours tell apart, too.
+COLOURS = {
+    "shac": "#0072B2",
+    "published": "#56B4E9",
+    "bptt": "#D55E00",
+    "ppo": "#009E73",
+    "sac": "#CC79A7",
+    "redq": "#E69F00",
+    "mbpo": "#000000",
+    "variant": "#D55E00",
+}
+LABELS = {"shac": "SHAC", "bptt": "BPTT", "ppo": "PPO", "sac": "SAC", "redq": "REDQ", "mbpo": "MBPO"}
+# Inches: of a panel in a row of several.
+PANEL = (2.6, 2.3)
+DPI = 130
+_STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 9,
     "axes.spines.top": False,
-    "font.size": 9,
+    "axes.spines.right": False,
+    "axes.grid": True,
     "grid.alpha": 0.3,
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.3,
     "legend.frameon": False,
-    "savefig.dpi": 200,
+    "figure.constrained_layout.use": True,
 }
 
 
-def pyplot() -> ModuleType:
-    """matplotlib.pyplot in the figures' style, for files: no display is needed.
+def pyplot():
+    """matplotlib's pyplot, without a display and in the figures' style.
 
     Raises:
       UserError: matplotlib is not installed.
@@ -32,9 +51,28 @@ def pyplot() -> ModuleType:
     try:
         import matplotlib
     except ImportError:
-        raise UserError('figures are drawn with matplotlib: pip install "taichi-sim[figures]"') from None
+        raise UserError('figures need matplotlib: pip install "taichi-sim[figures]"') from None
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
-    pyplot.rcParams.update(STYLE)
-    return pyplot
+    plt.rcParams.update(_STYLE)
+    return plt
+
+
+def save(figure, path: Path) -> None:
+    """Writes a figure of matplotlib's as a png, which appears when it is whole, and closes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary(path) as name:
+        figure.savefig(name, dpi=DPI)
+        os.replace(name, path)
+    pyplot().close(figure)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table: numbers with six digits, None as an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([f"{x:.6g}" if isinstance(x, float) else "" if x is None else x for x in row])
+    atomic_write(path, lambda file: file.write(text.getvalue().encode()))

@@ -8,12 +8,11 @@ from typing import NamedTuple
 import torch
 
 from shac import seeding
-from shac.figures import snapshots
-from shac.figures.directions import one_weight
 from shac.figures.figure import Budget, Figure, Run
-from shac.figures.plot import COLOURS, NAMES, WIDTH, pyplot
-from shac.figures.table import write_facts, write_rows
-from shac.figures.variants import Landscape
+from shac.figures.losses import snapshots
+from shac.figures.losses.directions import one_weight
+from shac.figures.losses.variants import Landscape
+from shac.figures.plot import COLOURS, LABELS, PANEL, pyplot, save, write_csv
 
 MODEL = "humanoid"
 # The weight is moved by this much to each side.
@@ -94,21 +93,26 @@ class OneWeightLosses(Figure):
         measured = OneWeight(runs, LINES[budget])
         horizons = {"bptt": measured.line.horizon, "shac": measured.horizon}
         losses = {algo: measured.losses(h, critic=algo == "shac") for algo, h in horizons.items()}
-        write_rows(
+        write_csv(
             out / "data" / "fig02.csv",
             ("offset", *(f"loss_{algo}" for algo in losses)),
             zip(measured.offsets.tolist(), *(loss.tolist() for loss in losses.values())),
         )
-        write_facts(out / "data" / "fig02_facts.csv", {**measured.facts, "BPTT's horizon": measured.line.horizon})
+        write_csv(
+            out / "data" / "fig02_facts.csv",
+            ("name", "value"),
+            {**measured.facts, "BPTT's horizon": measured.line.horizon}.items(),
+        )
 
         plt = pyplot()
-        figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.6), layout="constrained")
+        figure, axes = plt.subplots(1, 2, figsize=(3 * PANEL[0], PANEL[1]))
         for ax, (algo, loss) in zip(axes, losses.items()):
             ax.plot(measured.offsets, loss, color=COLOURS[algo], lw=1.1)
-            ax.set(title=f"{NAMES[algo]}, {_steps(algo, horizons[algo])}", xlabel=_axis(measured), xlim=(-REACH, REACH))
+            ax.set(
+                title=f"{LABELS[algo]}, {_steps(algo, horizons[algo])}", xlabel=_axis(measured), xlim=(-REACH, REACH)
+            )
         axes[0].set_ylabel(LOSS_LABEL)
-        figure.savefig(out / "fig02.png")
-        plt.close(figure)
+        save(figure, out / "fig02.png")
 
 
 class OneWeightGradient(Figure):
@@ -127,17 +131,17 @@ class OneWeightGradient(Figure):
         inner = measured.offsets[1:-1]
         differences = central_differences(measured.offsets, losses)
         agreement = compare(analytic[1:-1], differences)
-        padded = ["", *differences.tolist(), ""]
-        write_rows(
+        padded = [None, *differences.tolist(), None]
+        write_csv(
             out / "data" / "fig11.csv",
             ("offset", "loss", "analytic_gradient", "central_difference"),
             zip(measured.offsets.tolist(), losses.tolist(), analytic.tolist(), padded),
         )
-        write_facts(out / "data" / "fig11_facts.csv", {**measured.facts, **agreement})
+        write_csv(out / "data" / "fig11_facts.csv", ("name", "value"), {**measured.facts, **agreement}.items())
         print("figure 11:", ", ".join(f"{name} {value:.4g}" for name, value in agreement.items()))
 
         plt = pyplot()
-        figure, (above, beside) = plt.subplots(1, 2, figsize=(WIDTH, 2.6), layout="constrained")
+        figure, (above, beside) = plt.subplots(1, 2, figsize=(3 * PANEL[0], PANEL[1]))
         above.plot(measured.offsets, losses, color=COLOURS["shac"], lw=1.1)
         above.set(title=f"loss, {_steps('shac', measured.horizon)}", ylabel=LOSS_LABEL)
         beside.plot(inner, differences, color="black", lw=0.8, label="central differences of the loss")
@@ -146,8 +150,7 @@ class OneWeightGradient(Figure):
         beside.legend()
         for ax in (above, beside):
             ax.set(xlabel=_axis(measured), xlim=(-REACH, REACH))
-        figure.savefig(out / "fig11.png")
-        plt.close(figure)
+        save(figure, out / "fig11.png")
 
 
 def central_differences(offsets: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:

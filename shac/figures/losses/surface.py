@@ -8,12 +8,11 @@ from typing import NamedTuple
 import torch
 
 from shac import seeding
-from shac.figures import snapshots
-from shac.figures.directions import filter_normalised
 from shac.figures.figure import Budget, Figure, Run
-from shac.figures.plot import NAMES, WIDTH, pyplot
-from shac.figures.table import write_facts, write_rows
-from shac.figures.variants import Landscape
+from shac.figures.losses import snapshots
+from shac.figures.losses.directions import filter_normalised
+from shac.figures.losses.variants import Landscape
+from shac.figures.plot import LABELS, PANEL, pyplot, save, write_csv
 
 MODELS = {"humanoid": "Humanoid", "ant": "Ant"}
 # The weights move by this times their norm, to each side.
@@ -58,12 +57,12 @@ class Surfaces(Figure):
         grid = GRIDS[budget]
         drawn = [(model, *surfaces) for model in MODELS for surfaces in _measure(runs, out, model, grid)]
         plt = pyplot()
-        figure = plt.figure(figsize=(WIDTH, 4.4), layout="constrained")
+        figure = plt.figure(figsize=(3 * PANEL[0], 2 * PANEL[1]))
         for column, (model, algo, horizon, along, losses) in enumerate(drawn):
             x, y = torch.meshgrid(along, along, indexing="ij")
             surface = figure.add_subplot(2, len(drawn), column + 1, projection="3d")
             surface.plot_surface(x, y, losses, cmap=COLOURS, rcount=len(along), ccount=len(along), lw=0)
-            surface.set_title(f"{MODELS[model]}, {NAMES[algo]},\n{horizon:,} steps", fontsize=9)
+            surface.set_title(f"{MODELS[model]}, {LABELS[algo]},\n{horizon:,} steps", fontsize=9)
             surface.tick_params(pad=-3, labelsize=6)
             surface.locator_params(nbins=3)
             surface.set_box_aspect(None, zoom=1.15)
@@ -78,8 +77,7 @@ class Surfaces(Figure):
             bar = figure.colorbar(filled, ax=contour, location="bottom", label="loss [-reward per step]")
             bar.locator = plt.MaxNLocator(3)
             bar.ax.tick_params(labelsize=7)
-        figure.savefig(out / "fig13.png")
-        plt.close(figure)
+        save(figure, out / "fig13.png")
 
 
 def _measure(runs: Path, out: Path, model: str, grid: Grid):
@@ -97,15 +95,13 @@ def _measure(runs: Path, out: Path, model: str, grid: Grid):
         algo: landscape.losses(directions, points, horizon, critic=algo == "shac").double().cpu()
         for algo, horizon in horizons.items()
     }
-    write_rows(
+    write_csv(
         out / "data" / f"fig13_{model}.csv",
         ("first", "second", *(f"loss_{algo}" for algo in losses)),
         zip(*points.T.tolist(), *(loss.tolist() for loss in losses.values())),
     )
     facts = {"run": run_dir.name, "epoch": epoch, "trajectories": grid.trajectories}
-    write_facts(
-        out / "data" / f"fig13_{model}_facts.csv",
-        {**facts, **{f"{NAMES[algo]}'s horizon": horizon for algo, horizon in horizons.items()}},
-    )
+    facts |= {f"{LABELS[algo]}'s horizon": horizon for algo, horizon in horizons.items()}
+    write_csv(out / "data" / f"fig13_{model}_facts.csv", ("name", "value"), facts.items())
     for algo, loss in losses.items():
         yield algo, horizons[algo], along, loss.view(grid.points, grid.points)

@@ -12,10 +12,9 @@ from shac import seeding
 from shac.algos.shac import SHAC
 from shac.algos.sizes import require_window
 from shac.algos.window import actor_loss, rollout
-from shac.figures import snapshots
 from shac.figures.figure import Budget, Figure, Run
-from shac.figures.plot import COLOURS, NAMES, WIDTH, pyplot
-from shac.figures.table import write_rows
+from shac.figures.losses import snapshots
+from shac.figures.plot import COLOURS, LABELS, PANEL, pyplot, save, write_csv
 
 MODEL = "humanoid"
 # BPTT's window [control steps].
@@ -48,7 +47,7 @@ class GradientValues(Figure):
         edges = _bins([part for parts in entries.values() for part in parts])
         fractions = {algo: [_fractions(part, edges) for part in parts] for algo, parts in entries.items()}
         norms = {algo: [part.norm().item() for part in parts] for algo, parts in entries.items()}
-        write_rows(
+        write_csv(
             out / "data" / "fig12.csv",
             ("epoch", "log10_from", "log10_to", *(f"fraction_{algo}" for algo in entries)),
             (
@@ -57,7 +56,7 @@ class GradientValues(Figure):
                 for row in zip(edges[:-1].tolist(), edges[1:].tolist(), *(column.tolist() for column in columns))
             ),
         )
-        write_rows(
+        write_csv(
             out / "data" / "fig12_norms.csv",
             ("epoch", *(f"norm_{algo}" for algo in norms)),
             zip(epochs, *norms.values()),
@@ -68,12 +67,11 @@ class GradientValues(Figure):
     def _picture(self, path, epochs, horizons, edges, fractions, norms) -> None:
         plt = pyplot()
         rows = -(-len(epochs) // 3)
-        figure, axes = plt.subplots(
-            rows, 3, figsize=(WIDTH, 1.9 * rows + 0.4), sharex=True, sharey=True, layout="constrained", squeeze=False
-        )
+        size = (3 * PANEL[0], 0.85 * PANEL[1] * rows + 0.4)
+        figure, axes = plt.subplots(rows, 3, figsize=size, sharex=True, sharey=True, squeeze=False)
         for index, (ax, epoch) in enumerate(zip(axes.flat, epochs)):
             for algo, horizon in horizons.items():
-                label = f"{NAMES[algo]}, {horizon:,} steps"
+                label = f"{LABELS[algo]}, {horizon:,} steps"
                 ax.stairs(fractions[algo][index], edges, color=COLOURS[algo], fill=True, alpha=0.45, label=label)
                 ax.stairs(fractions[algo][index], edges, color=COLOURS[algo], lw=0.9)
             ax.set_title(f"epoch {epoch:,}")
@@ -88,8 +86,7 @@ class GradientValues(Figure):
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         figure.supxlabel("gradient entry, log$_{10}$ of its magnitude", fontsize=9)
         figure.supylabel("fraction of the entries", fontsize=9)
-        figure.savefig(path)
-        plt.close(figure)
+        save(figure, path)
 
 
 def _scientific(x: float) -> str:

@@ -13,13 +13,13 @@ from shac.models import load_task
 from shac.runs import checkpoint
 from shac.runs.misfit import refusing_misfits, require_learner
 
-# Epochs after which states are kept: of 2,000 (of 10 with QUICK), and before the finer substeps of the end.
+# Epochs after which states are kept: of 2,000, with QUICK of 36; all before the finer substeps of the end.
 SNAPSHOTS = {
-    Budget.QUICK: (0, 1, 2, 4, 6, 8),
+    Budget.QUICK: (0, 4, 8, 16, 24, 32),
     Budget.DEFAULT: (100, 300, 600, 1000, 1400, 1800),
     Budget.PAPER: (100, 300, 600, 1000, 1400, 1800),
 }
-QUICK_EPOCHS = 10
+QUICK_EPOCHS = 36
 
 
 def snapshot_run(model: str, budget: Budget) -> Run:

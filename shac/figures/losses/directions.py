@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from shac.algos.networks import Actor
-from shac.figures.variants import Direction
+from shac.figures.losses.variants import Direction
 
 
 def one_weight(actor: Actor, generator: torch.Generator) -> tuple[str, Direction]:
