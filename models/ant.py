@@ -43,6 +43,9 @@ class Ant(FreeRunner):
             "actor_units": (128, 64, 32),
             "actor_lr": 4e-3,
         },
+        "ppo": {"num_envs": 2048, "max_epochs": 1526, "minibatch": 16384},
+        "sac": {"num_envs": 128, "max_epochs": 306, "batch": 4096},
+        "redq": {"target_entropy": -4.0},
     }
 
     def height_reward(self, height: torch.Tensor) -> torch.Tensor:

@@ -57,6 +57,16 @@ class CartPole(Task):
             "actor_lr": 1e-2,
             "normalize_obs": False,
         },
+        "ppo": {"num_envs": 32, "horizon": 240, "max_epochs": 500, "actor_units": (64, 64), "minibatch": 1920},
+        "sac": {"num_envs": 32, "max_epochs": 500, "actor_units": (64, 64), "critic_units": (64, 64), "batch": 1024},
+        # Two hundred of the five thousand random steps do: an episode has 240.
+        "redq": {
+            "max_epochs": 500,
+            "actor_units": (64, 64),
+            "critic_units": (64, 64),
+            "random_steps": 1000,
+            "target_entropy": -0.5,
+        },
     }
 
     def observe(self, state: State, action: torch.Tensor) -> torch.Tensor:

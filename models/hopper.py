@@ -51,6 +51,9 @@ class Hopper(PlanarRunner):
             "actor_units": (128, 64, 32),
             "actor_lr": 1e-3,
         },
+        "ppo": {"num_envs": 1024, "max_epochs": 1526, "minibatch": 8192},
+        "sac": {"num_envs": 64, "max_epochs": 610, "batch": 2048},
+        "redq": {"target_entropy": -1.0},
     }
 
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

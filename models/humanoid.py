@@ -46,6 +46,19 @@ class Humanoid(FreeRunner):
             "actor_units": (256, 128),
             "actor_lr": 2e-3,
         },
+        "ppo": {"num_envs": 1024, "max_epochs": 3052, "actor_units": (256, 128, 64), "minibatch": 8192},
+        "sac": {
+            "num_envs": 64,
+            "max_epochs": 610,
+            "actor_units": (512, 256),
+            "actor_lr": 3e-4,
+            "critic_units": (512, 256),
+            "critic_lr": 3e-4,
+            "batch": 2048,
+            "random_steps": 2,
+            "alpha_lr": 2e-4,
+        },
+        "redq": {"target_entropy": -2.0},
     }
 
     def height_reward(self, height: torch.Tensor) -> torch.Tensor:

@@ -55,4 +55,22 @@ class HumanoidMTU(MuscleRunner):
             "actor_units": (512, 256),
             "actor_lr": 2e-3,
         },
+        "ppo": {
+            "num_envs": 1024,
+            "max_epochs": 3052,
+            "actor_units": (512, 512, 256),
+            "minibatch": 8192,
+            "passes": 6,
+        },
+        "sac": {
+            "num_envs": 256,
+            "max_epochs": 152,
+            "actor_units": (512, 512, 512, 256),
+            "actor_lr": 3e-4,
+            "critic_units": (512, 512, 512, 256),
+            "critic_lr": 3e-4,
+            "batch": 4096,
+            "random_steps": 2,
+            "alpha_lr": 2e-4,
+        },
     }

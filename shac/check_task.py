@@ -140,8 +140,12 @@ def expect_measures(task: Task, states: State, alive: torch.Tensor) -> dict[str,
     return measures
 
 
-def rehearse(env: Env) -> str | None:
-    """Takes some steps with gradient from the states that episodes begin with, and forgets them.
+def rehearse(env: Env, *, gradient: bool = True) -> str | None:
+    """Takes some steps from the states that episodes begin with, and forgets them.
+
+    Args:
+      env: the task's environment.
+      gradient: the task is to be learnt from gradients.
 
     Returns:
       A warning if the reward's gradient in the actions is zero or not finite, else None.
@@ -155,19 +159,24 @@ def rehearse(env: Env) -> str | None:
     # Not zero: many a reward has no gradient where nothing moves.
     shape = (_STEPS, env.num_envs, task.num_actions)
     actions = torch.rand(shape, generator=generator, dtype=env.dtype, device=env.device) - 0.5
-    with torch.enable_grad():
-        state, rewards = _rehearsal(env, task, actions.requires_grad_())
-        try:
-            (gradient,) = torch.autograd.grad(sum(rewards), actions, allow_unused=True)
-        except FloatingPointError as error:
-            return f"the gradient of {_name(task, 'reward')} in the actions is not finite: {error}"
-        except RuntimeError as error:
-            # seen with tensors that a later line of the user's changes in place
-            raise failed(f"the gradient of {type(task).__name__}'s first steps failed", error, task.reward) from error
+    with torch.set_grad_enabled(gradient):
+        state, rewards = _rehearsal(env, task, actions.requires_grad_(gradient))
     # A view of all steps of an episode, the same state in each.
     length = (task.episode_length, -1, -1)
     states = State(*(x.detach().expand(*length) for x in state))
     expect_measures(task, states, torch.ones(length[0], env.num_envs, dtype=torch.bool, device=env.device))
+    return _warning(task, actions, rewards) if gradient else None
+
+
+def _warning(task: Task, actions: torch.Tensor, rewards: list[torch.Tensor]) -> str | None:
+    """What is wrong with the gradient of the steps' rewards in their actions."""
+    try:
+        (gradient,) = torch.autograd.grad(sum(rewards), actions, allow_unused=True)
+    except FloatingPointError as error:
+        return f"the gradient of {_name(task, 'reward')} in the actions is not finite: {error}"
+    except RuntimeError as error:
+        # seen with tensors that a later line of the user's changes in place
+        raise failed(f"the gradient of {type(task).__name__}'s first steps failed", error, task.reward) from error
     if gradient is None or not gradient.any():
         return f"the gradient of {_name(task, 'reward')} in the actions is zero in the first {_STEPS} steps of episodes"
     if not gradient.isfinite().all():
@@ -177,6 +186,7 @@ def rehearse(env: Env) -> str | None:
 
 def _rehearsal(env: Env, task: Task, actions: torch.Tensor) -> tuple[State, list[torch.Tensor]]:
     """The state after steps with `actions`, and the sum of rewards of each step."""
+    gradient = torch.is_grad_enabled()
     state, rewards = State(*(x.detach() for x in env.state)), []
     for name, values in state._asdict().items():
         _require_finite(task, f"reset (its {name})", values, "")
@@ -184,7 +194,7 @@ def _rehearsal(env: Env, task: Task, actions: torch.Tensor) -> tuple[State, list
     for step, action in enumerate(actions):
         when = f" in step {step} of an episode"
         control = result(env, task, "control", action)
-        if not control.requires_grad:
+        if gradient and not control.requires_grad:
             raise UserError(f"{_name(task, 'control')} returns controls without a gradient in the actions")
         _require_finite(task, "control", control, when)
         try:
@@ -192,11 +202,11 @@ def _rehearsal(env: Env, task: Task, actions: torch.Tensor) -> tuple[State, list
         except FloatingPointError as error:
             raise UserError(f"the simulation of {type(task).__name__} goes wrong{when}: {error}") from error
         obs = result(env, task, "observe", state, action)
-        if not obs.requires_grad:
+        if gradient and not obs.requires_grad:
             raise UserError(f"{_name(task, 'observe')} returns observations without a gradient in the state")
         _require_finite(task, "observe", obs, when)
         reward = result(env, task, "reward", state, obs, action)
-        if not reward.requires_grad:
+        if gradient and not reward.requires_grad:
             raise UserError(
                 f"{_name(task, 'reward')} returns rewards without a gradient: SHAC and BPTT learn from it alone. "
                 "Compute it of the state with torch's operations, without detach, .item() or comparisons"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -13,7 +14,11 @@ from shac.algos.normalizer import Standardize
 
 if TYPE_CHECKING:
     from shac.env import Task
-    from shac.runs.config import Config
+    from shac.runs.settings import Settings
+
+
+# SAC's range of the logarithm of the action's standard deviation.
+LOG_STD_RANGE = (-5.0, 2.0)
 
 
 def mlp(num_in: int, units: Sequence[int], num_out: int) -> nn.Sequential:
@@ -23,6 +28,13 @@ def mlp(num_in: int, units: Sequence[int], num_out: int) -> nn.Sequential:
         layers += [nn.Linear(num_in, width), nn.ELU(), nn.LayerNorm(width)]
         num_in = width
     return nn.Sequential(*layers, nn.Linear(num_in, num_out))
+
+
+def plain_mlp(num_in: int, units: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
+    """Linear -> activation for each hidden layer; the output is the last hidden layer."""
+    widths = (num_in, *units)
+    layers = [layer for pair in itertools.pairwise(widths) for layer in (nn.Linear(*pair), activation())]
+    return nn.Sequential(*layers)
 
 
 class Actor(nn.Module):
@@ -43,6 +55,7 @@ class Actor(nn.Module):
         super().__init__()
         self.mu = mlp(num_obs, units, num_actions)
         self.log_std = nn.Parameter(torch.full((num_actions,), init_log_std)) if stochastic else None
+        self.num_random = num_actions if stochastic else 0
 
     def perturbation(self, eps: torch.Tensor) -> torch.Tensor | None:
         """exp(log_std) * eps for standard normal `eps` (..., num_actions); None for a deterministic actor.
@@ -55,6 +68,57 @@ class Actor(nn.Module):
         """Actions in (-1, 1), (..., num_actions), for standardised observations (..., num_obs)."""
         mu = self.mu(obs)
         return torch.tanh(mu if perturbation is None else mu + perturbation)
+
+    def act(self, obs: torch.Tensor, eps: torch.Tensor | None = None) -> torch.Tensor:
+        """`forward` with standard normal `eps` (..., num_actions); None: the deterministic tanh(mu)."""
+        return self(obs, None if eps is None else self.perturbation(eps))
+
+
+class GaussianActor(nn.Module):
+    """PPO's policy: a Gaussian with a state-independent standard deviation, its value beside it on the same trunk.
+
+    What is beyond [-1, 1] is clipped by the environment.
+    """
+
+    def __init__(self, num_obs: int, num_actions: int, units: Sequence[int], init_log_std: float):
+        super().__init__()
+        self.trunk = plain_mlp(num_obs, units, nn.ELU)
+        num_features = units[-1] if units else num_obs
+        self.mu = nn.Linear(num_features, num_actions)
+        self.value = nn.Linear(num_features, 1)
+        self.log_std = nn.Parameter(torch.full((num_actions,), init_log_std))
+        self.num_random = num_actions
+
+    def forward(self, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation (..., num_actions) of the action, and the value (..., 1)."""
+        features = self.trunk(obs)
+        mu = self.mu(features)
+        return mu, self.log_std.exp().expand_as(mu), self.value(features)
+
+    def act(self, obs: torch.Tensor, eps: torch.Tensor | None = None) -> torch.Tensor:
+        """Actions (..., num_actions): the mean, or with standard normal `eps` a sample."""
+        mu = self.mu(self.trunk(obs))
+        return mu if eps is None else mu + self.log_std.exp() * eps
+
+
+class SquashedActor(nn.Module):
+    """SAC's policy: a tanh-Gaussian with a standard deviation that depends on the state."""
+
+    def __init__(self, num_obs: int, num_actions: int, units: Sequence[int]):
+        super().__init__()
+        self.trunk = plain_mlp(num_obs, units, nn.ReLU)
+        self.head = nn.Linear(units[-1] if units else num_obs, 2 * num_actions)
+        self.num_random = num_actions
+
+    def forward(self, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation (..., num_actions) of the action before tanh."""
+        mu, log_std = self.head(self.trunk(obs)).chunk(2, dim=-1)
+        return mu, log_std.clamp(*LOG_STD_RANGE).exp()
+
+    def act(self, obs: torch.Tensor, eps: torch.Tensor | None = None) -> torch.Tensor:
+        """Actions in (-1, 1), (..., num_actions): tanh of the mean, or with standard normal `eps` a sample."""
+        mu, std = self(obs)
+        return torch.tanh(mu if eps is None else mu + std * eps)
 
 
 class Critic(nn.Module):
@@ -75,36 +139,70 @@ class Critic(nn.Module):
         return self.value(obs).squeeze(-1)
 
 
+class Ensemble(nn.Module):
+    """Networks of one shape, side by side: Linear -> activation for each hidden layer, then a linear output.
+
+    Weights are drawn as torch.nn.Linear draws them.
+
+    Args:
+      num: number of networks.
+      widths: sizes of input, hidden layers and output.
+      activation: between the layers.
+    """
+
+    def __init__(self, num: int, widths: Sequence[int], activation: Callable = nn.functional.relu):
+        super().__init__()
+        self.num, self.activation = num, activation
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for num_in, num_out in itertools.pairwise(widths):
+            bound = num_in**-0.5
+            self.weights.append(nn.Parameter(torch.empty(num, num_in, num_out).uniform_(-bound, bound)))
+            self.biases.append(nn.Parameter(torch.empty(num, 1, num_out).uniform_(-bound, bound)))
+
+    def forward(self, x: torch.Tensor, chosen: torch.Tensor | None = None) -> torch.Tensor:
+        """Outputs (num, batch, widths[-1]).
+
+        Args:
+          x: inputs, (batch, widths[0]) for all networks or (num, batch, widths[0]).
+          chosen: indices of the networks that are asked, instead of all.
+        """
+        rows = slice(None) if chosen is None else chosen
+        x = x.expand(self.num if chosen is None else len(chosen), *x.shape[-2:])
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+            x = torch.baddbmm(bias[rows], x, weight[rows])
+            if layer < len(self.weights) - 1:
+                x = self.activation(x)
+        return x
+
+
 class Policy(NamedTuple):
     """A trained policy: raw observations in, actions out."""
 
-    actor: Actor
+    actor: Actor | GaussianActor | SquashedActor
     normalize: Standardize
 
     @torch.no_grad()
     def __call__(self, obs: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """Actions (num_envs, num_actions) for raw observations (num_envs, num_obs).
 
-        With a `generator` they are sampled, without one they are the deterministic tanh(mu).
+        With a `generator` they are sampled, without one they are deterministic.
         """
-        perturbation = None
-        if generator is not None and self.actor.log_std is not None:
-            shape = (*obs.shape[:-1], len(self.actor.log_std))
+        eps = None
+        if generator is not None and self.actor.num_random:
+            shape = (*obs.shape[:-1], self.actor.num_random)
             eps = torch.randn(shape, generator=generator, dtype=obs.dtype, device=obs.device)
-            perturbation = self.actor.perturbation(eps)
-        return self.actor(self.normalize(obs), perturbation)
+        return self.actor.act(self.normalize(obs), eps)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Policy:
         """The policy for observations on `device`, of `dtype`. Its actor is moved, not copied."""
         return Policy(self.actor.to(device, dtype), Standardize(*(x.to(device, dtype) for x in self.normalize)))
 
 
-def build_actor(task: Task, config: Config) -> Actor:
+def build_actor(task: Task, config: Settings) -> Actor | GaussianActor | SquashedActor:
     """An untrained actor of a run's shape, its weights from torch's global generator."""
-    return Actor(
-        task.num_obs,
-        task.num_actions,
-        config.actor_units,
-        stochastic=config.actor == "stochastic",
-        init_log_std=config.init_log_std,
-    )
+    sizes = task.num_obs, task.num_actions, config.actor_units
+    if config.algo == "ppo":
+        return GaussianActor(*sizes, config.init_log_std)
+    if config.algo in ("sac", "redq"):
+        return SquashedActor(*sizes)
+    return Actor(*sizes, stochastic=config.actor == "stochastic", init_log_std=config.init_log_std)

@@ -10,24 +10,23 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from shac import seeding
-from shac.algos.episodes import Episodes
+from shac.algos.learner import Epoch, Learner
 from shac.algos.networks import Critic, build_actor
 from shac.algos.nonfinite import check_gradient, check_window
-from shac.algos.normalizer import Normalizer, Standardize
+from shac.algos.normalizer import Standardize
 from shac.algos.returns import td_lambda
 from shac.algos.sizes import require_networks, require_window
 from shac.algos.window import Window, actor_loss, rollout
-from shac.env import Env, Task
+from shac.env import Task
 from shac.errors import NonFiniteError
 
 if TYPE_CHECKING:
-    from shac.runs.config import Config
+    from shac.runs.settings import Config
 
 # The actor is averaged over at most this part of the epochs so far: early ones know nothing yet.
 AVERAGED = 0.1
@@ -35,80 +34,31 @@ AVERAGED = 0.1
 MUON_MOMENTUM = 0.9
 
 
-class Epoch(NamedTuple):
-    """What an epoch did.
-
-    | field | meaning |
-    |---|---|
-    | actor_loss | the actor's loss, before its step |
-    | critic_loss | mean squared error of the last pass over the window; None without a critic |
-    | grad_norm | norm of the actor's gradient before clipping |
-    | finished | episodes that ended in the window |
-    | time_rollout, time_backward, time_critic | seconds in the three parts |
-    """
-
-    actor_loss: float
-    critic_loss: float | None
-    grad_norm: float
-    finished: int
-    time_rollout: float
-    time_backward: float
-    time_critic: float
-
-
-class SHAC:
-    """The learner: environment, networks, optimisers and random streams of one run.
-
-    Args:
-      task: what is to be learnt.
-      config: all settings.
-    """
+class SHAC(Learner):
+    """SHAC and, with `algo` "bptt", BPTT; see `Learner`."""
 
     def __init__(self, task: Task, config: Config):
-        self.config = config
         require_networks(task, config)
-        self.env = Env(
-            task,
-            config.num_envs,
-            seed=config.seed,
-            device=config.device,
-            stochastic_init=config.stochastic_init,
-            substeps=config.substeps,
-            theta=config.theta,
-            early_limits=config.early_limits,
-        )
+        super().__init__(task, config)
         device, dtype = self.env.device, self.env.dtype
         require_window(self.env, config)
-        # Weights are drawn on the CPU, so that a seed means the same ones on every device.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seeding.stream_seed(config.seed, "weights"))
+        with self._weights():
             self.actor = build_actor(task, config).to(device, dtype)
             critic = Critic(task.num_obs, config.critic_units).to(device, dtype)
         # What acts when the run is over: of one epoch's actor and the next one's, one may fall ten times as often.
         self.average_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic = critic if config.algo == "shac" else None
         self.target_critic = copy.deepcopy(self.critic)
-        self.normalizer = Normalizer(task.num_obs).to(device)
-        self.exploration = seeding.generator(config.seed, "exploration", device)
         self.actor_optimizers = self._actor_optimizers()
         if self.critic is not None:
             self.target_critic.requires_grad_(False)
             self.critic_optimizer = self._adam(self.critic.parameters(), config.critic_lr)
-        if config.stagger:
-            self.env.stagger()
-        self.episodes = Episodes(config.num_envs, device)
-        self.epoch = 0
 
     def train_epoch(self) -> Epoch:
-        """One epoch of algorithm 1.
-
-        Raises:
-          NonFiniteError: a number became infinite or NaN; the message says where that began. Nothing was updated by it.
-        """
+        """One epoch of algorithm 1; a number that is not finite updates nothing."""
         begin = time.perf_counter()
         self._schedule_lr()
-        if self._finishing:
-            self.env.sim.model.opt.divide(self.config.final_substeps)
+        self.divide_steps()
         # The actor and both critics see one and the same map during an epoch; what it brings is known to the next.
         normalize = self.normalizer.snapshot(self.env.dtype)
         window = self.rollout(normalize)
@@ -149,27 +99,8 @@ class SHAC:
         value = None if self.critic is None else lambda obs: self.target_critic(normalize(obs))
         return actor_loss(window, config.gamma, value, failure_gradient=config.failure_gradient)
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that decides how the run goes on: nested dicts of tensors, numbers and texts."""
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
-        return {"epoch": self.epoch, "exploration": self.exploration.get_state(), **parts}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from `state_dict`'s result as if nothing had happened."""
-        for name, part in self._parts().items():
-            saved = state[name]
-            if name in self.optimizers:
-                # Rates and betas are the settings', whatever a release of torch has put beside them.
-                saved = {"state": saved["state"], "param_groups": part.state_dict()["param_groups"]}
-            part.load_state_dict(saved)
-        self.epoch = state["epoch"]
-        self.exploration.set_state(state["exploration"].cpu())
-
     def begin_with(self, state: dict[str, Any]) -> None:
-        """Takes the networks and the normaliser from another learner's `state_dict`; all else stays as it is.
-
-        The actor is the average one, since that is the other learner's policy.
-        """
+        # The average one: it is the other learner's policy.
         self.actor.load_state_dict(state["average_actor"])
         self.average_actor.load_state_dict(state["average_actor"])
         self.normalizer.load_state_dict(state["normalizer"])
@@ -177,16 +108,18 @@ class SHAC:
             self.critic.load_state_dict(state["critic"])
             self.target_critic.load_state_dict(state["critic"])
 
-    def _parts(self) -> dict[str, Any]:
-        """What has a state of its own, by name."""
-        names = ["actor", "average_actor", "normalizer", "env", "episodes"]
+    def parts(self) -> dict[str, Any]:
+        names = ["actor", "average_actor"]
         if self.critic is not None:
             names += ["critic", "target_critic"]
-        return {name: getattr(self, name) for name in names} | self.optimizers
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def policy(self) -> nn.Module:
+        return self.average_actor
 
     @property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """All optimisers, by the names that checkpoints have."""
         return self.actor_optimizers | ({} if self.critic is None else {"critic_optimizer": self.critic_optimizer})
 
     def _actor_optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -214,22 +147,16 @@ class SHAC:
         # Fused: one call instead of a dozen per step, a third of the critic's fit with networks this small.
         return torch.optim.Adam(parameters, lr=lr, betas=self.config.adam_betas, fused=True)
 
-    @property
-    def _finishing(self) -> bool:
-        """Whether the present epoch is one of those with `final_substeps`."""
-        return self.config.finish is not None and self.epoch >= self.config.finish
-
     def _memory(self, fraction: float) -> float:
         """Epochs to average over, at least one: `fraction` of those with the present substeps, this one included.
 
         It begins anew with `final_substeps`: what they are to cure would live on in older actors and critics.
         """
-        begin = self.config.finish if self._finishing else 0
+        begin = self.config.finish if self.finishing else 0
         return max(1.0, fraction * (self.epoch + 1 - begin))
 
     @property
     def actor_lr(self) -> float:
-        """The actor's learning rate in the last epoch; before the first one, at its beginning."""
         return self.actor_optimizers["actor_optimizer"].param_groups[0]["lr"]
 
     def _schedule_lr(self) -> None:

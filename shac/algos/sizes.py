@@ -9,7 +9,7 @@ from taichi_sim import memory
 
 if TYPE_CHECKING:
     from shac.env import Env, Task
-    from shac.runs.config import Config
+    from shac.runs.settings import Config
 
 # Bytes that a step takes however few its worlds are, for torch's nodes and tensors (measured: 50 kB, CartPole).
 _STEP = 40_000

@@ -14,7 +14,7 @@ from shac.cli.common import Command, reports_errors
 from shac.errors import UserError
 
 if TYPE_CHECKING:
-    from shac.runs.config import Config
+    from shac.runs.settings import Settings
 
 EXAMPLES = """
 shac-train --model cartpole --seed 1
@@ -28,7 +28,7 @@ INTERRUPTED = 130
 
 @click.command(cls=Command, examples=EXAMPLES)
 @click.option("--model", help="Built-in model, or a Python file that defines one.")
-@click.option("--algo", type=click.Choice(["shac", "bptt"]), help="Algorithm.  [default: shac]")
+@click.option("--algo", type=click.Choice(["shac", "bptt", "ppo", "sac", "redq"]), help="Algorithm.  [default: shac]")
 @click.option("--num-envs", type=int, help="Parallel worlds.")
 @click.option("--max-epochs", type=int, help="Epochs to train.")
 @click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
@@ -43,7 +43,7 @@ INTERRUPTED = 130
 @click.option("--quiet", is_flag=True, help="Show nothing but errors.")
 @reports_errors
 def main(list_models, list_settings, resume_dir, quiet, run_dir, config_file, assignments, **flags):
-    """Train a policy with SHAC (or BPTT), on the simulator's analytic gradients.
+    """Train a policy with SHAC (or BPTT) on the simulator's analytic gradients, or with a baseline that takes none.
 
     Settings come from the model's preset, --config, --set and the flags, later ones winning. Ctrl-C saves and stops;
     --resume goes on exactly there, and also after a crash. Exit status: 0 complete, 1 stopped by a non-finite number,
@@ -75,7 +75,7 @@ def main(list_models, list_settings, resume_dir, quiet, run_dir, config_file, as
     sys.exit(0 if complete else INTERRUPTED)
 
 
-def _settings(flags: dict[str, Any], config_file: Path | None, assignments: Sequence[str]) -> Config:
+def _settings(flags: dict[str, Any], config_file: Path | None, assignments: Sequence[str]) -> Settings:
     """The resolved settings of a new run."""
     from shac.models import load_task
     from shac.runs.config import parse, parse_assignments, read_yaml, resolve
@@ -93,7 +93,7 @@ def _settings(flags: dict[str, Any], config_file: Path | None, assignments: Sequ
     return resolve(load_task(model), layers.get("algo", "shac"), layers)
 
 
-def _default_run_dir(config: Config) -> Path:
+def _default_run_dir(config: Settings) -> Path:
     time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{Path(config.model).stem}-{config.algo}-{config.seed}-{time}"
 

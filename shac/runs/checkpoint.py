@@ -30,8 +30,9 @@ from shac.algos.normalizer import Normalizer
 from shac.env import Task
 from shac.errors import UserError
 from shac.models import load_task
-from shac.runs.config import Config, read_yaml
+from shac.runs.config import build, read_yaml
 from shac.runs.misfit import refusing_misfits
+from shac.runs.settings import Settings
 
 # Written into every checkpoint; raised when an older reader would misunderstand a newer file.
 FORMAT = 1
@@ -88,7 +89,7 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def read_config(run_dir: str | os.PathLike) -> Config:
+def read_config(run_dir: str | os.PathLike) -> Settings:
     """The settings of the run in a folder."""
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
@@ -96,10 +97,13 @@ def read_config(run_dir: str | os.PathLike) -> Config:
     path = run_dir / "config.yaml"
     if not path.is_file():
         raise UserError(f"{run_dir} is not a run folder: it has no config.yaml")
-    return Config(**read_yaml(path))
+    try:
+        return build(read_yaml(path))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
-def load_run(run_dir: str | os.PathLike, which: str = "best") -> tuple[Task, Policy, Config]:
+def load_run(run_dir: str | os.PathLike, which: str = "best") -> tuple[Task, Policy, Settings]:
     """What a run has learnt, ready to act.
 
     Args:
@@ -120,7 +124,7 @@ def load_run(run_dir: str | os.PathLike, which: str = "best") -> tuple[Task, Pol
         return task, build_policy(task, config, state), config
 
 
-def build_policy(task: Task, config: Config, state: Mapping[str, Any]) -> Policy:
+def build_policy(task: Task, config: Settings, state: Mapping[str, Any]) -> Policy:
     """The policy in a checkpoint's content, on the CPU.
 
     Raises:

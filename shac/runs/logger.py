@@ -42,9 +42,9 @@ class Metrics(NamedTuple):
     return_best: float | None
     episode_length: float | None
     episodes: int
-    actor_loss: float
+    actor_loss: float | None
     critic_loss: float | None
-    grad_norm: float
+    grad_norm: float | None
     actor_lr: float
     time_rollout: float
     time_backward: float

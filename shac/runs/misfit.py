@@ -15,7 +15,7 @@ import torch
 from shac.errors import UserError
 
 if TYPE_CHECKING:
-    from shac.algos.shac import SHAC
+    from shac.algos.learner import Learner
 
 
 @contextlib.contextmanager
@@ -57,7 +57,7 @@ def require_like(saved: Any, like: Any, name: str) -> None:
             raise ValueError(f"{name} is {_kind(saved)} instead of a number")
 
 
-def require_learner(saved: Any, learner: SHAC) -> None:
+def require_learner(saved: Any, learner: Learner) -> None:
     """Looks at what a checkpoint has of a learner's state.
 
     Raises:
@@ -69,6 +69,10 @@ def require_learner(saved: Any, learner: SHAC) -> None:
     for name in like:
         if name in learner.optimizers:
             _require_moments(saved[name], learner.optimizers[name], f"learner.{name}")
+        elif name == "replay":
+            # A complete run has none.
+            if saved[name] is not None:
+                learner.replay.require(saved[name])
         else:
             require_like(saved[name], like[name], f"learner.{name}")
 

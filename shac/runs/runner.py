@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 import math
 import signal
 import threading
@@ -14,19 +15,30 @@ from pathlib import Path
 import torch
 
 from shac import seeding
-from shac.algos.shac import SHAC, Epoch
+from shac.algos.learner import Epoch, Learner
 from shac.check_task import rehearse
+from shac.env import Task
 from shac.errors import NonFiniteError, UserError
 from shac.models import load_task
 from shac.runs import checkpoint
 from shac.runs.checkpoint import build_policy
-from shac.runs.config import Config, to_yaml
+from shac.runs.config import to_yaml
 from shac.runs.evaluate import evaluate
 from shac.runs.logger import Logger, Metrics
 from shac.runs.misfit import refusing_misfits, require_learner, require_like
+from shac.runs.settings import GRADIENT_ALGOS, Settings
+
+# Algorithm -> module and class.
+LEARNERS = {
+    "shac": "shac.algos.shac:SHAC",
+    "bptt": "shac.algos.shac:SHAC",
+    "ppo": "shac.algos.ppo:PPO",
+    "sac": "shac.algos.sac:SAC",
+    "redq": "shac.algos.redq:REDQ",
+}
 
 
-def start(config: Config, run_dir: Path, *, quiet: bool = False) -> bool:
+def start(config: Settings, run_dir: Path, *, quiet: bool = False) -> bool:
     """Trains in a new run folder; see `Run.train`.
 
     Raises:
@@ -57,6 +69,24 @@ def resume(run_dir: Path, *, quiet: bool = False) -> bool:
     return run.train(quiet=quiet)
 
 
+def build_learner(task: Task, config: Settings) -> Learner:
+    """The learner of a run's algorithm, untrained.
+
+    Raises:
+      UserError: the algorithm needs a library that is not installed.
+    """
+    # The baselines' library is an extra, and takes seconds to import.
+    module, name = LEARNERS[config.algo].split(":")
+    try:
+        return getattr(importlib.import_module(module), name)(task, config)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torchrl", "tensordict"):
+            raise
+        raise UserError(
+            f"{config.algo} needs {error.name}, which is not installed: pip install 'taichi-sim[baselines]'"
+        ) from error
+
+
 class Run:
     """A learner and the folder that keeps it.
 
@@ -65,11 +95,11 @@ class Run:
       run_dir: the run folder; nothing is written before `save` or `train`.
     """
 
-    def __init__(self, config: Config, run_dir: Path):
+    def __init__(self, config: Settings, run_dir: Path):
         torch.set_num_threads(config.threads)
         self.config = config
         self.run_dir = run_dir
-        self.learner = SHAC(load_task(config.model), config)
+        self.learner = build_learner(load_task(config.model), config)
         self.seconds = 0.0
         self.warnings: list[str] = []
         self.return_best: float | None = None
@@ -130,7 +160,8 @@ class Run:
     def save(self) -> None:
         """Writes the checkpoints. best.pt goes first: a crash between the two leaves a best policy at least as good."""
         self._save_best()
-        checkpoint.save(checkpoint.path_of(self.run_dir, "last"), self._state())
+        complete = self.learner.epoch >= self.config.max_epochs
+        checkpoint.save(checkpoint.path_of(self.run_dir, "last"), self._state(complete=complete))
 
     def _keep_snapshot(self) -> None:
         epoch = self.learner.epoch
@@ -143,7 +174,7 @@ class Run:
         Raises:
           UserError: it cannot; see `check_task.rehearse`.
         """
-        warning = rehearse(self.learner.env)
+        warning = rehearse(self.learner.env, gradient=self.config.algo in GRADIENT_ALGOS)
         if warning is not None:
             self.warnings.append(f"Warning: {warning}")
 
@@ -245,15 +276,15 @@ class Run:
             {
                 "epoch": learner.epoch,
                 "return_mean": learner.episodes.mean_return,
-                "actor": learner.average_actor.state_dict(),
+                "actor": learner.policy.state_dict(),
                 "normalizer": learner.normalizer.state_dict(),
             }
         )
 
-    def _state(self) -> dict:
+    def _state(self, *, complete: bool = False) -> dict:
         return {
             **self._policy(),
-            "learner": self.learner.state_dict(),
+            "learner": self.learner.state_dict(complete=complete),
             "seconds": self.seconds,
             "return_best": self.return_best,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import torch
@@ -48,8 +47,6 @@ def load(run_dir: Path, epoch: int) -> SHAC:
       UserError: the run has no such snapshot, or it is damaged.
     """
     config = checkpoint.read_config(run_dir)
-    if config.finish is not None and epoch >= config.finish:
-        config = dataclasses.replace(config, substeps=config.final_substeps)
     torch.set_num_threads(config.threads)
     learner = SHAC(load_task(config.model), config)
     path = checkpoint.path_of(run_dir, f"epoch-{epoch}")
@@ -57,4 +54,5 @@ def load(run_dir: Path, epoch: int) -> SHAC:
     with refusing_misfits(f"{path} does not fit its run's settings"):
         require_learner(state["learner"], learner)
         learner.load_state_dict(state["learner"])
+    learner.divide_steps()
     return learner

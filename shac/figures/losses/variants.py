@@ -118,7 +118,7 @@ class Landscape:
             trajectories,
             device=config.device,
             stochastic_init=config.stochastic_init,
-            substeps=config.substeps,
+            substeps=config.final_substeps if learner.finishing else config.substeps,
             theta=config.theta,
         )
 

@@ -50,7 +50,7 @@ def test_texts_are_read_as_their_fields_types():
         ("gamma=nan", "gamma must be between 0 and 1, got nan"),
         ("gamma=much", "gamma takes a number, got 'much'"),
         ("normalize_obs=1", "normalize_obs takes true or false, got '1'"),
-        ("algo=ppo", "algo takes shac or bptt, got 'ppo'"),
+        ("algo=trpo", "algo takes shac or bptt or ppo or sac or redq, got 'trpo'"),
         ("adam_betas=0.9", "adam_betas takes a list of 2 numbers"),
         ("critic_batches=64", "critic_batches must be at most horizon = 16, got 64"),
         ("actor_units=8,x", "actor_units takes a list of whole numbers, such as 1,2, got '8,x'"),

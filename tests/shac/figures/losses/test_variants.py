@@ -37,6 +37,7 @@ def learner(task, **settings):
     made = SHAC(task, resolve(task, "shac", {**small, "normalize_obs": True, **settings}))
     # An update makes the normaliser's map other than the identity, and leaves worlds amid their episodes.
     made.train_epoch()
+    made.env.cut()
     return made
 
 

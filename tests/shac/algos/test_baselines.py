@@ -1,0 +1,116 @@
+"""What PPO, SAC and REDQ have in common: a run goes on as if it had not been interrupted, and steps leave no tape."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from toy import Line
+
+from shac.cli import evaluate, train
+from shac.env import Env
+from shac.models import load_task
+from shac.runs import checkpoint
+from shac.runs.misfit import require_learner
+from shac.runs.runner import build_learner
+from shac.runs.settings import PPO, REDQ, SAC
+
+pytest.importorskip("torchrl")
+
+DOUBLE = str(Path(__file__).parents[2] / "cartpole_double.py")
+SMALL = {"num_envs": 3, "horizon": 4, "max_epochs": 6, "actor_units": (8,), "seed": 3}
+OFF_POLICY = {**SMALL, "critic_units": (8,), "batch": 5, "random_steps": 3, "replay": 20}
+CONFIGS = {
+    "ppo": PPO(**SMALL, minibatch=6, passes=2),
+    "sac": SAC(**OFF_POLICY),
+    "redq": REDQ(**OFF_POLICY, critics=4, updates=3),
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def config(request):
+    return CONFIGS[request.param]
+
+
+def weights(learner):
+    return torch.nn.utils.parameters_to_vector(learner.policy.parameters())
+
+
+def test_a_run_goes_on_as_if_it_had_not_been_interrupted(config, tmp_path):
+    whole = build_learner(Line(), config)
+    epochs = [whole.train_epoch() for _ in range(6)]
+    first = build_learner(Line(), config)
+    # the memory of 20 steps is overwritten from the seventh step of 3 worlds on
+    for _ in range(3):
+        first.train_epoch()
+    checkpoint.save(tmp_path / "state.pt", first.state_dict())
+    saved = checkpoint.load(tmp_path / "state.pt")
+    saved.pop("format")
+    second = build_learner(Line(), config)
+    require_learner(saved, second)
+    second.load_state_dict(saved)
+    later = [second.train_epoch() for _ in range(3)]
+    times = ("time_rollout", "time_backward", "time_critic")
+    without = [{k: v for k, v in epoch._asdict().items() if k not in times} for epoch in epochs[3:]]
+    assert [{k: v for k, v in epoch._asdict().items() if k not in times} for epoch in later] == without
+    assert torch.equal(weights(second), weights(whole))
+    assert not torch.equal(weights(second), weights(first))
+
+
+def test_the_global_generator_is_left_alone_and_does_not_matter(config):
+    results = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        learner = build_learner(Line(), config)
+        learner.train_epoch()
+        learner.train_epoch()
+        assert torch.equal(torch.get_rng_state(), before)
+        results.append(weights(learner))
+    assert torch.equal(*results)
+
+
+def test_from_the_command_line(config, tmp_path):
+    names = "num_envs", "horizon", "actor_units", "critic_units", "batch", "random_steps", "minibatch", "passes"
+    given = {name: getattr(config, name) for name in names if hasattr(config, name)}
+    sets = [f"--set={name}={str(value).strip('()')}" for name, value in given.items()]
+    command = ["--model", DOUBLE, "--algo", config.algo, *sets, "--max-epochs=3", "--quiet"]
+    run = tmp_path / "run"
+    result = CliRunner().invoke(train.main, [*command, "--run-dir", str(run)])
+    assert result.exit_code == 0, result.output
+    task, policy, loaded = checkpoint.load_run(run)
+    assert loaded.algo == config.algo and type(loaded) is type(config)
+    assert policy(torch.zeros(2, task.num_obs)).shape == (2, task.num_actions)
+    result = CliRunner().invoke(evaluate.main, [str(run), "--episodes=2", "--stochastic"])
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(train.main, [*command, "--init", str(run), "--run-dir", str(tmp_path / "on")])
+    assert result.exit_code == 0, result.output
+
+
+def test_a_setting_of_another_algorithm_is_refused():
+    for given in (["--algo=ppo", "--set=td_lambda=.9"], ["--set=clip=.1"], ["--algo=sac", "--set=critics=3"]):
+        result = CliRunner().invoke(train.main, ["--model=ant", *given, "--list-settings"])
+        assert result.exit_code == 2 and "has no setting" in result.output, result.output
+
+
+def test_steps_without_gradient_leave_no_tape():
+    env = Env(load_task("ant"), 512)
+    tape = env.sim.tape_bytes(None) / 2**20
+    assert tape > 2
+    action = torch.zeros(512, env.task.num_actions, dtype=env.dtype)
+
+    def resident():
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    with torch.no_grad():
+        kept = [env.step(action) for _ in range(3)]
+        before = resident()
+        kept += [env.step(action) for _ in range(50)]
+        grown = resident() - before
+    assert not kept[-1][0].requires_grad
+    # what the steps gave is kept by the caller: some 60 numbers a world
+    assert grown < 50 * tape / 4

@@ -1,0 +1,110 @@
+import pytest
+import torch
+from toy import Line
+
+pytest.importorskip("torchrl")
+
+from shac.algos.ppo import PPO, Rollout, _Rate
+from shac.runs.settings import PPO as Settings
+
+
+@pytest.fixture
+def ppo():
+    """Values are the first observation; gamma and lambda are one half."""
+    settings = Settings(num_envs=1, horizon=3, minibatch=3, actor_units=(), gamma=0.5, gae_lambda=0.5)
+    learner = PPO(Line(), settings)
+    with torch.no_grad():
+        learner.actor.value.weight.copy_(torch.tensor([[1.0, 0.0]]))
+        learner.actor.value.bias.zero_()
+    return learner
+
+
+def rollout(ends: int | None = None, terminated: bool = False) -> Rollout:
+    """Values 1, 2, 3 and 4, rewards 1; the episode ends with step `ends`, at a state of value 10."""
+    obs = torch.zeros(4, 1, 2, dtype=torch.float64)
+    obs[:, 0, 0] = torch.arange(1.0, 5.0)
+    ended = torch.zeros(3, 1, dtype=torch.bool)
+    if ends is not None:
+        ended[ends] = True
+    return Rollout(
+        obs=obs,
+        actions=torch.zeros(3, 1, 1, dtype=torch.float64),
+        rewards=torch.ones(3, 1, dtype=torch.float64),
+        terminated=ended & terminated,
+        ended=ended,
+        whole=torch.ones_like(ended),
+        final_obs=torch.tensor([[10.0, 0.0]], dtype=torch.float64)[: 0 if ends is None else 1],
+    )
+
+
+@pytest.mark.parametrize(
+    ("ends", "terminated", "targets"),
+    [
+        # errors 1, 0.5, 0; advantages 1.125, 0.5, 0
+        (None, False, [2.125, 2.5, 3.0]),
+        # errors 1, 1 - 2, 0: nothing follows a failure, nor does a later advantage reach back across it
+        (1, True, [1.75, 1.0, 3.0]),
+        # errors 1, 1 + 10 / 2 - 2, 0: what would have followed the time limit counts
+        (1, False, [3.0, 6.0, 3.0]),
+    ],
+    ids=["no end", "failure", "time limit"],
+)
+def test_targets_and_advantages_by_hand(ppo, ends, terminated, targets):
+    data = ppo.training_data(rollout(ends, terminated))
+    targets = torch.tensor(targets, dtype=torch.float64)
+    mean, inv_std = ppo.returns.snapshot(torch.float64)
+    # the first epoch's map of values is the identity, but for EPSILON
+    assert torch.allclose(data["value_target"][:, 0] / inv_std + mean, targets, rtol=1e-4)
+    advantages = targets - torch.arange(1.0, 4.0, dtype=torch.float64)
+    expected = (advantages - advantages.mean()) / advantages.std()
+    assert torch.allclose(data["advantage"][:, 0], expected, atol=2e-4)
+    # the statistics are those of all targets so far
+    assert mean.item() == pytest.approx(targets.mean().item(), rel=1e-3)
+
+
+def test_the_loss_by_hand(ppo):
+    """One step with ratio 1.5, advantage 2, and a value half a unit above its old one, which is its target."""
+    data = ppo.training_data(rollout())[:1]
+    loc, scale, value = ppo.actor(data["observation"])
+    data["advantage"] = torch.full_like(data["advantage"], 2.0)
+    log_prob = torch.distributions.Normal(loc, scale).log_prob(data["action"]).sum()
+    data["action_log_prob"] = (log_prob - torch.tensor(1.5).log()).detach()[None]
+    data["state_value"] = (value - 0.5).detach()
+    data["value_target"] = (value - 0.5).detach()
+    losses = ppo.losses(data)
+    assert losses["policy"].item() == pytest.approx(-2 * 1.2)
+    # the clipped value errs by 0.2, the value itself by 0.5: the larger counts
+    assert losses["value"].item() == pytest.approx(ppo.config.value_coef * 0.5**2)
+
+
+def test_the_losss_gradient_against_central_differences():
+    learner = PPO(Line(), Settings(num_envs=4, horizon=4, minibatch=16, actor_units=(6, 5), entropy_coef=0.01))
+    data = learner.training_data(learner.rollout(learner.normalizer.snapshot(torch.float64))[0])
+    parameters = list(learner.actor.parameters())
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        # as in a later pass: the policy has moved, some ratios are clipped
+        for parameter in parameters:
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+
+    def loss():
+        return sum(learner.losses(data.clone()).values())
+
+    gradient = torch.autograd.grad(loss(), parameters)
+    direction = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
+    slope = sum((g * d).sum() for g, d in zip(gradient, direction)).item()
+    ends = []
+    with torch.no_grad():
+        for sign in (1, -2):
+            for parameter, along in zip(parameters, direction):
+                parameter += sign * 1e-6 * along
+            ends.append(loss().item())
+    assert slope == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-6)
+
+
+def test_the_rate_follows_the_policys_movement():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    rate = _Rate(3e-4)
+    for divergence, expected in ((0.0081, 3e-4), (0.017, 2e-4), (0.003, 3e-4)):
+        rate.follow(divergence, 0.008, optimizer)
+        assert rate.value == pytest.approx(expected) == optimizer.param_groups[0]["lr"]
