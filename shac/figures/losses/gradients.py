@@ -31,7 +31,7 @@ class GradientValues(Figure):
     """
 
     number = 12
-    title = "The actor's gradient entries in the course of a Humanoid training: BPTT's explode, SHAC's stay"
+    title = "The actor's gradient entries in the course of a Humanoid training: BPTT's grow, SHAC's stay"
 
     def runs(self, budget: Budget) -> list[Run]:
         return [snapshots.snapshot_run(MODEL, budget)]

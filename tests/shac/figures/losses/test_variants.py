@@ -100,10 +100,13 @@ def test_random_numbers_are_common_to_variants_wherever_they_are_simulated():
 
 def test_an_episode_begins_the_same_in_all_blocks_whenever_it_begins():
     env = CommonEnv(Failing(), 2, 3)
-    env.begin_at(env.state_dict())
+    saved = env.state_dict()
+    drawn = env.task.reset(3, torch.Generator().set_state(saved["generator"]), env.sim)
+    env.begin_at(saved)
     world = torch.arange(6)
     # World 1's first new episode in one block long before the other's.
     env.reset(world == 1)
+    assert torch.equal(env.state.qpos[1], drawn.qpos[1])
     env.reset((world == 2) | (world == 5))
     first = env.state.qpos[1].clone()
     env.reset(world == 4)
