@@ -148,7 +148,7 @@ class Env:
         if seed is not None:
             self.generator = seeding.generator(seed, "reset", self.device)
         if mask is None:
-            self.state = self._begin(self.num_envs)
+            self.state = self._begin(torch.arange(self.num_envs, device=self.device))
             self.action = torch.zeros(self.num_envs, self.task.num_actions, dtype=self.dtype, device=self.device)
             self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
             self.limit = torch.full_like(self.progress, self.task.episode_length)
@@ -235,7 +235,7 @@ class Env:
     def _restart(self, ended: torch.Tensor) -> None:
         """Begins new episodes in the worlds of `ended`; the others keep their states and gradients."""
         rows = ended.nonzero().squeeze(1)
-        fresh = self._begin(len(rows))
+        fresh = self._begin(rows)
         self.state = State(*(x.index_put((rows,), new) for x, new in zip(self.state, fresh)))
         self.action = self.action.index_fill(0, rows, 0.0)
         self.progress = self.progress.index_fill(0, rows, 0)
@@ -247,10 +247,10 @@ class Env:
         # Of all worlds again, not only of the fresh ones: a task may ask the simulator, which knows whole batches.
         self.obs = self._ask("observe", self.state, self.action)
 
-    def _begin(self, num: int) -> State:
-        """`num` states that episodes begin with."""
-        state = check_task.call(self.task, "reset", num, self.generator, self.sim, self.stochastic_init)
-        return check_task.expect_state(self.task, state, num, self.sim)
+    def _begin(self, rows: torch.Tensor) -> State:
+        """States that episodes begin with in the worlds `rows`, indices (num,)."""
+        state = check_task.call(self.task, "reset", len(rows), self.generator, self.sim, self.stochastic_init)
+        return check_task.expect_state(self.task, state, len(rows), self.sim)
 
     def _ask(self, method: str, *args) -> torch.Tensor:
         """What one of the task's methods gives, if it is as it should be."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 # A stream's place in this list is part of what a seed means: append, never reorder.
-STREAMS = ("weights", "reset", "exploration", "evaluation", "selection", "sampling")
+STREAMS = ("weights", "reset", "exploration", "evaluation", "selection", "sampling", "figures")
 
 
 def stream_seed(seed: int, stream: str) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from shac.algos.nonfinite import check_gradient, check_window
 from shac.algos.normalizer import Standardize
 from shac.algos.returns import td_lambda
 from shac.algos.sizes import require_networks, require_window
+from shac.algos.window import Window, actor_loss, rollout
 from shac.env import Task
 from shac.errors import NonFiniteError
 
@@ -31,29 +32,6 @@ if TYPE_CHECKING:
 AVERAGED = 0.1
 # Of Muon. Adam's of the paper is 0.7; windows that follow each other have nearly the same gradient.
 MUON_MOMENTUM = 0.9
-
-
-class Window(NamedTuple):
-    """A window of all worlds; h is the horizon, N the number of worlds.
-
-    | field | meaning | shape |
-    |---|---|---|
-    | obs | raw observations that the actor saw, no gradient | (h, N, num_obs) |
-    | actions | actions, each with its own `.grad` after the backward pass | h times (N, num_actions) |
-    | final_obs | raw observations that the steps led to, before resets, with gradient | (h, N, num_obs) |
-    | rewards | rewards, with gradient | (h, N) |
-    | terminated | the task has failed in this step | (h, N) bool |
-    | ended | the step was its episode's last, terminated or truncated | (h, N) bool |
-    | whole | the step's episode has the task's time limit, not an earlier one | (h, N) bool |
-    """
-
-    obs: torch.Tensor
-    actions: list[torch.Tensor]
-    final_obs: torch.Tensor
-    rewards: torch.Tensor
-    terminated: torch.Tensor
-    ended: torch.Tensor
-    whole: torch.Tensor
 
 
 class SHAC(Learner):
@@ -110,60 +88,16 @@ class SHAC(Learner):
         env, config = self.env, self.config
         shape = (config.horizon, config.num_envs, env.task.num_actions)
         eps = torch.randn(shape, generator=self.exploration, dtype=env.dtype, device=env.device)
-        perturbation = self.actor.perturbation(eps)
-        perturbations = [None] * config.horizon if perturbation is None else perturbation.unbind(0)
-        obs = env.cut()
-        seen, actions, final_obs, rewards, terminations, truncations, whole = [], [], [], [], [], [], []
-        for step, noise in enumerate(perturbations):
-            action = self.actor(normalize(obs), noise)
-            # Only to be able to say where a non-finite gradient began.
-            action.retain_grad()
-            seen.append(obs.detach())
-            actions.append(action)
-            try:
-                obs, reward, terminated, truncated, info = env.step(action)
-            except ArithmeticError as error:
-                raise NonFiniteError(f"in epoch {self.epoch}, step {step} of the window: {error}") from error
-            final_obs.append(info["final_obs"])
-            rewards.append(reward)
-            terminations.append(terminated)
-            truncations.append(truncated)
-            whole.append(info["whole"])
-        terminated = torch.stack(terminations)
-        return Window(
-            obs=torch.stack(seen),
-            actions=actions,
-            final_obs=torch.stack(final_obs),
-            rewards=torch.stack(rewards),
-            terminated=terminated,
-            ended=terminated | torch.stack(truncations),
-            whole=torch.stack(whole),
-        )
+        try:
+            return rollout(env, self.actor, normalize, eps)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"in epoch {self.epoch}, {error}") from error
 
     def actor_loss(self, window: Window, normalize: Standardize) -> torch.Tensor:
-        """Equation 5: the negative mean, per step and world, of discounted rewards and values at the ends.
-
-        The discount begins anew with every episode. A value stands for what follows a window's or an episode's end,
-        unless the task has failed: then nothing follows. The value's gradient flows into the observation it is of.
-
-        With `failure_gradient` that of a failure does so too. Values jump to 0 where the task fails, and a jump has no
-        gradient: the window would rather run into it than lose speed. The critic knows what leads away from it.
-        """
-        horizon, num_envs = window.rewards.shape
-        gamma = self.config.gamma
-        discount = gamma ** _steps_since_start(window.ended).to(window.rewards.dtype)
-        total = (discount * window.rewards).sum()
-        if self.critic is not None:
-            closing = window.ended.clone()
-            closing[-1] = True
-            # A step that both fails and reaches the time limit has failed. (The reference lets the limit win.)
-            failed = window.terminated
-            if not self.config.failure_gradient:
-                closing &= ~failed
-            values = self.target_critic(normalize(window.final_obs[closing]))
-            values = values - values.detach().masked_fill(~failed[closing], 0.0)
-            total = total + gamma * (discount[closing] * values).sum()
-        return -total / (horizon * num_envs)
+        """Equation 5; see `window.actor_loss`. Without a critic nothing follows a window's end: that is BPTT's."""
+        config = self.config
+        value = None if self.critic is None else lambda obs: self.target_critic(normalize(obs))
+        return actor_loss(window, config.gamma, value, failure_gradient=config.failure_gradient)
 
     def begin_with(self, state: dict[str, Any]) -> None:
         # The average one: it is the other learner's policy.
@@ -314,11 +248,3 @@ class SHAC(Learner):
         if config.target_rampup is not None:
             weight = max(weight, 1 / self._memory(config.target_rampup))
         torch._foreach_lerp_(list(self.target_critic.parameters()), list(self.critic.parameters()), weight)
-
-
-def _steps_since_start(ended: torch.Tensor) -> torch.Tensor:
-    """Steps since the window's or the episode's beginning, (h, N), for the ends of episodes, (h, N) bool."""
-    step = torch.arange(len(ended), device=ended.device).unsqueeze(1)
-    start = torch.zeros_like(ended, dtype=torch.int64)
-    start[1:] = torch.where(ended[:-1], step[1:], 0)
-    return step - start.cummax(0).values

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from shac.figures.curves import Figure4, Figure7, Figure8, Figure9, Figure10
 from shac.figures.figure import Budget, Figure, Run
+from shac.figures.graphs import Graphs
 from shac.figures.grid import unite
 from shac.figures.horizon import Figure6
+from shac.figures.losses.gradients import GradientValues
+from shac.figures.losses.line import OneWeightGradient, OneWeightLosses
+from shac.figures.losses.surface import Surfaces
 from shac.figures.stills import Figure1, Figure5
 
 FIGURES: dict[int, Figure] = {
     1: Figure1(),
+    2: OneWeightLosses(),
+    3: Graphs(),
     4: Figure4(),
     5: Figure5(),
     6: Figure6(),
@@ -17,6 +23,9 @@ FIGURES: dict[int, Figure] = {
     8: Figure8(),
     9: Figure9(),
     10: Figure10(),
+    11: OneWeightGradient(),
+    12: GradientValues(),
+    13: Surfaces(),
 }
 
 
