@@ -46,10 +46,17 @@ class Line(Task):
         return state.qpos[:, 0]
 
     def terminated(self, state, obs):
-        return obs[:, 0] >= self.failure
+        return state.qpos[:, 0] >= self.failure
 
     def reset(self, num, generator, sim, stochastic=True):
         state = self.nominal(num, sim)
         if num == sim.num_worlds:
             state.qpos[:, 0] = torch.arange(num, dtype=sim.dtype)
         return state
+
+
+class SeenLine(Line):
+    """`Line` whose failures are told from the observation alone."""
+
+    def terminated(self, state, obs):
+        return obs[:, 0] >= self.failure

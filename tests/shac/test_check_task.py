@@ -89,7 +89,7 @@ def test_presets_of_the_wrong_kind():
         ({"shac": {"horizn": 3}}, r"Mine.presets\['shac'\]: there is no setting 'horizn'; did you mean horizon"),
         # seen: only the preset in use was looked at
         ({"bptt": {"horizon": "long"}}, r"Mine.presets\['bptt'\]: setting horizon takes a whole number, got 'long'"),
-        ({"sac": {}}, "Mine.presets has 'sac', which is no algorithm; did you mean shac"),
+        ({"shaq": {}}, "Mine.presets has 'shaq', which is no algorithm; did you mean shac"),
     ],
 )
 def test_presets_of_unknown_names_and_values(presets, words):

@@ -16,6 +16,7 @@ from shac.env import Env
 from shac.errors import UserError
 from shac.gym_env import GymEnv
 from shac.models.cartpole import CartPole
+from shac.runs.config import resolve
 from taichi_sim.types import State
 
 HALF = torch.full((2, 1), 0.5, dtype=torch.float64)
@@ -148,7 +149,9 @@ def test_built_in_models_load():
     assert "cartpole" in models.names()
     for name in models.names():
         task = models.load_task(name)
-        assert task.presets.keys() == {"shac", "bptt"}
+        assert task.presets.keys() >= {"shac", "bptt", "ppo", "sac"}
+        # every algorithm's settings are its own, and in range
+        assert all(resolve(task, algo).algo == algo for algo in task.presets)
 
 
 USER_FILE = """

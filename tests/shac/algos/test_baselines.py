@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from toy import Line
+from toy import SeenLine
 
 from shac.cli import evaluate, train
 from shac.env import Env
@@ -53,16 +53,16 @@ def weights(learner):
 
 
 def test_a_run_goes_on_as_if_it_had_not_been_interrupted(config, tmp_path):
-    whole = build_learner(Line(), config)
+    whole = build_learner(SeenLine(), config)
     epochs = [whole.train_epoch() for _ in range(6)]
-    first = build_learner(Line(), config)
+    first = build_learner(SeenLine(), config)
     # the memory of 20 steps is overwritten from the seventh step of 3 worlds on
     for _ in range(3):
         first.train_epoch()
     checkpoint.save(tmp_path / "state.pt", first.state_dict())
     saved = checkpoint.load(tmp_path / "state.pt")
     saved.pop("format")
-    second = build_learner(Line(), config)
+    second = build_learner(SeenLine(), config)
     require_learner(saved, second)
     second.load_state_dict(saved)
     later = [second.train_epoch() for _ in range(3)]
@@ -78,7 +78,7 @@ def test_the_global_generator_is_left_alone_and_does_not_matter(config):
     for seed in (0, 1):
         torch.manual_seed(seed)
         before = torch.get_rng_state()
-        learner = build_learner(Line(), config)
+        learner = build_learner(SeenLine(), config)
         learner.train_epoch()
         learner.train_epoch()
         assert torch.equal(torch.get_rng_state(), before)
