@@ -24,7 +24,7 @@ class Task(abc.ABC):
     | asset | what `taichi_sim.load` takes: an asset's name, the path of an MJCF file, a `mujoco.MjModel` |
     | episode_length | control steps after which an episode is truncated |
     | num_obs, num_actions | sizes of one observation and one action |
-    | presets | algorithm ("shac", "ppo", ...) -> those of its settings (`shac.runs.settings`) that differ from defaults |
+    | presets | algorithm ("shac", "ppo", ...) -> its settings (`shac.runs.settings`) that differ from defaults |
     """
 
     asset: ClassVar[Any]
