@@ -13,6 +13,7 @@ from torch import nn
 from shac import seeding
 from shac.algos.episodes import Episodes
 from shac.algos.normalizer import Normalizer
+from shac.algos.sizes import require_networks
 from shac.env import Env, Task
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Learner(abc.ABC):
 
     def __init__(self, task: Task, config: Settings):
         self.config = config
+        require_networks(task, config)
         self.env = Env(
             task,
             config.num_envs,

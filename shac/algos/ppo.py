@@ -23,6 +23,7 @@ from shac.algos.learner import Epoch, Learner
 from shac.algos.networks import build_actor
 from shac.algos.nonfinite import check_window
 from shac.algos.normalizer import Normalizer, Standardize
+from shac.algos.sizes import require_steps
 from shac.env import Task
 from shac.errors import NonFiniteError
 
@@ -65,6 +66,7 @@ class PPO(Learner):
     def __init__(self, task: Task, config: Settings):
         super().__init__(task, config)
         device, dtype = self.env.device, self.env.dtype
+        require_steps(self.env, config.horizon * config.num_envs, "a rollout")
         with self._weights():
             self.actor = build_actor(task, config).to(device, dtype)
         self.returns = Normalizer(1).to(device)

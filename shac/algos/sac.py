@@ -20,6 +20,7 @@ from shac import seeding
 from shac.algos.learner import Epoch, Learner
 from shac.algos.networks import build_actor
 from shac.algos.replay import Replay
+from shac.algos.sizes import require_steps
 from shac.env import Task
 from shac.errors import NonFiniteError, UserError
 
@@ -33,6 +34,7 @@ class SAC(Learner):
     def __init__(self, task: Task, config: Settings):
         super().__init__(task, config)
         device, dtype = self.env.device, self.env.dtype
+        require_steps(self.env, config.replay, "a memory")
         self.sampling = seeding.generator(config.seed, "sampling")
         self.replay = Replay(self.env, config.replay, config.batch, self.sampling)
         with self._weights():

@@ -20,7 +20,7 @@ from shac.algos.networks import Critic, build_actor
 from shac.algos.nonfinite import check_gradient, check_window
 from shac.algos.normalizer import Standardize
 from shac.algos.returns import td_lambda
-from shac.algos.sizes import require_networks, require_window
+from shac.algos.sizes import require_window
 from shac.algos.window import Window, actor_loss, rollout
 from shac.env import Task
 from shac.errors import NonFiniteError
@@ -38,7 +38,6 @@ class SHAC(Learner):
     """SHAC and, with `algo` "bptt", BPTT; see `Learner`."""
 
     def __init__(self, task: Task, config: Config):
-        require_networks(task, config)
         super().__init__(task, config)
         device, dtype = self.env.device, self.env.dtype
         require_window(self.env, config)

@@ -9,21 +9,28 @@ from taichi_sim import memory
 
 if TYPE_CHECKING:
     from shac.env import Env, Task
-    from shac.runs.settings import Config
+    from shac.runs.settings import Config, Settings
 
 # Bytes that a step takes however few its worlds are, for torch's nodes and tensors (measured: 50 kB, CartPole).
 _STEP = 40_000
 
 
-def require_networks(task: Task, config: Config) -> None:
+def require_networks(task: Task, config: Settings) -> None:
     """Raises a MemoryError if there is not enough memory for a run's networks."""
+    critic_units = getattr(config, "critic_units", ())
     size = 0
-    for units in (config.actor_units, config.critic_units):
+    for units, num in ((config.actor_units, 1), (critic_units, getattr(config, "critics", 1))):
         widths = (task.num_obs, *units, max(task.num_actions, 1))
-        size += sum((num_in + 3) * num_out for num_in, num_out in itertools.pairwise(widths))
+        size += num * sum((num_in + 3) * num_out for num_in, num_out in itertools.pairwise(widths))
     # with gradient, the optimiser's two averages, the target or the average network, and float64 at the most
-    widest = max((*config.actor_units, *config.critic_units, 0))
+    widest = max((0, *config.actor_units, *critic_units))
     memory.require(5 * 8 * size, f"networks with hidden layers of {widest:,}")
+
+
+def require_steps(env: Env, num: int, what: str) -> None:
+    """Raises a MemoryError if there is not enough memory to keep `num` steps, with what came before and after each."""
+    size = num * (2 * env.task.num_obs + env.task.num_actions + 1) * env.dtype.itemsize
+    memory.require(size, f"{what} of {num:,} steps")
 
 
 def require_window(env: Env, config: Config) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 from click.testing import CliRunner
@@ -106,6 +107,32 @@ def test_a_setting_of_another_algorithm_is_refused():
     for given in (["--algo=ppo", "--set=td_lambda=.9"], ["--set=clip=.1"], ["--algo=sac", "--set=critics=3"]):
         result = CliRunner().invoke(train.main, ["--model=ant", *given, "--list-settings"])
         assert result.exit_code == 2 and "has no setting" in result.output, result.output
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        ["--algo=ppo", "--set=horizon=1000000000", "--set=minibatch=1000000000"],
+        ["--algo=sac", "--set=replay=1000000000000"],
+        ["--algo=sac", "--set=critic_units=1000000000"],
+        ["--algo=redq", "--set=critics=1000000000"],
+    ],
+)
+def test_absurd_sizes_get_one_line(absurd, tmp_path):
+    result = CliRunner().invoke(train.main, ["--model", DOUBLE, *absurd, "--run-dir", str(tmp_path / "run")])
+    assert result.exit_code == 2 and "memory" in result.output and result.output.count("\n") <= 3, result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_library_gets_one_line(tmp_path):
+    program = f"""
+    import sys
+    sys.modules["torchrl"] = None
+    from shac.cli.train import main
+    main(["--model", {DOUBLE!r}, "--algo", "ppo", "--run-dir", {str(tmp_path / "run")!r}])
+    """
+    process = processes.run(program, prelude="", status=2)
+    assert "pip install 'taichi-sim[baselines]'" in process.stderr
 
 
 def test_steps_without_gradient_leave_no_tape():
