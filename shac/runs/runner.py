@@ -81,10 +81,11 @@ def build_learner(task: Task, config: Settings) -> Learner:
     try:
         return getattr(importlib.import_module(module), name)(task, config)
     except ModuleNotFoundError as error:
-        if error.name not in ("torchrl", "tensordict"):
+        package = (error.name or "").partition(".")[0]
+        if package not in ("torchrl", "tensordict"):
             raise
         raise UserError(
-            f"{config.algo} needs {error.name}, which is not installed: pip install 'taichi-sim[baselines]'"
+            f"{config.algo} needs {package}, which is not installed: pip install 'taichi-sim[baselines]'"
         ) from error
 
 
