@@ -50,6 +50,8 @@ QUICK_SHAC_EPOCHS = {"cartpole": 20, "humanoid_mtu": 24}
 QUICK_EPOCHS = 36
 QUICK_BPTT_EPOCHS = {"cartpole": 5, "hopper": 10, "halfcheetah": 10, "ant": 2, "humanoid": 2, "humanoid_mtu": 2}
 QUICK_SECONDS = 10.0
+# REDQ and MBPO learn after so many steps, and so often a step: an epoch of their presets takes minutes.
+QUICK_OFF_POLICY = {"random_steps": 500, "updates": 1}
 
 # What figure 4 and 7's curve "SHAC as published" takes: Adam, no gradient at failures, the last actor itself, explicit
 # substeps, linear rates. The rest, and the substeps, by problem (paper.md, 1 and 4.1).
@@ -154,7 +156,7 @@ def _quick(model: str, algo: str) -> dict[str, Any]:
         return {"max_epochs": QUICK_SHAC_EPOCHS.get(model, QUICK_EPOCHS)}
     if algo == "bptt":
         return {"max_epochs": QUICK_BPTT_EPOCHS[model]}
-    return {"max_cpu_seconds": QUICK_SECONDS}
+    return {"max_cpu_seconds": QUICK_SECONDS, **(QUICK_OFF_POLICY if algo in ("redq", "mbpo") else {})}
 
 
 def _default(model: str, algo: str, seed: int) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def require_engine() -> None:
 def run(folder: Path, plan: Path, jobs: int, profile: str | None, redraw: bool) -> bool:
     """Trains and draws what a plan lacks.
 
-    Ctrl-C and SIGTERM let the trainings save and end; a second one ends them at once.
+    Ctrl-C and SIGTERM let the trainings end their epochs and save. A second one ends them at once, and they go on from
+    their last checkpoints.
 
     Args:
       folder: of the runs.
@@ -73,14 +74,14 @@ def run(folder: Path, plan: Path, jobs: int, profile: str | None, redraw: bool) 
 
 @contextlib.contextmanager
 def _passing_on(process: subprocess.Popen) -> Iterator[threading.Event]:
-    """Passes signals on to a process and all that it started: first SIGINT, which saves, then SIGTERM."""
+    """Passes signals on to a process and all that it started: first as SIGINT, which saves, then as SIGKILL."""
     interrupted = threading.Event()
 
     def stop(number, frame):
         again = interrupted.is_set()
         interrupted.set()
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM if again else signal.SIGINT)
+            os.killpg(process.pid, signal.SIGKILL if again else signal.SIGINT)
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

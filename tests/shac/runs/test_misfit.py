@@ -90,6 +90,8 @@ def test_a_run_names_what_does_not_fit(tmp_path, monkeypatch, field):
     run.load(state)
     with pytest.raises(UserError, match=f"it does not fit: {field} .*'x'"), refusing_misfits("it does not fit"):
         run.load({**state, field: "x"})
+    with pytest.raises(UserError, match="it does not fit: cpu_seconds .*'y'"), refusing_misfits("it does not fit"):
+        run.load({**state, "cpu_seconds": "y"})
     with pytest.raises(UserError, match=f"it does not fit: '{field}'"), refusing_misfits("it does not fit"):
         run.load({key: value for key, value in state.items() if key != field})
 
