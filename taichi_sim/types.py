@@ -53,7 +53,8 @@ class Option:
     | gravity | gravitational acceleration [m/s^2] | (3,) |
     | theta | velocity-dependent forces are taken at v + theta h a, 0: explicit (`<numeric name="theta">`) | scalar |
     | coriolis | Coriolis and gyroscopic forces are taken at v + theta h a, too (`bodies.coriolis`) | bool |
-    | contact, limit, spring, damper, actuation, clampctrl, equality | stages that the model has not disabled | bool |
+    | contact, limit, spring, damper, friction | stages that the model has not disabled (friction: dry) | bool |
+    | actuation, clampctrl, equality | likewise | bool |
     """
 
     timestep: float = 0.002
@@ -65,6 +66,7 @@ class Option:
     limit: bool = True
     spring: bool = True
     damper: bool = True
+    friction: bool = True
     actuation: bool = True
     clampctrl: bool = True
     equality: bool = True
@@ -115,6 +117,9 @@ class Model:
     | dof_bodyid, dof_jntid | its body, its joint | (nv,) |
     | dof_armature | rotor inertia added to the diagonal of M [kg, kg m^2] | (nv,) |
     | dof_damping | viscous damping [N s/m, N m s/rad] | (nv,) |
+    | dof_frictionloss | dry friction while sliding [N, N m] | (nv,) |
+    | dof_friction_kf | its largest coefficient, of sticking [N s/m, N m s/rad] | (nv,) |
+    | dof_friction_mass | inertia that it slows, that of the dof at qpos0 [kg, kg m^2] | (nv,) |
     | geom_type | GEOM_* code | (ngeom,) |
     | geom_bodyid, geom_pos, geom_quat | its body, pose in the body's frame [m] | (ngeom,), (ngeom, 3), (ngeom, 4) |
     | geom_size | MuJoCo's size parameters (radius, half-length; half-extents) [m] | (ngeom, 3) |
@@ -139,6 +144,8 @@ class Model:
     | wrap_type, wrap_objid | WRAP_* code of an element; its joint, site or geom (pulley: -1) | (nwrap,), (nwrap,) |
     | wrap_prm | joint: coefficient; pulley: divisor; sphere, cylinder: side site or -1 | (nwrap,) |
     | tendon_stiffness, tendon_damping | [N/m], [N s/m] | (ntendon,), (ntendon,) |
+    | tendon_frictionloss, tendon_friction_kf | dry friction as of a dof [N], [N s/m] | (ntendon,), (ntendon,) |
+    | tendon_friction_mass | inertia that it slows [kg] | (ntendon,) |
     | tendon_lengthspring | lengths between which its spring is slack [m] | (ntendon, 2) |
     | tendon_limited, tendon_range | has a length limit, lower and upper [m] | (ntendon,), (ntendon, 2) |
     | tendon_limit_ke, tendon_limit_kd | penalty stiffness and damping of that [N/m], [N s/m] | (ntendon,), (ntendon,) |
@@ -197,6 +204,9 @@ class Model:
     dof_jntid: np.ndarray
     dof_armature: np.ndarray
     dof_damping: np.ndarray
+    dof_frictionloss: np.ndarray
+    dof_friction_kf: np.ndarray
+    dof_friction_mass: np.ndarray
     geom_type: np.ndarray
     geom_bodyid: np.ndarray
     geom_pos: np.ndarray
@@ -235,6 +245,9 @@ class Model:
     wrap_prm: np.ndarray
     tendon_stiffness: np.ndarray
     tendon_damping: np.ndarray
+    tendon_frictionloss: np.ndarray
+    tendon_friction_kf: np.ndarray
+    tendon_friction_mass: np.ndarray
     tendon_lengthspring: np.ndarray
     tendon_limited: np.ndarray
     tendon_range: np.ndarray

@@ -144,6 +144,27 @@ def reference_gains(solref: np.ndarray, dmax: np.ndarray, timestep: float, refsa
     return np.stack([stiffness, damping], axis=1)
 
 
+def friction_gains(solref, solimp, inverse, timestep: float, refsafe: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficient of sticking [N s/m, N m s/rad] and inertia [kg, kg m^2] of dry friction, (n,) each.
+
+    Under a load that dry friction holds, MuJoCo's constraint of impedance d = dmin creeps with the velocity at which
+    d / (1 - d) times the inertia times the damping b equals the load: that is the coefficient.
+
+    Args:
+        solref, solimp: its solver parameters, (n, 2) and (n, 5).
+        inverse: the inverse inertia that it sees at qpos0, MuJoCo's invweight0, (n,).
+        timestep, refsafe: as in `reference_gains`.
+    """
+    solref, solimp = np.array(solref, float).reshape(-1, 2), np.array(solimp, float).reshape(-1, 5)
+    damping = reference_gains(solref, solimp[:, 1], timestep, refsafe)[:, 1]
+    low, high = np.clip(solimp[:, :2], 0.0001, 0.9999).T
+    # nothing is violated; without a width MuJoCo takes the mean
+    impedance = np.where((low == high) | (solimp[:, 2] <= 1e-15), 0.5 * (low + high), low)
+    # what moves nothing has no inverse inertia
+    mass = 1 / np.maximum(inverse, 1e-10)
+    return mass * damping * impedance / (1 - impedance), mass
+
+
 def gains(mj_model, pairs: Pairs, refsafe: bool) -> dict[str, np.ndarray]:
     """Penalty parameters that do what the pairs' solver parameters ask for: "ke", "kd", "kf" and "mu", each (n,).
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from taichi_sim.mjcf import actuators, compiler, npz, structure, values
-from taichi_sim.mjcf.contact_pairs import Pairs, gains, reference_gains
+from taichi_sim.mjcf.contact_pairs import Pairs, friction_gains, gains, reference_gains
 from taichi_sim.mjcf.numerics import Numerics
 from taichi_sim.mjcf.report import ModelError, Report, check_names, element_name, said
 from taichi_sim.mjcf.unsupported import find, joint_equalities, simulated_pairs, stages
@@ -147,6 +147,7 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
         jnt_range=_limit_range(mj_model, report),
         jnt_limit_ke=ke,
         jnt_limit_kd=kd,
+        **_friction(mj_model),
         **_geoms_and_sites(mj_model),
         **_contacts(mj_model, pairs, numerics),
         **_equalities(mj_model),
@@ -178,7 +179,8 @@ def _bodies_and_joints(m) -> dict[str, np.ndarray]:
         **_copies(m, "qpos0", "qpos_spring", "body_parentid", "body_pos", "body_quat", "body_mass", "body_inertia"),
         **_copies(m, "body_ipos", "body_iquat", "body_jntadr", "body_jntnum"),
         **_copies(m, "jnt_type", "jnt_bodyid", "jnt_qposadr", "jnt_dofadr", "jnt_pos", "jnt_axis", "jnt_stiffness"),
-        **_copies(m, "dof_bodyid", "dof_jntid", "dof_armature", "dof_damping", "jnt_actfrcrange"),
+        **_copies(m, "dof_bodyid", "dof_jntid", "dof_armature", "dof_damping", "dof_frictionloss"),
+        **_copies(m, "jnt_actfrcrange"),
         "jnt_limited": np.array(m.jnt_limited, dtype=bool),
         "jnt_actfrclimited": np.array(m.jnt_actfrclimited, dtype=bool),
     }
@@ -215,6 +217,7 @@ def _option(m, numerics: Numerics) -> Option:
         limit=on.limit,
         spring=on.spring,
         damper=on.damper,
+        friction=on.frictionloss,
         actuation=on.actuation,
         clampctrl=on.clampctrl,
         equality=on.equality,
@@ -269,6 +272,12 @@ def _solref_gains(m) -> np.ndarray:
     # MuJoCo gives each of a ball's three dofs their mean
     gains[limited] = per_mass / m.dof_invweight0[m.jnt_dofadr[limited], None]
     return gains
+
+
+def _friction(m) -> dict[str, np.ndarray]:
+    """What dry friction of dofs needs besides its force, also where there is none: it may be fitted."""
+    kf, mass = friction_gains(m.dof_solref, m.dof_solimp, m.dof_invweight0, m.opt.timestep, _refsafe(m))
+    return {"dof_friction_kf": kf, "dof_friction_mass": mass}
 
 
 def _contacts(m, pairs: Pairs | None, numerics: Numerics) -> dict[str, np.ndarray]:

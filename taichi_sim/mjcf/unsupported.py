@@ -134,14 +134,6 @@ def _check_bodies(m, on: Stages, report: Report) -> None:
 
 
 def _check_joints(m, on: Stages, report: Report) -> None:
-    if on.frictionloss:
-        joints = m.dof_jntid[m.dof_frictionloss != 0]
-        report.add(
-            "joint",
-            np.unique(joints),
-            "dry friction (frictionloss) is not simulated",
-            'remove it, use damping, or set <flag frictionloss="disable"/>',
-        )
     if on.spring:
         poly = np.any(_field(m, "jnt_stiffnesspoly", m.njnt, 2) != 0, axis=1)
         report.add_where(
@@ -224,9 +216,6 @@ def _check_joint_equalities(m, report: Report) -> None:
 
 def _check_tendons(m, on: Stages, report: Report) -> None:
     n = m.ntendon
-    if on.frictionloss:
-        what, cure = "dry friction (frictionloss) is not simulated", "remove it, or use damping"
-        report.add_where("tendon", m.tendon_frictionloss != 0, what, cure)
     if on.spring:
         poly = np.any(_field(m, "tendon_stiffnesspoly", n, 2) != 0, axis=1)
         cure = "give stiffness one number, its linear term"

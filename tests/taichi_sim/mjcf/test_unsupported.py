@@ -27,11 +27,6 @@ REFUSED = {
         NO_CONTACT,
     ),
     "equality": ({"rest": WELD}, ["equality 'glue'"], f'{NO_CONTACT} equality="disable"'),
-    "frictionloss": (
-        {"joint": 'frictionloss="1"'},
-        ["joint 'elbow'", "frictionloss"],
-        f'{NO_CONTACT} frictionloss="disable"',
-    ),
     "stiffnesspoly": (
         {"joint": 'stiffness="1 2"'},
         ["joint 'elbow'", "polynomial stiffness"],
@@ -76,11 +71,6 @@ REFUSED = {
         {"rest": TENDON.format('limited="true" range="-1 1" margin="2"')},
         ["tendon 'cord'", "margin"],
         f'{NO_CONTACT} limit="disable"',
-    ),
-    "tendon friction": (
-        {"rest": TENDON.format('frictionloss="1"')},
-        ["tendon 'cord'"],
-        f'{NO_CONTACT} frictionloss="disable"',
     ),
     "tendon armature": ({"rest": TENDON.format('armature="1"')}, ["tendon 'cord'"], None),
     "clamped joint on a tendon": (
@@ -176,7 +166,7 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
         mjcf_text(
             world=BALL,
             flag="",
-            joint='frictionloss="1"',
+            joint='limited="true" range="-.1 .1" margin=".2"',
             body='gravcomp="1"',
             rest=TENDON.format('armature="1"')
             + WELD
