@@ -5,7 +5,7 @@ working set stays in the cache. Nothing here is differentiated by Taichi; `adjoi
 """
 
 from taichi_sim import spatial, taping
-from taichi_sim.bodies import coriolis, dynamics, equality, friction, inertia, integrate, kinematics, passive
+from taichi_sim.bodies import coriolis, dynamics, equality, friction, gravcomp, inertia, integrate, kinematics, passive
 from taichi_sim.contact import pairs, planes
 from taichi_sim.muscles import activation, actuator, tendon
 from taichi_sim.runtime import Runtime, ti
@@ -34,6 +34,8 @@ def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
     passive.springs(m, d, e)
     passive.dampers(m, d, e)
     passive.limits(m, d, e)
+    if ti.static(m.gravcomp):
+        gravcomp.forces(m, d, e)
     if ti.static(m.any_friction):
         friction.forces(m, d, e, h_theta)
     if ti.static(m.tendon.number > 0):
@@ -43,6 +45,8 @@ def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
     actuator.forces(m, d, e)
     if ti.static(m.actuator.on_tendon):
         tendon.actuate(m, d, e)
+    if ti.static(m.actgravcomp):
+        gravcomp.actuate(m, d, e)
     for i in range(m.nv):
         d.qacc[e, i] = d.qfrc_passive[e, i] + d.qfrc_limit[e, i] + d.actuator.qfrc[e, i] - d.qfrc_bias[e, i]
         if ti.static(m.contact.any):

@@ -104,6 +104,7 @@ class Model:
     | body_mass | mass [kg] | (nbody,) |
     | body_inertia | principal moments of inertia about the centre of mass [kg m^2] | (nbody, 3) |
     | body_ipos, body_iquat | centre of mass [m] and principal axes in the body's frame | (nbody, 3), (nbody, 4) |
+    | body_gravcomp | share of its weight that is lifted (gravity compensation) | (nbody,) |
     | body_jntadr, body_jntnum | first joint (-1: none), number of joints | (nbody,) |
     | jnt_type | JNT_FREE, JNT_BALL, JNT_SLIDE or JNT_HINGE | (njnt,) |
     | jnt_bodyid, jnt_qposadr, jnt_dofadr | its body, first entry in qpos, in qvel | (njnt,) |
@@ -114,6 +115,7 @@ class Model:
     | jnt_limit_kd | damping while the limit is violated [N s/m, N m s/rad] | (njnt,) |
     | jnt_stiffness | spring stiffness [N/m, N m/rad] | (njnt,) |
     | jnt_actfrclimited, jnt_actfrcrange | total actuator force on the joint is clamped [N, N m] | (njnt,), (njnt, 2) |
+    | jnt_actgravcomp | gravity compensation is one of the actuators' forces there | (njnt,) bool |
     | dof_bodyid, dof_jntid | its body, its joint | (nv,) |
     | dof_armature | rotor inertia added to the diagonal of M [kg, kg m^2] | (nv,) |
     | dof_damping | viscous damping [N s/m, N m s/rad] | (nv,) |
@@ -185,6 +187,7 @@ class Model:
     body_inertia: np.ndarray
     body_ipos: np.ndarray
     body_iquat: np.ndarray
+    body_gravcomp: np.ndarray
     body_jntadr: np.ndarray
     body_jntnum: np.ndarray
     jnt_type: np.ndarray
@@ -200,6 +203,7 @@ class Model:
     jnt_stiffness: np.ndarray
     jnt_actfrclimited: np.ndarray
     jnt_actfrcrange: np.ndarray
+    jnt_actgravcomp: np.ndarray
     dof_bodyid: np.ndarray
     dof_jntid: np.ndarray
     dof_armature: np.ndarray

@@ -55,8 +55,7 @@ class Constants:
         self._friction(model, f, fitted)
         if self.neq:
             self._equalities(model, tree, f)
-        # a force of this room on links would set it
-        self.external = False
+        self.external = self.gravcomp
         # equalities make a symmetric problem of it
         self.coriolis = model.opt.coriolis and self.neq == 0
         self.wide = f.wide is not f.state and self.neq == 0 and ill_conditioned(model, tree)
@@ -111,6 +110,12 @@ class Constants:
         self.heavy_com = f.fitted.constant(com[heavy])
         self.heavy_diag = f.fitted.constant(diag[heavy])
         self.heavy_off = f.fitted.constant(off[heavy])
+        self.gravcomp = bool(model.body_gravcomp[heavy].any())
+        actuated = model.jnt_actgravcomp[model.dof_jntid]
+        self.actgravcomp = self.gravcomp and bool(actuated.any())
+        if self.gravcomp:
+            self.heavy_gravcomp = f.shared.constant(model.body_gravcomp[heavy])
+            self.dof_actgravcomp = f.shared.constant(actuated.astype(float))
         for name in ("heavy_mass", "heavy_com", "heavy_diag", "heavy_off"):
             setattr(self, f"grad_{name}", f.gradient_of(getattr(self, name)))
 
@@ -219,7 +224,7 @@ class Scratch:
     | kept_lam, kept_qvel | lam and qvel, put aside | nv |
     | eq_slope, eq_gamma | of a dof in terms of the independent ones: v = slope v_i, a = slope a_i + gamma | nv |
     | eq_product, eq_force | qM times a vector; the force [N, N m] by which an equality moves its joint1 | nv, neq |
-    | qfrc_bias, qfrc_passive, qfrc_limit, qfrc_friction | generalised forces [N, N m] | nv |
+    | qfrc_bias, qfrc_passive, qfrc_limit, qfrc_friction, qfrc_gravcomp | generalised forces [N, N m] | nv |
     | dof_implicit | coefficient c of the velocity-dependent force -c v that is taken at v + theta h a | nv |
     | bm, bh, bd, bo | a link's damping along each normal: mass, arm, diagonal, off-diagonal (`damping`) | nlink * number |
     | gl, ga | that along other normals, linear and angular: diagonal, off-diagonal | 2 nlink |
@@ -239,6 +244,8 @@ class Scratch:
         allot(self, f, "act grad_act", m.na)
         if m.any_friction:
             allot(self, f, "qfrc_friction", m.nv)
+        if m.gravcomp:
+            allot(self, f, "qfrc_gravcomp", m.nv)
         if m.external:
             allot(self, f, "tw tl xn xf gn gf", m.nlink, 3)
         if m.damping.any:

@@ -183,6 +183,9 @@ def _bodies_and_joints(m) -> dict[str, np.ndarray]:
         **_copies(m, "jnt_actfrcrange"),
         "jnt_limited": np.array(m.jnt_limited, dtype=bool),
         "jnt_actfrclimited": np.array(m.jnt_actfrclimited, dtype=bool),
+        "jnt_actgravcomp": np.array(m.jnt_actgravcomp, dtype=bool),
+        # MuJoCo computes it with the passive forces
+        "body_gravcomp": m.body_gravcomp * float(stages(m).passive),
     }
 
 

@@ -27,11 +27,12 @@ from taichi_sim.types import (
 # Shapes by field, as in the table of `Model`: numbers of elements by the array that has one entry each, and widths.
 _SHAPES = {
     **dict.fromkeys(("qpos0", "qpos_spring"), ("nq",)),
-    **dict.fromkeys(("body_parentid", "body_mass", "body_jntadr", "body_jntnum"), ("nbody",)),
+    **dict.fromkeys(("body_parentid", "body_mass", "body_gravcomp", "body_jntadr", "body_jntnum"), ("nbody",)),
     **dict.fromkeys(("body_pos", "body_inertia", "body_ipos"), ("nbody", 3)),
     **dict.fromkeys(("body_quat", "body_iquat"), ("nbody", 4)),
     **dict.fromkeys(("jnt_type", "jnt_bodyid", "jnt_qposadr", "jnt_dofadr", "jnt_limited"), ("njnt",)),
     **dict.fromkeys(("jnt_limit_ke", "jnt_limit_kd", "jnt_stiffness", "jnt_actfrclimited"), ("njnt",)),
+    "jnt_actgravcomp": ("njnt",),
     **dict.fromkeys(("jnt_pos", "jnt_axis"), ("njnt", 3)),
     **dict.fromkeys(("jnt_range", "jnt_actfrcrange"), ("njnt", 2)),
     **dict.fromkeys(("dof_bodyid", "dof_jntid", "dof_armature", "dof_damping"), ("nv",)),
@@ -83,7 +84,7 @@ _COUNTED = {
 }
 _NAMED = {"body": "nbody", "joint": "njnt", "geom": "ngeom", "site": "nsite", "tendon": "ntendon", "actuator": "nu"}
 # Types by the ends of fields' names; the others are float64.
-_FLAGS = ("limited",)
+_FLAGS = ("limited", "actgravcomp")
 _INTEGERS = ("id", "adr", "num", "type", "law", "geom1", "geom2", "joint1", "joint2", "mesh_face", "mesh_hull", "group")
 # Indices and codes by field: the lowest, and how many there are.
 _INDICES = {

@@ -118,10 +118,14 @@ def _check_options(m, on: Stages, report: Report) -> None:
 
 
 def _check_bodies(m, on: Stages, report: Report) -> None:
-    gravity = on.gravity and np.any(m.opt.gravity != 0)
-    if on.passive and gravity:
-        compensated = (m.body_gravcomp != 0) & (m.body_mass > 0) & (m.body_weldid != 0)
-        report.add_where("body", compensated, "gravity compensation is not simulated", 'remove gravcomp="..."')
+    compensated = on.passive and on.gravity and np.any(m.body_gravcomp != 0)
+    lost = np.full(m.njnt, not on.actuation or m.nu == 0) | np.asarray(m.jnt_actfrclimited, bool)
+    report.add_where(
+        "joint",
+        compensated & np.asarray(m.jnt_actgravcomp, bool) & lost,
+        "actuatorgravcomp on a joint whose actuators' force is clamped, or without actuators, is not simulated",
+        "remove it: the compensation is a passive force then",
+    )
     report.add_where(
         "body",
         m.body_mocapid >= 0,
