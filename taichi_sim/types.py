@@ -90,6 +90,23 @@ class Option:
         self.theta = self.theta if theta is None else theta
 
 
+# Fields of `Model` with a default, and one that has as many entries.
+_LATER = {
+    "body_gravcomp": "body_parentid",
+    "jnt_actgravcomp": "jnt_type",
+    "dof_frictionloss": "dof_bodyid",
+    "dof_friction_kf": "dof_bodyid",
+    "dof_friction_mass": "dof_bodyid",
+    "tendon_frictionloss": "tendon_adr",
+    "tendon_friction_kf": "tendon_adr",
+    "tendon_friction_mass": "tendon_adr",
+    "pair_spin_kf": "pair_geom1",
+    "pair_spin_mu": "pair_geom1",
+    "pair_roll_kf": "pair_geom1",
+    "pair_roll_mu": "pair_geom1",
+}
+
+
 @dataclasses.dataclass
 class Model:
     """A compiled model: everything about the bodies that does not change while they move.
@@ -138,6 +155,8 @@ class Model:
     | pair_kc | its largest damping, infinite where it is implicit [N s/m] | (npair,) |
     | pair_kf | largest friction coefficient, of sticking [N s/m] | (npair,) |
     | pair_mu | coefficient of sliding friction | (npair,) |
+    | pair_spin_mu, pair_roll_mu | friction against spinning about the normal, rolling [m] | (npair,), (npair,) |
+    | pair_spin_kf, pair_roll_kf | its largest coefficient, of sticking [N m s] | (npair,), (npair,) |
     | pair_margin | distance from which on contact forces act [m] | (npair,) |
     | eq_joint1, eq_joint2 | a hinge or slide, and that which determines it (-1: locked) | (neq,), (neq,) |
     | eq_polycoef | coefficients a: q1 - qpos0_1 = a0 + a1 x + ... + a4 x^4, x = q2 - qpos0_2 | (neq, 5) |
@@ -187,7 +206,6 @@ class Model:
     body_inertia: np.ndarray
     body_ipos: np.ndarray
     body_iquat: np.ndarray
-    body_gravcomp: np.ndarray
     body_jntadr: np.ndarray
     body_jntnum: np.ndarray
     jnt_type: np.ndarray
@@ -203,14 +221,10 @@ class Model:
     jnt_stiffness: np.ndarray
     jnt_actfrclimited: np.ndarray
     jnt_actfrcrange: np.ndarray
-    jnt_actgravcomp: np.ndarray
     dof_bodyid: np.ndarray
     dof_jntid: np.ndarray
     dof_armature: np.ndarray
     dof_damping: np.ndarray
-    dof_frictionloss: np.ndarray
-    dof_friction_kf: np.ndarray
-    dof_friction_mass: np.ndarray
     geom_type: np.ndarray
     geom_bodyid: np.ndarray
     geom_pos: np.ndarray
@@ -249,9 +263,6 @@ class Model:
     wrap_prm: np.ndarray
     tendon_stiffness: np.ndarray
     tendon_damping: np.ndarray
-    tendon_frictionloss: np.ndarray
-    tendon_friction_kf: np.ndarray
-    tendon_friction_mass: np.ndarray
     tendon_lengthspring: np.ndarray
     tendon_limited: np.ndarray
     tendon_range: np.ndarray
@@ -282,6 +293,25 @@ class Model:
     actuator_forcerange: np.ndarray
     opt: Option
     names: dict[str, list[str]]
+    # what models that were saved before do not have: none of it
+    body_gravcomp: np.ndarray | None = None
+    jnt_actgravcomp: np.ndarray | None = None
+    dof_frictionloss: np.ndarray | None = None
+    dof_friction_kf: np.ndarray | None = None
+    dof_friction_mass: np.ndarray | None = None
+    tendon_frictionloss: np.ndarray | None = None
+    tendon_friction_kf: np.ndarray | None = None
+    tendon_friction_mass: np.ndarray | None = None
+    pair_spin_kf: np.ndarray | None = None
+    pair_spin_mu: np.ndarray | None = None
+    pair_roll_kf: np.ndarray | None = None
+    pair_roll_mu: np.ndarray | None = None
+
+    def __post_init__(self):
+        for name, sibling in _LATER.items():
+            if getattr(self, name) is None:
+                flag = name == "jnt_actgravcomp"
+                setattr(self, name, np.zeros(np.size(getattr(self, sibling)), bool if flag else float))
 
     def seal(self) -> None:
         """Makes the model unchangeable, but for `opt`: a Simulator has been made of it and would not notice.

@@ -4,10 +4,10 @@ The law: `law`. On geoms of the world it is implicit in the velocity, between mo
 """
 
 from taichi_sim import spatial
-from taichi_sim.bodies.damping import add_block, add_particle
-from taichi_sim.bodies.external import add, add_ahead, particle
+from taichi_sim.bodies.damping import add_block, add_particle, add_turning
+from taichi_sim.bodies.external import add, add_ahead, add_moment, particle
 from taichi_sim.contact import boxes, collide, points
-from taichi_sim.contact.law import adjoint, along, coefficients
+from taichi_sim.contact.law import adjoint, adjoint_moment, along, coefficients, moment, turning_coefficients
 from taichi_sim.runtime import ti
 
 
@@ -90,7 +90,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
             if depth.max() > 0.0:
                 depth = ti.max(depth, 0.0)
                 one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
-                v, _vw = relative(one, two, e, d.vw, d.vl, p, offset)
+                v, w = relative(one, two, e, d.vw, d.vl, p, offset)
                 vn, vt = along(n, v)
                 spring, s, damping, _, _, _ = law(m, k, depth, vn, vt)
                 f = spatial.scale(n, spring - damping * vn) - spatial.scale(vt, s)
@@ -102,6 +102,15 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
                     if two == 0:
                         add_particle(d, e, one, p, h_theta * s)
                         add_block(d, e, one, p, n, h_theta * (damping - s))
+                if ti.static(m.contact.pairs.turning):
+                    wn, wt = along(n, w)
+                    sn, st, _, _, _, _ = turning_coefficients(m.contact.pairs, k, spring, wn, wt)
+                    torque = moment(n, sn, st, wn, wt)
+                    d.contact.kn[e, one] = d.contact.kn[e, one] + torque
+                    d.contact.kn[e, two] = d.contact.kn[e, two] - torque
+                    if ti.static(m.contact.pairs.static):
+                        if two == 0:
+                            add_turning(d, e, one, n, h_theta * sn, h_theta * st)
 
 
 @ti.func
@@ -128,9 +137,20 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
                 ke, mu = m.contact.pairs.ke[k], m.contact.pairs.mu[k]
                 f, t_bar, slope, d_bar = adjoint(ke, mu, spring, s, damping, kd, slides, speed, n, tn, tt, nun, nut)
                 v_bar = spatial.scale(vt, slope)
-                d_bar = touching * d_bar
                 n_bar = spatial.scale(nu, spring - damping * tn + s * tn) - spatial.scale(v, slope * vn)
                 n_bar = n_bar + spatial.scale(t, s * nun - damping * nun)
+                if ti.static(m.contact.pairs.turning):
+                    torque, w_bar, tw_bar, turned, grip = adjoint_moment(m.contact.pairs, k, spring, n, vw, tw, nw)
+                    d_bar = d_bar + ke * grip
+                    n_bar = n_bar + turned
+                    ahead = tw_bar * 0.0
+                    if ti.static(m.contact.pairs.static):
+                        if two == 0:
+                            ahead = tw_bar
+                    w_bar = w_bar + tw_bar - ahead
+                    add_moment(d, e, one, torque, w_bar, ahead)
+                    add_moment(d, e, two, -torque, -w_bar, ahead * 0.0)
+                d_bar = touching * d_bar
                 p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(t_bar, tw)
                 gn, gf = turn(m, k, c1, u1, c2, u2, q2, d_bar, n_bar, p_bar)
                 if ti.static(m.contact.pairs.static):

@@ -53,7 +53,7 @@ class Pairs:
     | geom1, geom2 | the geoms | (n,) |
     | explicit | index of the `<contact><pair>` they come from, or -1 | (n,) |
     | condim | 1: without friction, 3: sliding, 4 and 6: torsional, rolling | (n,) |
-    | mu | coefficient of sliding friction | (n,) |
+    | friction | coefficients of sliding friction, of torsional and rolling friction [m] | (n, 3) |
     | solref, dmax | reference and largest impedance of MuJoCo's solver | (n, 2), (n,) |
     | margin | distance from which on contact forces act [m] | (n,) |
     """
@@ -69,7 +69,9 @@ class Pairs:
         swap = m.geom_type[geom1] > m.geom_type[geom2]
         self.geom1, self.geom2 = np.where(swap, geom2, geom1), np.where(swap, geom1, geom2)
         self.explicit = np.concatenate([np.full(len(one), -1), np.arange(m.npair)]).astype(int)
-        self.mu = np.concatenate([self._mixed(m, one, two, m.geom_friction[:, 0], np.maximum), m.pair_friction[:, 0]])
+        mixed = [self._mixed(m, one, two, m.geom_friction[:, k], np.maximum) for k in range(3)]
+        # of a pair: two sliding directions, torsion, two rolling directions
+        self.friction = np.concatenate([np.stack(mixed, axis=1), m.pair_friction[:, [0, 2, 3]]])
         self.condim = np.concatenate([self._mixed(m, one, two, m.geom_condim, np.maximum), m.pair_dim])
         total = m.geom_margin[one] + m.geom_margin[two]
         larger = np.maximum(m.geom_margin[one], m.geom_margin[two])
@@ -166,10 +168,11 @@ def friction_gains(solref, solimp, inverse, timestep: float, refsafe: bool) -> t
 
 
 def gains(mj_model, pairs: Pairs, refsafe: bool) -> dict[str, np.ndarray]:
-    """Penalty parameters that do what the pairs' solver parameters ask for: "ke", "kd", "kf" and "mu", each (n,).
+    """Penalty parameters that do what the pairs' solver parameters ask for, `Model.pair_...` by name, each (n,).
 
     With m the mass that the contact sees at qpos0, by MuJoCo's `body_invweight0`: ke = m k, and kd such that damping is
-    m b at the depth at which m rests under gravity. kf follows from the timestep. The entry "kc", (n,), bounds damping
+    m b at the depth at which m rests under gravity. kf follows from the timestep; "spin_kf" and "roll_kf" likewise from
+    the moment of inertia, instead of the mass. The entry "kc", (n,), bounds damping
     and kf where they are explicit: between moving bodies, and of moving boxes on spheres and capsules of the world.
     """
     import mujoco
@@ -183,11 +186,17 @@ def gains(mj_model, pairs: Pairs, refsafe: bool) -> dict[str, np.ndarray]:
     on_plane = m.geom_type[pairs.geom1] == mujoco.mjtGeom.mjGEOM_PLANE
     implicit = on_plane | fixed2 | (fixed1 & (m.geom_type[pairs.geom2] != mujoco.mjtGeom.mjGEOM_BOX))
     kf = mass / m.opt.timestep * np.where(implicit, _KF_IMPLICIT, _KF_EXPLICIT)
-    rough = pairs.condim > 1
+    inverse = m.body_invweight0[m.geom_bodyid, 1]
+    turning = kf / mass / np.maximum(inverse[pairs.geom1] + inverse[pairs.geom2], 1e-10)
+    rough, spins, rolls = (pairs.condim > least for least in (1, 3, 4))
     return {
         "kc": np.where(implicit, np.inf, kf),
         "ke": mass * stiffness,
         "kd": mass * damping * stiffness / _WEIGHT,
         "kf": np.where(rough, kf, 0.0),
-        "mu": np.where(rough, pairs.mu, 0.0),
+        "mu": np.where(rough, pairs.friction[:, 0], 0.0),
+        "spin_kf": np.where(spins, turning, 0.0),
+        "spin_mu": np.where(spins, pairs.friction[:, 1], 0.0),
+        "roll_kf": np.where(rolls, turning, 0.0),
+        "roll_mu": np.where(rolls, pairs.friction[:, 2], 0.0),
     }

@@ -23,6 +23,9 @@ from taichi_sim.mjcf.report import ModelError, Report, check_names, element_name
 from taichi_sim.mjcf.unsupported import find, joint_equalities, simulated_pairs, stages
 from taichi_sim.types import GEOM_MESH, JNT_BALL, JNT_FREE, Model, Option
 
+# Contact parameters that a file may state, as `<numeric name="contact_ke">` and so on.
+_CONTACT_NUMERICS = ("ke", "kd", "kf", "mu")
+
 
 def load(source, *, unsupported_contacts: str = "refuse") -> Model:
     """Read a model.
@@ -286,13 +289,15 @@ def _friction(m) -> dict[str, np.ndarray]:
 def _contacts(m, pairs: Pairs | None, numerics: Numerics) -> dict[str, np.ndarray]:
     """Pairs of geoms that can touch and their penalty parameters; none where the model disables contact."""
     empty = np.zeros(0, np.int32)
-    fields = {"geom1": empty, "geom2": empty, **dict.fromkeys(("ke", "kd", "kc", "kf", "mu", "margin"), np.zeros(0))}
+    names = ("kc", "margin", *_CONTACT_NUMERICS, "spin_kf", "spin_mu", "roll_kf", "roll_mu")
+    fields = {"geom1": empty, "geom2": empty, **dict.fromkeys(names, np.zeros(0))}
     if pairs is not None:
         fields = {"geom1": pairs.geom1, "geom2": pairs.geom2, "margin": pairs.margin}
         found = gains(m, pairs, _refsafe(m))
         fields["kc"] = most = found.pop("kc")
-        for key, values in found.items():
-            number = numerics.get(f"contact_{key}", None)
+        fields.update(found)
+        for key in _CONTACT_NUMERICS:
+            values, number = found[key], numerics.get(f"contact_{key}", None)
             fields[key] = values if number is None else np.full(len(pairs), number)
         fields["kf"] = np.minimum(fields["kf"], most)
     fields = {f"pair_{key}": value.astype(np.int32 if key[:4] == "geom" else float) for key, value in fields.items()}

@@ -47,6 +47,7 @@ _SHAPES = {
     "mesh_hull": ("nmeshhull",),
     **dict.fromkeys(("pair_geom1", "pair_geom2", "pair_ke", "pair_kd", "pair_kc", "pair_kf"), ("npair",)),
     **dict.fromkeys(("pair_mu", "pair_margin"), ("npair",)),
+    **dict.fromkeys(("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"), ("npair",)),
     **dict.fromkeys(("eq_joint1", "eq_joint2"), ("neq",)),
     "eq_polycoef": ("neq", 5),
     "site_bodyid": ("nsite",),

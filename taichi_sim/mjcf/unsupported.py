@@ -161,13 +161,14 @@ def simulated_pairs(m, pairs: Pairs) -> np.ndarray:
     """Which pairs of geoms the engine can let touch each other, bool, shape (len(pairs),)."""
     kinds = zip(m.geom_type[pairs.geom1].tolist(), m.geom_type[pairs.geom2].tolist(), strict=True)
     known = np.array([kind in points.SUPPORTED for kind in kinds], dtype=bool)
-    return known & (pairs.condim <= 3) & ~_uneven(m, pairs)
+    return known & ~_uneven(m, pairs)
 
 
 def _uneven(m, pairs: Pairs) -> np.ndarray:
     """Which pairs have friction that differs between two directions; only explicit ones can."""
-    uneven = np.append((m.pair_friction[:, 0] != m.pair_friction[:, 1]) & (m.pair_dim > 1), False)
-    return uneven[pairs.explicit]
+    sliding = (m.pair_friction[:, 0] != m.pair_friction[:, 1]) & (m.pair_dim > 1)
+    rolling = (m.pair_friction[:, 3] != m.pair_friction[:, 4]) & (m.pair_dim > 4)
+    return np.append(sliding | rolling, False)[pairs.explicit]
 
 
 def _check_contacts(m, pairs: Pairs, report: Report) -> None:
@@ -178,9 +179,6 @@ def _check_contacts(m, pairs: Pairs, report: Report) -> None:
         cure = "set contype and conaffinity so that they do not meet, or exclude the bodies"
         cure += ', or let them pass through each other: load(..., unsupported_contacts="skip")'
         report.add("geom", np.unique([(pairs.geom1[k], pairs.geom2[k]) for k in those]), what, cure)
-    turning = pairs.condim > 3
-    what = "torsional and rolling friction (condim 4 and 6) are not simulated"
-    report.add("geom", np.unique([pairs.geom1[turning], pairs.geom2[turning]]), what, 'set condim="3"')
     what, cure = "friction that differs between two directions is not simulated", "give both directions one coefficient"
     report.add("contact pair", pairs.explicit[_uneven(m, pairs)], what, cure)
 
