@@ -306,11 +306,11 @@ def _contacts(m, pairs: Pairs | None, numerics: Numerics) -> dict[str, np.ndarra
 
 def _equalities(m) -> dict[str, np.ndarray]:
     """Joint equalities that act; none where the model disables them."""
-    on = joint_equalities(m)
+    found, _ = joint_equalities(m)
     return {
-        "eq_joint1": m.eq_obj1id[on].astype(np.int32),
-        "eq_joint2": m.eq_obj2id[on].astype(np.int32),
-        "eq_polycoef": np.array(m.eq_data[on, :5]),
+        "eq_joint1": np.array([e.joint1 for e in found], np.int32),
+        "eq_joint2": np.array([e.joint2 for e in found], np.int32),
+        "eq_polycoef": np.array([e.coefficients for e in found]).reshape(-1, 5),
     }
 
 

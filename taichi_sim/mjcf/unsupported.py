@@ -14,7 +14,8 @@ import numpy as np
 from taichi_sim.contact import points
 from taichi_sim.mjcf import singular
 from taichi_sim.mjcf.contact_pairs import Pairs
-from taichi_sim.mjcf.report import Report, element_name
+from taichi_sim.mjcf.equalities import Equality, acting, resolved
+from taichi_sim.mjcf.report import Report
 
 
 class Stages(NamedTuple):
@@ -76,12 +77,9 @@ def actuator_simulated(mj_model) -> np.ndarray:
     return ~np.any([mask for mask, _, _ in _actuator_defects(mj_model)], axis=0)
 
 
-def joint_equalities(mj_model) -> np.ndarray:
-    """Indices of the equalities between joints that are active and whose stage is on, int, shape (n,)."""
-    import mujoco
-
-    active = np.asarray(mj_model.eq_active0, dtype=bool) & stages(mj_model).equality
-    return np.flatnonzero(active & (mj_model.eq_type == mujoco.mjtEq.mjEQ_JOINT))
+def joint_equalities(mj_model) -> tuple[list[Equality], dict[int, str]]:
+    """The equalities between joints that act, as `equalities.resolved` gives them."""
+    return resolved(acting(mj_model, stages(mj_model).equality))
 
 
 def find(mj_model, pairs: Pairs | None, report: Report) -> None:
@@ -200,20 +198,9 @@ def _check_constraints(m, on: Stages, report: Report) -> None:
 
 
 def _check_joint_equalities(m, report: Report) -> None:
-    """A joint is determined once, by one that is free: nothing is left to solve then."""
-    equalities = joint_equalities(m)
-    determined: dict[int, int] = {}
-    for i in equalities:
-        joint = int(m.eq_obj1id[i])
-        if joint in determined:
-            what = f"joint1 '{element_name(m, 'joint', joint)}' is determined by another equality already"
-            report.add("equality", i, what, 'remove one of the two, or set active="false"')
-        determined[joint] = i
-    for i in equalities:
-        joint = int(m.eq_obj2id[i])
-        if joint in determined:
-            what = f"joint2 '{element_name(m, 'joint', joint)}' is itself joint1 of another equality"
-            report.add("equality", i, what, "give as joint2 the joint that determines that one, and polycoef to match")
+    """A joint is determined once, and not by itself."""
+    for index, what in joint_equalities(m)[1].items():
+        report.add("equality", index, what, 'remove one of the equalities, or set active="false"')
 
 
 def _check_tendons(m, on: Stages, report: Report) -> None:
