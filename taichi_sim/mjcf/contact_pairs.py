@@ -184,8 +184,11 @@ def gains(mj_model, pairs: Pairs, refsafe: bool) -> dict[str, np.ndarray]:
     stiffness, damping = reference_gains(pairs.solref, pairs.dmax, m.opt.timestep, refsafe).T
     fixed1, fixed2 = (m.body_weldid[m.geom_bodyid[geom]] == 0 for geom in (pairs.geom1, pairs.geom2))
     on_plane = m.geom_type[pairs.geom1] == mujoco.mjtGeom.mjGEOM_PLANE
-    implicit = on_plane | fixed2 | (fixed1 & (m.geom_type[pairs.geom2] != mujoco.mjtGeom.mjGEOM_BOX))
-    kf = mass / m.opt.timestep * np.where(implicit, _KF_IMPLICIT, _KF_EXPLICIT)
+    box1, box2 = (m.geom_type[geom] == mujoco.mjtGeom.mjGEOM_BOX for geom in (pairs.geom1, pairs.geom2))
+    implicit = on_plane | fixed2 | (fixed1 & (box1 | ~box2))
+    # boxes touch each other in four points and more
+    explicit = np.where(box1 & box2, _KF_EXPLICIT / 4, _KF_EXPLICIT)
+    kf = mass / m.opt.timestep * np.where(implicit, _KF_IMPLICIT, explicit)
     inverse = m.body_invweight0[m.geom_bodyid, 1]
     turning = kf / mass / np.maximum(inverse[pairs.geom1] + inverse[pairs.geom2], 1e-10)
     rough, spins, rolls = (pairs.condim > least for least in (1, 3, 4))
