@@ -13,7 +13,18 @@ dynamics against Taichi's autodiff, too (tests/taichi_sim/test_autodiff.py).
 """
 
 from taichi_sim import spatial, taping
-from taichi_sim.bodies import coriolis, dynamics, equality, external, inertia, integrate, kinematics, passive
+from taichi_sim.bodies import (
+    coriolis,
+    dynamics,
+    equality,
+    external,
+    friction,
+    gravcomp,
+    inertia,
+    integrate,
+    kinematics,
+    passive,
+)
 from taichi_sim.contact import pairs, planes
 from taichi_sim.muscles import activation, actuator, tendon
 from taichi_sim.runtime import Runtime, ti
@@ -43,9 +54,12 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     passive.adjoint_springs(m, d, e)
     passive.adjoint_dampers(m, d, e, h_theta)
     passive.adjoint_limits(m, d, e, h_theta)
+    friction.adjoint_forces(m, d, e, h_theta)
     if ti.static(m.external):
         kinematics.origins(m, d, e)
         external.ahead(m, d, e, h_theta)
+    if ti.static(m.gravcomp):
+        gravcomp.adjoint_forces(m, d, e)
     if ti.static(m.tendon.number > 0):
         tendon.lengths(m, d, e)
     actuator.transmission(m, d, e)

@@ -28,6 +28,7 @@ class ForwardData:
     | qfrc_passive | springs and dampers [N, N m] | (N, nv) |
     | qfrc_limit | penalty forces of joint limits [N, N m] | (N, nv) |
     | qfrc_contact | contact forces [N, N m] | (N, nv) |
+    | qfrc_friction | dry friction of joints and tendons at qvel: none at rest [N, N m] | (N, nv) |
     | qfrc_actuator | actuators' forces on the joints [N, N m] | (N, nv) |
     | qacc | acceleration [m/s^2, rad/s^2] | (N, nv) |
     | actuator_length, actuator_velocity | transmission's length and its rate | (N, nu) |
@@ -47,6 +48,7 @@ class ForwardData:
     qfrc_limit: torch.Tensor
     qfrc_actuator: torch.Tensor
     qfrc_contact: torch.Tensor
+    qfrc_friction: torch.Tensor
     qacc: torch.Tensor
     actuator_length: torch.Tensor
     actuator_velocity: torch.Tensor
@@ -69,8 +71,9 @@ class Simulator:
         model: what `taichi_sim.load` returns.
         num_worlds: number of worlds, N.
         parameters: names of model constants that `step` takes as tensors and gives gradients for: body_mass,
-            body_inertia, body_ipos, dof_armature, dof_damping, jnt_stiffness, actuator_gainprm, actuator_biasprm,
-            muscle_force, muscle_optimal_length, muscle_slack_length, muscle_timeconst. None cost nothing.
+            body_inertia, body_ipos, dof_armature, dof_damping, dof_frictionloss, jnt_stiffness, actuator_gainprm,
+            actuator_biasprm, muscle_force, muscle_optimal_length, muscle_slack_length, muscle_timeconst. None cost
+            nothing.
         check_finite: look for non-finite numbers in what enters a step and in its gradient. Each check waits for the
             device; without it they spread.
 
@@ -189,7 +192,7 @@ class Simulator:
         ipos = self._body_ipos
         if parameters and "body_ipos" in parameters:
             ipos = self._parameters.tensor("body_ipos", parameters["body_ipos"], n)
-        bias, passive, limit, actuation, qacc, contact = forces.split(m.nv, dim=1)
+        bias, passive, limit, actuation, qacc, contact, friction = forces.split(m.nv, dim=1)
         length, speed, force, act_dot = actuators.split([m.nu, m.nu, m.nu, m.na], dim=1)
         return ForwardData(
             xpos=xpos,
@@ -202,6 +205,7 @@ class Simulator:
             qfrc_limit=limit,
             qfrc_actuator=actuation,
             qfrc_contact=contact,
+            qfrc_friction=friction,
             qacc=qacc,
             actuator_length=length,
             actuator_velocity=speed,
@@ -308,7 +312,7 @@ class Simulator:
 
 
 # Options that are compiled in.
-_SWITCHES = ("contact", "limit", "spring", "damper", "actuation", "clampctrl", "equality", "coriolis")
+_SWITCHES = ("contact", "limit", "spring", "damper", "friction", "actuation", "clampctrl", "equality", "coriolis")
 
 
 def _rebuild(model: Model, num_worlds: int, parameters: tuple[str, ...], check_finite: bool) -> Simulator:
@@ -360,7 +364,7 @@ class _Evaluate(torch.autograd.Function):
         poses, mass = sim._empty(7 * m.nbody), sim._empty(m.nv * m.nv)
         # no kernel takes an array of size zero
         actuators, tendons = sim._empty(max(1, 3 * m.nu + m.na)), sim._empty(max(1, m.tendon.number * (2 + m.nv)))
-        forces = sim._empty(6 * m.nv)
+        forces = sim._empty(7 * m.nv)
         arrays = inputs, fitted, sim._empty(m.nstate), mass
         sim._engine.evaluate(sim._constants, arrays, (poses, forces, actuators, tendons))
         ctx.sim, ctx.constants = sim, sim._constants

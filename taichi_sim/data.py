@@ -38,6 +38,7 @@ class DeviceModel(bodies.Constants):
         self.actuator = muscles.Actuators(model, fields)
         self.external = self.external or self.contact.any or self.tendon.npath > 0
         self.damping = self.contact.damping
+        self.any_friction = self.friction or self.tendon.friction
         self.nrecord = taping.size(self)
         self.ncell = fields.fitted.cells
 

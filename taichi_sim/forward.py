@@ -5,7 +5,7 @@ working set stays in the cache. Nothing here is differentiated by Taichi; `adjoi
 """
 
 from taichi_sim import spatial, taping
-from taichi_sim.bodies import coriolis, dynamics, equality, inertia, integrate, kinematics, passive
+from taichi_sim.bodies import coriolis, dynamics, equality, friction, gravcomp, inertia, integrate, kinematics, passive
 from taichi_sim.contact import pairs, planes
 from taichi_sim.muscles import activation, actuator, tendon
 from taichi_sim.runtime import Runtime, ti
@@ -34,17 +34,25 @@ def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
     passive.springs(m, d, e)
     passive.dampers(m, d, e)
     passive.limits(m, d, e)
+    if ti.static(m.gravcomp):
+        gravcomp.forces(m, d, e)
+    if ti.static(m.any_friction):
+        friction.forces(m, d, e, h_theta)
     if ti.static(m.tendon.number > 0):
         tendon.lengths(m, d, e)
-        tendon.forces(m, d, e)
+        tendon.forces(m, d, e, h_theta)
     actuator.transmission(m, d, e)
     actuator.forces(m, d, e)
     if ti.static(m.actuator.on_tendon):
         tendon.actuate(m, d, e)
+    if ti.static(m.actgravcomp):
+        gravcomp.actuate(m, d, e)
     for i in range(m.nv):
         d.qacc[e, i] = d.qfrc_passive[e, i] + d.qfrc_limit[e, i] + d.actuator.qfrc[e, i] - d.qfrc_bias[e, i]
         if ti.static(m.contact.any):
             d.qacc[e, i] = d.qacc[e, i] + d.contact.qfrc[e, i]
+        if ti.static(m.any_friction):
+            d.qacc[e, i] = d.qacc[e, i] + d.qfrc_friction[e, i]
     inertia.mass_matrix(m, d, e, h_theta)
     if ti.static(m.tendon.number > 0):
         tendon.implicit(m, d, e, h_theta)
@@ -170,6 +178,10 @@ class ForwardKernels:
                     if ti.static(m.contact.any):
                         contact_force = d.contact.qfrc[e, i]
                     forces[e, 5 * m.nv + i] = contact_force
+                    dry = d.qacc[e, i] * 0.0
+                    if ti.static(m.any_friction):
+                        dry = d.qfrc_friction[e, i]
+                    forces[e, 6 * m.nv + i] = dry
                 for u in range(m.nu):
                     actuators[e, u] = d.actuator.length[e, u]
                     actuators[e, m.nu + u] = d.actuator.velocity[e, u]

@@ -13,7 +13,7 @@ from taichi_sim.types import Model
 # What can be fitted; the shape of each is that of the Model's array.
 NAMES = bodies.PARAMETERS + muscles.PARAMETERS
 # Values below these would give NaN, or a mass matrix without meaning, a step later and under another name.
-_LEAST = {"body_mass": 0.0, "body_inertia": 0.0, "muscle_optimal_length": 1e-6}
+_LEAST = {"body_mass": 0.0, "dof_frictionloss": 0.0, "body_inertia": 0.0, "muscle_optimal_length": 1e-6}
 
 
 class Parameters:

@@ -53,7 +53,8 @@ class Option:
     | gravity | gravitational acceleration [m/s^2] | (3,) |
     | theta | velocity-dependent forces are taken at v + theta h a, 0: explicit (`<numeric name="theta">`) | scalar |
     | coriolis | Coriolis and gyroscopic forces are taken at v + theta h a, too (`bodies.coriolis`) | bool |
-    | contact, limit, spring, damper, actuation, clampctrl, equality | stages that the model has not disabled | bool |
+    | contact, limit, spring, damper, friction | stages that the model has not disabled (friction: dry) | bool |
+    | actuation, clampctrl, equality | likewise | bool |
     """
 
     timestep: float = 0.002
@@ -65,6 +66,7 @@ class Option:
     limit: bool = True
     spring: bool = True
     damper: bool = True
+    friction: bool = True
     actuation: bool = True
     clampctrl: bool = True
     equality: bool = True
@@ -88,6 +90,23 @@ class Option:
         self.theta = self.theta if theta is None else theta
 
 
+# Fields of `Model` with a default, and one that has as many entries.
+_LATER = {
+    "body_gravcomp": "body_parentid",
+    "jnt_actgravcomp": "jnt_type",
+    "dof_frictionloss": "dof_bodyid",
+    "dof_friction_kf": "dof_bodyid",
+    "dof_friction_mass": "dof_bodyid",
+    "tendon_frictionloss": "tendon_adr",
+    "tendon_friction_kf": "tendon_adr",
+    "tendon_friction_mass": "tendon_adr",
+    "pair_spin_kf": "pair_geom1",
+    "pair_spin_mu": "pair_geom1",
+    "pair_roll_kf": "pair_geom1",
+    "pair_roll_mu": "pair_geom1",
+}
+
+
 @dataclasses.dataclass
 class Model:
     """A compiled model: everything about the bodies that does not change while they move.
@@ -102,6 +121,7 @@ class Model:
     | body_mass | mass [kg] | (nbody,) |
     | body_inertia | principal moments of inertia about the centre of mass [kg m^2] | (nbody, 3) |
     | body_ipos, body_iquat | centre of mass [m] and principal axes in the body's frame | (nbody, 3), (nbody, 4) |
+    | body_gravcomp | share of its weight that is lifted (gravity compensation) | (nbody,) |
     | body_jntadr, body_jntnum | first joint (-1: none), number of joints | (nbody,) |
     | jnt_type | JNT_FREE, JNT_BALL, JNT_SLIDE or JNT_HINGE | (njnt,) |
     | jnt_bodyid, jnt_qposadr, jnt_dofadr | its body, first entry in qpos, in qvel | (njnt,) |
@@ -112,9 +132,13 @@ class Model:
     | jnt_limit_kd | damping while the limit is violated [N s/m, N m s/rad] | (njnt,) |
     | jnt_stiffness | spring stiffness [N/m, N m/rad] | (njnt,) |
     | jnt_actfrclimited, jnt_actfrcrange | total actuator force on the joint is clamped [N, N m] | (njnt,), (njnt, 2) |
+    | jnt_actgravcomp | gravity compensation is one of the actuators' forces there | (njnt,) bool |
     | dof_bodyid, dof_jntid | its body, its joint | (nv,) |
     | dof_armature | rotor inertia added to the diagonal of M [kg, kg m^2] | (nv,) |
     | dof_damping | viscous damping [N s/m, N m s/rad] | (nv,) |
+    | dof_frictionloss | dry friction while sliding [N, N m] | (nv,) |
+    | dof_friction_kf | its largest coefficient, of sticking [N s/m, N m s/rad] | (nv,) |
+    | dof_friction_mass | inertia that it slows, that of the dof at qpos0 [kg, kg m^2] | (nv,) |
     | geom_type | GEOM_* code | (ngeom,) |
     | geom_bodyid, geom_pos, geom_quat | its body, pose in the body's frame [m] | (ngeom,), (ngeom, 3), (ngeom, 4) |
     | geom_size | MuJoCo's size parameters (radius, half-length; half-extents) [m] | (ngeom, 3) |
@@ -131,6 +155,8 @@ class Model:
     | pair_kc | its largest damping, infinite where it is implicit [N s/m] | (npair,) |
     | pair_kf | largest friction coefficient, of sticking [N s/m] | (npair,) |
     | pair_mu | coefficient of sliding friction | (npair,) |
+    | pair_spin_mu, pair_roll_mu | friction against spinning about the normal, rolling [m] | (npair,), (npair,) |
+    | pair_spin_kf, pair_roll_kf | its largest coefficient, of sticking [N m s] | (npair,), (npair,) |
     | pair_margin | distance from which on contact forces act [m] | (npair,) |
     | eq_joint1, eq_joint2 | a hinge or slide, and that which determines it (-1: locked) | (neq,), (neq,) |
     | eq_polycoef | coefficients a: q1 - qpos0_1 = a0 + a1 x + ... + a4 x^4, x = q2 - qpos0_2 | (neq, 5) |
@@ -139,6 +165,8 @@ class Model:
     | wrap_type, wrap_objid | WRAP_* code of an element; its joint, site or geom (pulley: -1) | (nwrap,), (nwrap,) |
     | wrap_prm | joint: coefficient; pulley: divisor; sphere, cylinder: side site or -1 | (nwrap,) |
     | tendon_stiffness, tendon_damping | [N/m], [N s/m] | (ntendon,), (ntendon,) |
+    | tendon_frictionloss, tendon_friction_kf | dry friction as of a dof [N], [N s/m] | (ntendon,), (ntendon,) |
+    | tendon_friction_mass | inertia that it slows [kg] | (ntendon,) |
     | tendon_lengthspring | lengths between which its spring is slack [m] | (ntendon, 2) |
     | tendon_limited, tendon_range | has a length limit, lower and upper [m] | (ntendon,), (ntendon, 2) |
     | tendon_limit_ke, tendon_limit_kd | penalty stiffness and damping of that [N/m], [N s/m] | (ntendon,), (ntendon,) |
@@ -265,6 +293,25 @@ class Model:
     actuator_forcerange: np.ndarray
     opt: Option
     names: dict[str, list[str]]
+    # what models that were saved before do not have: none of it
+    body_gravcomp: np.ndarray | None = None
+    jnt_actgravcomp: np.ndarray | None = None
+    dof_frictionloss: np.ndarray | None = None
+    dof_friction_kf: np.ndarray | None = None
+    dof_friction_mass: np.ndarray | None = None
+    tendon_frictionloss: np.ndarray | None = None
+    tendon_friction_kf: np.ndarray | None = None
+    tendon_friction_mass: np.ndarray | None = None
+    pair_spin_kf: np.ndarray | None = None
+    pair_spin_mu: np.ndarray | None = None
+    pair_roll_kf: np.ndarray | None = None
+    pair_roll_mu: np.ndarray | None = None
+
+    def __post_init__(self):
+        for name, sibling in _LATER.items():
+            if getattr(self, name) is None:
+                flag = name == "jnt_actgravcomp"
+                setattr(self, name, np.zeros(np.size(getattr(self, sibling)), bool if flag else float))
 
     def seal(self) -> None:
         """Makes the model unchangeable, but for `opt`: a Simulator has been made of it and would not notice.

@@ -107,3 +107,12 @@ def add_block(d: ti.template(), e, link, p, n, mass):
     d.ga[e, 2 * link + 1] = d.ga[e, 2 * link + 1] + spatial.scale(off, mass)
     for i in ti.static(range(3)):
         d.gm[e, 3 * link + i] = d.gm[e, 3 * link + i] + spatial.scale(arm, mass * n[i, :])
+
+
+@ti.func
+def add_turning(d: ti.template(), e, link, n, along, across):
+    """Adds damping of rotations, along the unit vector n and across it, to the inertia of a link: cd, co."""
+    diag, off = outer(n)
+    diag = spatial.scale(diag, along - across) + ti.Matrix.rows([across, across, across])
+    d.cd[e, link] = d.cd[e, link] + diag
+    d.co[e, link] = d.co[e, link] + spatial.scale(off, along - across)

@@ -90,3 +90,13 @@ def add_ahead(d: ti.template(), e, link, p, t_bar):
     d.xf[e, link] = d.xf[e, link] + t_bar
     d.gn[e, link] = d.gn[e, link] + gn
     d.gf[e, link] = d.gf[e, link] + gf
+
+
+@ti.func
+def add_moment(d: ti.template(), e, link, moment, w_bar, t_bar):
+    """Adds the adjoints of a moment on a link, and of the angular parts of v and v', w_bar and t_bar."""
+    d.fn[e, link] = d.fn[e, link] - moment
+    d.wn[e, link] = d.wn[e, link] - w_bar
+    d.xn[e, link] = d.xn[e, link] + t_bar
+    turn = spatial.cross(d.nw[e, link], moment) + spatial.cross(d.vw[e, link], w_bar)
+    d.gn[e, link] = d.gn[e, link] + turn + spatial.cross(d.tw[e, link], t_bar)

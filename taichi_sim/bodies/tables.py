@@ -16,7 +16,9 @@ from taichi_sim.buffers import Buffer, Fields, Items
 from taichi_sim.types import JNT_BALL, JNT_FREE, Model
 
 # Model constants of this room that users may fit.
-PARAMETERS = ("body_mass", "body_inertia", "body_ipos", "dof_armature", "dof_damping", "jnt_stiffness")
+PARAMETERS = (
+    *("body_mass", "body_inertia", "body_ipos", "dof_armature", "dof_damping", "dof_frictionloss", "jnt_stiffness"),
+)
 _INERTIAL = frozenset(PARAMETERS[:3])
 
 
@@ -50,10 +52,10 @@ class Constants:
         self._matrix(tree, f)
         self._bodies(model, tree, f, fitted)
         self._joints(model, f)
+        self._friction(model, f, fitted)
         if self.neq:
             self._equalities(model, tree, f)
-        # a force of this room on links would set it
-        self.external = False
+        self.external = self.gravcomp
         # equalities make a symmetric problem of it
         self.coriolis = model.opt.coriolis and self.neq == 0
         self.wide = f.wide is not f.state and self.neq == 0 and ill_conditioned(model, tree)
@@ -108,6 +110,12 @@ class Constants:
         self.heavy_com = f.fitted.constant(com[heavy])
         self.heavy_diag = f.fitted.constant(diag[heavy])
         self.heavy_off = f.fitted.constant(off[heavy])
+        self.gravcomp = bool(model.body_gravcomp[heavy].any())
+        actuated = model.jnt_actgravcomp[model.dof_jntid]
+        self.actgravcomp = self.gravcomp and bool(actuated.any())
+        if self.gravcomp:
+            self.heavy_gravcomp = f.shared.constant(model.body_gravcomp[heavy])
+            self.dof_actgravcomp = f.shared.constant(actuated.astype(float))
         for name in ("heavy_mass", "heavy_com", "heavy_diag", "heavy_off"):
             setattr(self, f"grad_{name}", f.gradient_of(getattr(self, name)))
 
@@ -129,6 +137,18 @@ class Constants:
             items = f.fitted.constant(getattr(model, name))
             setattr(self, name, items)
             setattr(self, f"grad_{name}", f.gradient_of(items))
+
+    def _friction(self, model: Model, f: Fields, fitted: tuple[str, ...]) -> None:
+        rough = bool(model.dof_frictionloss.any()) or "dof_frictionloss" in fitted
+        self.friction = model.opt.friction and rough
+        # whether dofs or, as `data` says, tendons have it
+        self.any_friction = self.friction
+        self.dof_frictionloss = f.fitted.constant(model.dof_frictionloss)
+        self.grad_dof_frictionloss = f.gradient_of(self.dof_frictionloss)
+        if self.friction:
+            self.dof_friction_kf, self.dof_friction_per_kf, self.dof_friction_per_mass = friction_constants(
+                f, model.dof_friction_kf, model.dof_friction_mass
+            )
 
     def _equalities(self, model: Model, tree: Tree, f: Fields) -> None:
         dof1, dof2 = tree.eq_dof.T
@@ -156,6 +176,12 @@ class Constants:
                 axes = frame @ quat_matrix(self._model.body_iquat[b])
                 yield self.heavy_diag, k, axes**2, vector, 0.0
                 yield self.heavy_off, k, axes[[1, 0, 0]] * axes[[2, 2, 1]], vector, 0.0
+
+
+def friction_constants(f: Fields, kf: np.ndarray, mass: np.ndarray) -> tuple[Items, Items, Items]:
+    """What `friction.coefficients` takes besides the loss: kf, and the inverses of kf and mass."""
+    least = 1e-12
+    return tuple(f.shared.constant(x) for x in (kf, 1 / np.maximum(kf, least), 1 / np.maximum(mass, least)))
 
 
 def link_inertia(model: Model, tree: Tree):
@@ -198,7 +224,7 @@ class Scratch:
     | kept_lam, kept_qvel | lam and qvel, put aside | nv |
     | eq_slope, eq_gamma | of a dof in terms of the independent ones: v = slope v_i, a = slope a_i + gamma | nv |
     | eq_product, eq_force | qM times a vector; the force [N, N m] by which an equality moves its joint1 | nv, neq |
-    | qfrc_bias, qfrc_passive, qfrc_limit | generalised forces [N, N m] | nv |
+    | qfrc_bias, qfrc_passive, qfrc_limit, qfrc_friction, qfrc_gravcomp | generalised forces [N, N m] | nv |
     | dof_implicit | coefficient c of the velocity-dependent force -c v that is taken at v + theta h a | nv |
     | bm, bh, bd, bo | a link's damping along each normal: mass, arm, diagonal, off-diagonal (`damping`) | nlink * number |
     | gl, ga | that along other normals, linear and angular: diagonal, off-diagonal | 2 nlink |
@@ -216,6 +242,10 @@ class Scratch:
         allot(self, f, "qvel qacc lam grad_qpos grad_qvel qfrc_bias qfrc_passive qfrc_limit dof_implicit", m.nv)
         allot(self, f, "ctrl grad_ctrl", m.nu)
         allot(self, f, "act grad_act", m.na)
+        if m.any_friction:
+            allot(self, f, "qfrc_friction", m.nv)
+        if m.gravcomp:
+            allot(self, f, "qfrc_gravcomp", m.nv)
         if m.external:
             allot(self, f, "tw tl xn xf gn gf", m.nlink, 3)
         if m.damping.any:

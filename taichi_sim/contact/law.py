@@ -12,6 +12,13 @@ on a body that leaves.
 Between two moving bodies v' is v: damping between two branches would couple dofs that the tree keeps apart. There the
 loader bounds kf and kc by what the timestep keeps stable (`mjcf.contact_pairs.gains`).
 
+Friction against turning, MuJoCo's condim 4 and 6, is a moment of the same form: with w the relative angular velocity,
+
+    -s_n w_n' n - s_t w_t',    s_n = min(spin_kf, spin_mu ke d / |w_n|),    s_t = min(roll_kf, roll_mu ke d / |w_t|)
+
+with lengths spin_mu and roll_mu; it adds to the links' moments of inertia. The three kinds of friction do not share one
+bound, as MuJoCo's friction cone does.
+
 Frozen in a substep, friction may exceed mu times the normal force where the tangential velocity changes much in it.
 """
 
@@ -56,3 +63,45 @@ def adjoint(ke, mu, spring, s, damping, kd, slides, speed, n, tn, tt, nun, nut):
     slope = slides * s * slip / (speed * speed)
     grip = slides * mu * ke / speed
     return f, t_bar, slope, nun * (ke - kd * tn) - grip * slip
+
+
+@ti.func
+def turning(kf, mu, spring, w2):
+    """Coefficient of friction against turning at the square w2 of the angular velocity, 1 where it slides, and |w|."""
+    speed = ti.sqrt(w2 + _SPEED2_FLOOR)
+    sliding = mu * spring / speed
+    return ti.min(sliding, kf), ti.select(sliding < kf, speed * 0.0 + 1.0, speed * 0.0), speed
+
+
+@ti.func
+def turning_coefficients(c: ti.template(), k, spring, wn, wt):
+    """s_n, s_t of contact k of a table c, and for each of the two whether it slides and the angular velocity."""
+    sn, slides_n, speed_n = turning(c.spin_kf[k], c.spin_mu[k], spring, wn * wn)
+    st, slides_t, speed_t = turning(c.roll_kf[k], c.roll_mu[k], spring, spatial.dot(wt, wt))
+    return sn, st, slides_n, speed_n, slides_t, speed_t
+
+
+@ti.func
+def moment(n, sn, st, wn, wt):
+    """The moment of friction against turning, with the angular velocity ahead."""
+    return -spatial.scale(n, sn * wn) - spatial.scale(wt, st)
+
+
+@ti.func
+def adjoint_moment(c: ti.template(), k, spring, n, w, t, nu):
+    """The moment of contact k at the angular velocities w and t ahead, and the gradient of nu . moment.
+
+    Returns:
+        The moment, the gradients in w, t and n, and that in the depth, relative to ke.
+    """
+    wn, wt = along(n, w)
+    tn, tt = along(n, t)
+    nun, nut = along(n, nu)
+    sn, st, slides_n, speed_n, slides_t, speed_t = turning_coefficients(c, k, spring, wn, wt)
+    slip_n, slip_t = tn * nun, spatial.dot(tt, nut)
+    slope_n, slope_t = slides_n * sn * slip_n / (speed_n * speed_n), slides_t * st * slip_t / (speed_t * speed_t)
+    w_bar = spatial.scale(n, slope_n * wn) + spatial.scale(wt, slope_t)
+    n_bar = spatial.scale(nu, (st - sn) * tn) + spatial.scale(t, (st - sn) * nun)
+    n_bar = n_bar + spatial.scale(w, (slope_n - slope_t) * wn)
+    grip = slides_n * c.spin_mu[k] / speed_n * slip_n + slides_t * c.roll_mu[k] / speed_t * slip_t
+    return moment(n, sn, st, tn, tt), w_bar, moment(n, sn, st, nun, nut), n_bar, -grip

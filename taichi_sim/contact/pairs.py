@@ -1,32 +1,33 @@
-"""Contact of spheres and capsules with each other and with boxes, and its adjoint (docs/adjoint.md).
+"""Contact of spheres, capsules and boxes with each other, and its adjoint (docs/adjoint.md).
 
 The law: `law`. On geoms of the world it is implicit in the velocity, between moving ones explicit.
 """
 
 from taichi_sim import spatial
-from taichi_sim.bodies.damping import add_block, add_particle
-from taichi_sim.bodies.external import add, add_ahead, particle
-from taichi_sim.contact import boxes, collide, points
-from taichi_sim.contact.law import adjoint, along, coefficients
+from taichi_sim.bodies.damping import add_block, add_particle, add_turning
+from taichi_sim.bodies.external import add, add_ahead, add_moment, particle
+from taichi_sim.contact import box_box, boxes, collide, points
+from taichi_sim.contact.law import adjoint, adjoint_moment, along, coefficients, moment, turning_coefficients
 from taichi_sim.runtime import ti
 
 
 @ti.func
 def place(m: ti.template(), d: ti.template(), e, k):
-    """Centre and half-axis of pair k's geom 1, centre, half-axis and orientation of its geom 2, all relative to the origin
-    of geom 1's tree, and that of geom 2's tree relative to it.
-    """  # noqa: E501
+    """Centre, half-axis and orientation of pair k's geom 1, those of its geom 2, all relative to the origin of geom 1's
+    tree, and that of geom 2's tree relative to it.
+    """
     one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
     offset = d.origin[e, m.link_tree[two]] - d.origin[e, m.link_tree[one]]
     q1, q2 = d.xq[e, one], d.xq[e, two]
     c1 = d.xp[e, one] + spatial.rotate(q1, m.contact.pairs.pos1[k])
     c2 = d.xp[e, two] + spatial.rotate(q2, m.contact.pairs.pos2[k]) + offset
     u1, u2 = spatial.rotate(q1, m.contact.pairs.axis1[k]), spatial.rotate(q2, m.contact.pairs.axis2[k])
-    return c1, u1, c2, u2, spatial.quat_mul(q2, m.contact.pairs.quat2[k]), offset
+    q1, q2 = spatial.quat_mul(q1, m.contact.pairs.quat1[k]), spatial.quat_mul(q2, m.contact.pairs.quat2[k])
+    return c1, u1, q1, c2, u2, q2, offset
 
 
 @ti.func
-def touch(m: ti.template(), k, c1, u1, c2, u2, q2):
+def touch(m: ti.template(), k, c1, u1, q1, c2, u2, q2):
     """Depth, normal and point of pair k."""
     r1 = m.contact.pairs.radius1[k]
     depth, n, p = r1 * 0.0, c1 * 0.0, c1 * 0.0
@@ -39,11 +40,15 @@ def touch(m: ti.template(), k, c1, u1, c2, u2, q2):
     if ti.static(points.CAPSULE_BOX in m.contact.pairs.kinds):
         if m.contact.pairs.kind[k] == points.CAPSULE_BOX:
             depth, n, p = boxes.capsule_box(c1, u1, r1, c2, q2, m.contact.pairs.size2[k])
+    if ti.static(points.BOX_BOX in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.BOX_BOX:
+            size1, size2 = m.contact.pairs.size1[k], m.contact.pairs.size2[k]
+            depth, n, p = box_box.touch(c1, q1, size1, c2, q2, size2, m.contact.pairs.slot[k])
     return depth + m.contact.pairs.margin[k], n, p
 
 
 @ti.func
-def turn(m: ti.template(), k, c1, u1, c2, u2, q2, d_bar, n_bar, p_bar):
+def turn(m: ti.template(), k, c1, u1, q1, c2, u2, q2, d_bar, n_bar, p_bar):
     """Adjoints of `touch`'s results -> the spatial force on geom 1 that they are together."""
     r1 = m.contact.pairs.radius1[k]
     gn, gf = c1 * 0.0, c1 * 0.0
@@ -56,6 +61,10 @@ def turn(m: ti.template(), k, c1, u1, c2, u2, q2, d_bar, n_bar, p_bar):
     if ti.static(points.CAPSULE_BOX in m.contact.pairs.kinds):
         if m.contact.pairs.kind[k] == points.CAPSULE_BOX:
             gn, gf = boxes.adjoint_capsule_box(c1, u1, r1, c2, q2, m.contact.pairs.size2[k], d_bar, n_bar, p_bar)
+    if ti.static(points.BOX_BOX in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.BOX_BOX:
+            size1, size2, slot = m.contact.pairs.size1[k], m.contact.pairs.size2[k], m.contact.pairs.slot[k]
+            gn, gf = box_box.adjoint_touch(c1, q1, size1, c2, q2, size2, slot, d_bar, n_bar, p_bar)
     return gn, gf
 
 
@@ -84,13 +93,13 @@ def relative(one, two, e, w: ti.template(), v: ti.template(), p, offset):
 def forces(m: ti.template(), d: ti.template(), e, h_theta):
     """Adds the forces at v to contact.kn, kf; and h_theta B of geoms of the world to cm, ch, cd, co and gm, gl, ga."""
     for k in range(m.contact.pairs.number):
-        c1, u1, c2, u2, q2, offset = place(m, d, e, k)
+        c1, u1, q1, c2, u2, q2, offset = place(m, d, e, k)
         if collide.near(c1, m.contact.pairs.reach1[k], c2, m.contact.pairs.reach2[k]):
-            depth, n, p = touch(m, k, c1, u1, c2, u2, q2)
+            depth, n, p = touch(m, k, c1, u1, q1, c2, u2, q2)
             if depth.max() > 0.0:
                 depth = ti.max(depth, 0.0)
                 one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
-                v, _vw = relative(one, two, e, d.vw, d.vl, p, offset)
+                v, w = relative(one, two, e, d.vw, d.vl, p, offset)
                 vn, vt = along(n, v)
                 spring, s, damping, _, _, _ = law(m, k, depth, vn, vt)
                 f = spatial.scale(n, spring - damping * vn) - spatial.scale(vt, s)
@@ -102,15 +111,24 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
                     if two == 0:
                         add_particle(d, e, one, p, h_theta * s)
                         add_block(d, e, one, p, n, h_theta * (damping - s))
+                if ti.static(m.contact.pairs.turning):
+                    wn, wt = along(n, w)
+                    sn, st, _, _, _, _ = turning_coefficients(m.contact.pairs, k, spring, wn, wt)
+                    torque = moment(n, sn, st, wn, wt)
+                    d.contact.kn[e, one] = d.contact.kn[e, one] + torque
+                    d.contact.kn[e, two] = d.contact.kn[e, two] - torque
+                    if ti.static(m.contact.pairs.static):
+                        if two == 0:
+                            add_turning(d, e, one, n, h_theta * sn, h_theta * st)
 
 
 @ti.func
 def adjoint_forces(m: ti.template(), d: ti.template(), e):
     """`planes.adjoint_forces` of the pairs."""
     for k in range(m.contact.pairs.number):
-        c1, u1, c2, u2, q2, offset = place(m, d, e, k)
+        c1, u1, q1, c2, u2, q2, offset = place(m, d, e, k)
         if collide.near(c1, m.contact.pairs.reach1[k], c2, m.contact.pairs.reach2[k]):
-            depth, n, p = touch(m, k, c1, u1, c2, u2, q2)
+            depth, n, p = touch(m, k, c1, u1, q1, c2, u2, q2)
             if depth.max() > 0.0:
                 touching = ti.select(depth > 0.0, depth * 0.0 + 1.0, depth * 0.0)
                 depth = ti.max(depth, 0.0)
@@ -128,11 +146,22 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
                 ke, mu = m.contact.pairs.ke[k], m.contact.pairs.mu[k]
                 f, t_bar, slope, d_bar = adjoint(ke, mu, spring, s, damping, kd, slides, speed, n, tn, tt, nun, nut)
                 v_bar = spatial.scale(vt, slope)
-                d_bar = touching * d_bar
                 n_bar = spatial.scale(nu, spring - damping * tn + s * tn) - spatial.scale(v, slope * vn)
                 n_bar = n_bar + spatial.scale(t, s * nun - damping * nun)
+                if ti.static(m.contact.pairs.turning):
+                    torque, w_bar, tw_bar, turned, grip = adjoint_moment(m.contact.pairs, k, spring, n, vw, tw, nw)
+                    d_bar = d_bar + ke * grip
+                    n_bar = n_bar + turned
+                    ahead = tw_bar * 0.0
+                    if ti.static(m.contact.pairs.static):
+                        if two == 0:
+                            ahead = tw_bar
+                    w_bar = w_bar + tw_bar - ahead
+                    add_moment(d, e, one, torque, w_bar, ahead)
+                    add_moment(d, e, two, -torque, -w_bar, ahead * 0.0)
+                d_bar = touching * d_bar
                 p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(t_bar, tw)
-                gn, gf = turn(m, k, c1, u1, c2, u2, q2, d_bar, n_bar, p_bar)
+                gn, gf = turn(m, k, c1, u1, q1, c2, u2, q2, d_bar, n_bar, p_bar)
                 if ti.static(m.contact.pairs.static):
                     if two == 0:
                         add_ahead(d, e, one, p, t_bar)

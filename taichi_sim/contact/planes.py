@@ -1,10 +1,10 @@
 """Contact of bodies with planes and its adjoint (docs/adjoint.md). The law: `law`."""
 
 from taichi_sim import spatial
-from taichi_sim.bodies.damping import add_along, add_particle, clear
-from taichi_sim.bodies.external import particle
+from taichi_sim.bodies.damping import add_along, add_particle, add_turning, clear
+from taichi_sim.bodies.external import add_moment, particle
 from taichi_sim.contact import collide, points
-from taichi_sim.contact.law import adjoint, along, coefficients
+from taichi_sim.contact.law import adjoint, adjoint_moment, along, coefficients, moment, turning_coefficients
 from taichi_sim.runtime import ti
 
 
@@ -75,6 +75,11 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
             d.contact.kf[e, link] = d.contact.kf[e, link] + f
             add_particle(d, e, link, p, h_theta * s)
             add_along(m, d, e, link, m.contact.planes.normal[c], p, h_theta * (damping - s))
+            if ti.static(m.contact.planes.turning):
+                wn, wt = along(n, d.vw[e, link])
+                sn, st, _, _, _, _ = turning_coefficients(m.contact.planes, c, spring, wn, wt)
+                d.contact.kn[e, link] = d.contact.kn[e, link] + moment(n, sn, st, wn, wt)
+                add_turning(d, e, link, n, h_theta * sn, h_theta * st)
 
 
 @ti.func
@@ -97,6 +102,11 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
             ke, mu = m.contact.planes.ke[c], m.contact.planes.mu[c]
             f, t_bar, slope, d_bar = adjoint(ke, mu, spring, s, damping, kd, slides, speed, n, tn, tt, nun, nut)
             v_bar = spatial.scale(vt, slope)
+            if ti.static(m.contact.planes.turning):
+                w, tw, nw = d.vw[e, link], d.tw[e, link], d.nw[e, link]
+                torque, w_bar, tw_bar, _n_bar, grip = adjoint_moment(m.contact.planes, c, spring, n, w, tw, nw)
+                add_moment(d, e, link, torque, w_bar, tw_bar)
+                d_bar = d_bar + ke * grip
             lift = -spatial.scale(n, touching * d_bar)
             d.fn[e, link] = d.fn[e, link] - spatial.cross(p, f)
             d.ff[e, link] = d.ff[e, link] - f

@@ -3,6 +3,7 @@
 On a plane, a sphere is one point with a radius and a capsule two; a box touches with its corners, a mesh with those of
 its convex hull; the points of ellipsoids and cylinders wander over their surface (`collide`). Of the other geoms,
 spheres and capsules touch each other and boxes; a capsule touches a box with its ends, too, so that it can lie there.
+Boxes touch each other in the corners of the polygon in which two of their faces overlap (`box_box`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from taichi_sim.bodies import tree as tree_module
+from taichi_sim.contact.box_box import SLOTS
 from taichi_sim.types import (
     GEOM_BOX,
     GEOM_CAPSULE,
@@ -25,18 +27,18 @@ from taichi_sim.types import (
 POINT, ELLIPSOID, RIM = range(3)
 RIM_POINTS = 8
 # Kinds of pairs of bodies' geoms.
-SEGMENTS, SPHERE_BOX, CAPSULE_BOX = range(3)
+SEGMENTS, SPHERE_BOX, CAPSULE_BOX, BOX_BOX = range(4)
 
 _ROUND = (GEOM_SPHERE, GEOM_CAPSULE)
 # Kinds of geoms that can touch, in MuJoCo's order of types.
 SUPPORTED = frozenset(
     [(GEOM_PLANE, kind) for kind in (*_ROUND, GEOM_ELLIPSOID, GEOM_CYLINDER, GEOM_BOX, GEOM_MESH)]
     + [(GEOM_SPHERE, GEOM_SPHERE), (GEOM_SPHERE, GEOM_CAPSULE), (GEOM_CAPSULE, GEOM_CAPSULE)]
-    + [(kind, GEOM_BOX) for kind in _ROUND]
+    + [(kind, GEOM_BOX) for kind in (*_ROUND, GEOM_BOX)]
 )
 # Half-length [m] of a capsule up to which it is a sphere.
 _SHORT = 1e-6
-_GAINS = ("ke", "kd", "kc", "kf", "mu")
+_GAINS = ("ke", "kd", "kc", "kf", "mu", "spin_kf", "spin_mu", "roll_kf", "roll_mu")
 
 
 def on_planes(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
@@ -50,7 +52,7 @@ def on_planes(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
     | quat, size | orientation in the link's frame and size [m] of an ellipsoid or a cylinder | (n, 4), (n, 3) |
     | normal, frame | index of the plane's normal among the different ones, in the world | (n,), (nnormal, 3) |
     | height | depth = height - normal . point, in the world frame [m] | (n,) |
-    | ke, kd, kc, kf, mu | as `Model.pair_ke` and so on | (n,) |
+    | ke, kd, kc, kf, mu, spin_kf, ... | as `Model.pair_ke` and so on | (n,) |
     """
     rows: list[tuple] = []
     frame: list[np.ndarray] = []
@@ -75,51 +77,55 @@ def on_planes(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
 
 
 def between_bodies(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
-    """Contacts of geoms that are no planes, n of them; geom 1 is a sphere or a capsule.
+    """Contacts of geoms that are no planes, n of them; geom 1 is a sphere, a capsule or, with a box, a box.
 
     | entry | meaning | shape |
     |---|---|---|
-    | kind | SEGMENTS, SPHERE_BOX or CAPSULE_BOX | (n,) |
+    | kind | SEGMENTS, SPHERE_BOX, CAPSULE_BOX or BOX_BOX | (n,) |
+    | slot | which of a pair of boxes' contacts it is | (n,) |
     | link1, link2 | the geoms' links | (n,), (n,) |
     | pos1, pos2 | their centres in the links' frames [m] | (n, 3), (n, 3) |
     | axis1, axis2 | half-axes of capsules in the links' frames [m] | (n, 3), (n, 3) |
     | radius1, radius2 | radii of spheres and capsules [m] | (n,), (n,) |
-    | quat2, size2 | orientation in the link's frame and half-extents [m] of a box | (n, 4), (n, 3) |
+    | quat1, quat2 | orientations in the links' frames | (n, 4), (n, 4) |
+    | size1, size2 | half-extents of boxes [m] | (n, 3), (n, 3) |
     | reach1, reach2 | radii of balls that enclose the geoms, the margin in the first [m] | (n,), (n,) |
-    | margin, ke, kd, kc, kf, mu | as `Model.pair_margin` and so on | (n,) |
+    | margin, ke, kd, kc, kf, mu, spin_kf, ... | as `Model.pair_margin` and so on | (n,) |
     """
     rows: list[tuple] = []
     for k in range(model.npair):
         one, two = model.pair_geom1[k], model.pair_geom2[k]
         if model.geom_type[one] == GEOM_PLANE:
             continue
-        if model.geom_type[two] != GEOM_BOX and not tree.body_link[model.geom_bodyid[one]]:
+        box, boxes = model.geom_type[two] == GEOM_BOX, model.geom_type[one] == GEOM_BOX
+        if (boxes or not box) and not tree.body_link[model.geom_bodyid[one]]:
             # what stands still is implicit as the second geom only
             one, two = two, one
         links = tuple(tree.body_link[model.geom_bodyid[[one, two]]])
         (pos1, quat1), (pos2, quat2) = _pose(model, tree, one), _pose(model, tree, two)
         axis1, axis2 = _half_axis(model, one, quat1), _half_axis(model, two, quat2)
-        margin, size2 = model.pair_margin[k], model.geom_size[two]
-        radius1 = model.geom_size[one, 0]
-        box = model.geom_type[two] == GEOM_BOX
+        margin, size1, size2 = model.pair_margin[k], model.geom_size[one], model.geom_size[two]
+        radius1 = 0.0 if boxes else size1[0]
         radius2, reach2 = (0.0, np.linalg.norm(size2)) if box else (size2[0], size2[0] + np.linalg.norm(axis2))
-        shapes = [(SEGMENTS, pos1, axis1)]
-        if box and axis1.any():
+        shapes = [(SEGMENTS, pos1, axis1, 0)]
+        if boxes:
+            shapes = [(BOX_BOX, pos1, axis1, slot) for slot in range(SLOTS)]
+        elif box and axis1.any():
             nothing = np.zeros(3)
             shapes = [
-                (CAPSULE_BOX, pos1, axis1),
-                (SPHERE_BOX, pos1 + axis1, nothing),
-                (SPHERE_BOX, pos1 - axis1, nothing),
+                (CAPSULE_BOX, pos1, axis1, 0),
+                (SPHERE_BOX, pos1 + axis1, nothing, 0),
+                (SPHERE_BOX, pos1 - axis1, nothing, 0),
             ]
         elif box:
-            shapes = [(SPHERE_BOX, pos1, axis1)]
-        for kind, pos, axis in shapes:
-            reach1 = radius1 + np.linalg.norm(axis) + max(margin, 0.0)
-            geoms = pos, pos2, axis, axis2, radius1, radius2, quat2, size2, reach1, reach2
-            rows.append((kind, *links, *geoms, margin, *_gains(model, k)))
-    names = ("kind", "link1", "link2", "pos1", "pos2", "axis1", "axis2", "radius1", "radius2", "quat2", "size2")
-    widths = {"pos1": 3, "pos2": 3, "axis1": 3, "axis2": 3, "quat2": 4, "size2": 3}
-    return _table(rows, (*names, "reach1", "reach2", "margin", *_GAINS), widths)
+            shapes = [(SPHERE_BOX, pos1, axis1, 0)]
+        for kind, pos, axis, slot in shapes:
+            reach1 = (np.linalg.norm(size1) if boxes else radius1 + np.linalg.norm(axis)) + max(margin, 0.0)
+            geoms = pos, pos2, axis, axis2, radius1, radius2, quat1, quat2, size1, size2, reach1, reach2
+            rows.append((kind, slot, *links, *geoms, margin, *_gains(model, k)))
+    names = ("kind", "slot", "link1", "link2", "pos1", "pos2", "axis1", "axis2", "radius1", "radius2")
+    widths = {"pos1": 3, "pos2": 3, "axis1": 3, "axis2": 3, "quat1": 4, "quat2": 4, "size1": 3, "size2": 3}
+    return _table(rows, (*names, "quat1", "quat2", "size1", "size2", "reach1", "reach2", "margin", *_GAINS), widths)
 
 
 def _surface(model: Model, geom: int) -> list[tuple[int, np.ndarray, float]]:
@@ -167,7 +173,7 @@ def _table(rows: list[tuple], names: tuple[str, ...], widths: dict[str, int]) ->
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     table = {}
     for name, column in zip(names, columns, strict=True):
-        integers = name in ("kind", "normal") or name.startswith("link")
+        integers = name in ("kind", "slot", "normal") or name.startswith("link")
         shape = (len(rows), widths[name]) if name in widths else len(rows)
         table[name] = np.array(column, np.int32 if integers else float).reshape(shape)
     return table

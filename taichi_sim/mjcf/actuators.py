@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from taichi_sim.mjcf.contact_pairs import reference_gains
+from taichi_sim.mjcf.contact_pairs import friction_gains, reference_gains
 from taichi_sim.mjcf.report import Report, decoded, element_name
 from taichi_sim.mjcf.unsupported import actuator_group_enabled, actuator_simulated, stages
 from taichi_sim.types import (
@@ -29,7 +29,7 @@ _FIBRE_DAMPING = 0.01
 
 
 def tendons(m, refsafe: bool, report: Report) -> dict[str, np.ndarray]:
-    """Tendons' paths, springs, dampers and limits; coefficients of disabled stages are zero."""
+    """Tendons' paths, springs, dampers, friction and limits; coefficients of disabled stages are zero."""
     on = stages(m)
     limited = np.array(m.tendon_limited, bool) & on.limit
     # MuJoCo's limits push from `margin` inside of the range on
@@ -39,6 +39,7 @@ def tendons(m, refsafe: bool, report: Report) -> dict[str, np.ndarray]:
     per_mass = reference_gains(m.tendon_solref_lim, m.tendon_solimp_lim[:, 1], m.opt.timestep, refsafe)
     # a tendon that moves nothing has no inverse weight
     gains = np.where(limited, 1 / np.maximum(m.tendon_invweight0, 1e-10), 0.0)[:, None] * per_mass
+    kf, mass = friction_gains(m.tendon_solref_fri, m.tendon_solimp_fri, m.tendon_invweight0, m.opt.timestep, refsafe)
     return {
         "tendon_adr": np.array(m.tendon_adr),
         "tendon_num": np.array(m.tendon_num),
@@ -47,6 +48,9 @@ def tendons(m, refsafe: bool, report: Report) -> dict[str, np.ndarray]:
         "wrap_prm": np.array(m.wrap_prm, dtype=np.float64),
         "tendon_stiffness": m.tendon_stiffness * float(on.spring),
         "tendon_damping": m.tendon_damping * float(on.damper),
+        "tendon_frictionloss": m.tendon_frictionloss * float(on.frictionloss),
+        "tendon_friction_kf": kf,
+        "tendon_friction_mass": mass,
         "tendon_lengthspring": np.array(m.tendon_lengthspring),
         "tendon_limited": limited,
         "tendon_range": length_range,

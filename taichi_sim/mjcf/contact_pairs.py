@@ -53,7 +53,7 @@ class Pairs:
     | geom1, geom2 | the geoms | (n,) |
     | explicit | index of the `<contact><pair>` they come from, or -1 | (n,) |
     | condim | 1: without friction, 3: sliding, 4 and 6: torsional, rolling | (n,) |
-    | mu | coefficient of sliding friction | (n,) |
+    | friction | coefficients of sliding friction, of torsional and rolling friction [m] | (n, 3) |
     | solref, dmax | reference and largest impedance of MuJoCo's solver | (n, 2), (n,) |
     | margin | distance from which on contact forces act [m] | (n,) |
     """
@@ -69,7 +69,9 @@ class Pairs:
         swap = m.geom_type[geom1] > m.geom_type[geom2]
         self.geom1, self.geom2 = np.where(swap, geom2, geom1), np.where(swap, geom1, geom2)
         self.explicit = np.concatenate([np.full(len(one), -1), np.arange(m.npair)]).astype(int)
-        self.mu = np.concatenate([self._mixed(m, one, two, m.geom_friction[:, 0], np.maximum), m.pair_friction[:, 0]])
+        mixed = [self._mixed(m, one, two, m.geom_friction[:, k], np.maximum) for k in range(3)]
+        # of a pair: two sliding directions, torsion, two rolling directions
+        self.friction = np.concatenate([np.stack(mixed, axis=1), m.pair_friction[:, [0, 2, 3]]])
         self.condim = np.concatenate([self._mixed(m, one, two, m.geom_condim, np.maximum), m.pair_dim])
         total = m.geom_margin[one] + m.geom_margin[two]
         larger = np.maximum(m.geom_margin[one], m.geom_margin[two])
@@ -144,11 +146,33 @@ def reference_gains(solref: np.ndarray, dmax: np.ndarray, timestep: float, refsa
     return np.stack([stiffness, damping], axis=1)
 
 
+def friction_gains(solref, solimp, inverse, timestep: float, refsafe: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficient of sticking [N s/m, N m s/rad] and inertia [kg, kg m^2] of dry friction, (n,) each.
+
+    Under a load that dry friction holds, MuJoCo's constraint of impedance d = dmin creeps with the velocity at which
+    d / (1 - d) times the inertia times the damping b equals the load: that is the coefficient.
+
+    Args:
+        solref, solimp: its solver parameters, (n, 2) and (n, 5).
+        inverse: the inverse inertia that it sees at qpos0, MuJoCo's invweight0, (n,).
+        timestep, refsafe: as in `reference_gains`.
+    """
+    solref, solimp = np.array(solref, float).reshape(-1, 2), np.array(solimp, float).reshape(-1, 5)
+    damping = reference_gains(solref, solimp[:, 1], timestep, refsafe)[:, 1]
+    low, high = np.clip(solimp[:, :2], 0.0001, 0.9999).T
+    # nothing is violated; without a width MuJoCo takes the mean
+    impedance = np.where((low == high) | (solimp[:, 2] <= 1e-15), 0.5 * (low + high), low)
+    # what moves nothing has no inverse inertia
+    mass = 1 / np.maximum(inverse, 1e-10)
+    return mass * damping * impedance / (1 - impedance), mass
+
+
 def gains(mj_model, pairs: Pairs, refsafe: bool) -> dict[str, np.ndarray]:
-    """Penalty parameters that do what the pairs' solver parameters ask for: "ke", "kd", "kf" and "mu", each (n,).
+    """Penalty parameters that do what the pairs' solver parameters ask for, `Model.pair_...` by name, each (n,).
 
     With m the mass that the contact sees at qpos0, by MuJoCo's `body_invweight0`: ke = m k, and kd such that damping is
-    m b at the depth at which m rests under gravity. kf follows from the timestep. The entry "kc", (n,), bounds damping
+    m b at the depth at which m rests under gravity. kf follows from the timestep; "spin_kf" and "roll_kf" likewise from
+    the moment of inertia, instead of the mass. The entry "kc", (n,), bounds damping
     and kf where they are explicit: between moving bodies, and of moving boxes on spheres and capsules of the world.
     """
     import mujoco
@@ -160,13 +184,22 @@ def gains(mj_model, pairs: Pairs, refsafe: bool) -> dict[str, np.ndarray]:
     stiffness, damping = reference_gains(pairs.solref, pairs.dmax, m.opt.timestep, refsafe).T
     fixed1, fixed2 = (m.body_weldid[m.geom_bodyid[geom]] == 0 for geom in (pairs.geom1, pairs.geom2))
     on_plane = m.geom_type[pairs.geom1] == mujoco.mjtGeom.mjGEOM_PLANE
-    implicit = on_plane | fixed2 | (fixed1 & (m.geom_type[pairs.geom2] != mujoco.mjtGeom.mjGEOM_BOX))
-    kf = mass / m.opt.timestep * np.where(implicit, _KF_IMPLICIT, _KF_EXPLICIT)
-    rough = pairs.condim > 1
+    box1, box2 = (m.geom_type[geom] == mujoco.mjtGeom.mjGEOM_BOX for geom in (pairs.geom1, pairs.geom2))
+    implicit = on_plane | fixed2 | (fixed1 & (box1 | ~box2))
+    # boxes touch each other in four points and more
+    explicit = np.where(box1 & box2, _KF_EXPLICIT / 4, _KF_EXPLICIT)
+    kf = mass / m.opt.timestep * np.where(implicit, _KF_IMPLICIT, explicit)
+    inverse = m.body_invweight0[m.geom_bodyid, 1]
+    turning = kf / mass / np.maximum(inverse[pairs.geom1] + inverse[pairs.geom2], 1e-10)
+    rough, spins, rolls = (pairs.condim > least for least in (1, 3, 4))
     return {
         "kc": np.where(implicit, np.inf, kf),
         "ke": mass * stiffness,
         "kd": mass * damping * stiffness / _WEIGHT,
         "kf": np.where(rough, kf, 0.0),
-        "mu": np.where(rough, pairs.mu, 0.0),
+        "mu": np.where(rough, pairs.friction[:, 0], 0.0),
+        "spin_kf": np.where(spins, turning, 0.0),
+        "spin_mu": np.where(spins, pairs.friction[:, 1], 0.0),
+        "roll_kf": np.where(rolls, turning, 0.0),
+        "roll_mu": np.where(rolls, pairs.friction[:, 2], 0.0),
     }

@@ -17,11 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from taichi_sim.mjcf import actuators, compiler, npz, structure, values
-from taichi_sim.mjcf.contact_pairs import Pairs, gains, reference_gains
+from taichi_sim.mjcf.contact_pairs import Pairs, friction_gains, gains, reference_gains
 from taichi_sim.mjcf.numerics import Numerics
 from taichi_sim.mjcf.report import ModelError, Report, check_names, element_name, said
 from taichi_sim.mjcf.unsupported import find, joint_equalities, simulated_pairs, stages
 from taichi_sim.types import GEOM_MESH, JNT_BALL, JNT_FREE, Model, Option
+
+# Contact parameters that a file may state, as `<numeric name="contact_ke">` and so on.
+_CONTACT_NUMERICS = ("ke", "kd", "kf", "mu")
 
 
 def load(source, *, unsupported_contacts: str = "refuse") -> Model:
@@ -147,6 +150,7 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
         jnt_range=_limit_range(mj_model, report),
         jnt_limit_ke=ke,
         jnt_limit_kd=kd,
+        **_friction(mj_model),
         **_geoms_and_sites(mj_model),
         **_contacts(mj_model, pairs, numerics),
         **_equalities(mj_model),
@@ -178,9 +182,13 @@ def _bodies_and_joints(m) -> dict[str, np.ndarray]:
         **_copies(m, "qpos0", "qpos_spring", "body_parentid", "body_pos", "body_quat", "body_mass", "body_inertia"),
         **_copies(m, "body_ipos", "body_iquat", "body_jntadr", "body_jntnum"),
         **_copies(m, "jnt_type", "jnt_bodyid", "jnt_qposadr", "jnt_dofadr", "jnt_pos", "jnt_axis", "jnt_stiffness"),
-        **_copies(m, "dof_bodyid", "dof_jntid", "dof_armature", "dof_damping", "jnt_actfrcrange"),
+        **_copies(m, "dof_bodyid", "dof_jntid", "dof_armature", "dof_damping", "dof_frictionloss"),
+        **_copies(m, "jnt_actfrcrange"),
         "jnt_limited": np.array(m.jnt_limited, dtype=bool),
         "jnt_actfrclimited": np.array(m.jnt_actfrclimited, dtype=bool),
+        "jnt_actgravcomp": np.array(m.jnt_actgravcomp, dtype=bool),
+        # MuJoCo computes it with the passive forces
+        "body_gravcomp": m.body_gravcomp * float(stages(m).passive),
     }
 
 
@@ -215,6 +223,7 @@ def _option(m, numerics: Numerics) -> Option:
         limit=on.limit,
         spring=on.spring,
         damper=on.damper,
+        friction=on.frictionloss,
         actuation=on.actuation,
         clampctrl=on.clampctrl,
         equality=on.equality,
@@ -271,16 +280,24 @@ def _solref_gains(m) -> np.ndarray:
     return gains
 
 
+def _friction(m) -> dict[str, np.ndarray]:
+    """What dry friction of dofs needs besides its force, also where there is none: it may be fitted."""
+    kf, mass = friction_gains(m.dof_solref, m.dof_solimp, m.dof_invweight0, m.opt.timestep, _refsafe(m))
+    return {"dof_friction_kf": kf, "dof_friction_mass": mass}
+
+
 def _contacts(m, pairs: Pairs | None, numerics: Numerics) -> dict[str, np.ndarray]:
     """Pairs of geoms that can touch and their penalty parameters; none where the model disables contact."""
     empty = np.zeros(0, np.int32)
-    fields = {"geom1": empty, "geom2": empty, **dict.fromkeys(("ke", "kd", "kc", "kf", "mu", "margin"), np.zeros(0))}
+    names = ("kc", "margin", *_CONTACT_NUMERICS, "spin_kf", "spin_mu", "roll_kf", "roll_mu")
+    fields = {"geom1": empty, "geom2": empty, **dict.fromkeys(names, np.zeros(0))}
     if pairs is not None:
         fields = {"geom1": pairs.geom1, "geom2": pairs.geom2, "margin": pairs.margin}
         found = gains(m, pairs, _refsafe(m))
         fields["kc"] = most = found.pop("kc")
-        for key, values in found.items():
-            number = numerics.get(f"contact_{key}", None)
+        fields.update(found)
+        for key in _CONTACT_NUMERICS:
+            values, number = found[key], numerics.get(f"contact_{key}", None)
             fields[key] = values if number is None else np.full(len(pairs), number)
         fields["kf"] = np.minimum(fields["kf"], most)
     fields = {f"pair_{key}": value.astype(np.int32 if key[:4] == "geom" else float) for key, value in fields.items()}
@@ -289,11 +306,11 @@ def _contacts(m, pairs: Pairs | None, numerics: Numerics) -> dict[str, np.ndarra
 
 def _equalities(m) -> dict[str, np.ndarray]:
     """Joint equalities that act; none where the model disables them."""
-    on = joint_equalities(m)
+    found, _ = joint_equalities(m)
     return {
-        "eq_joint1": m.eq_obj1id[on].astype(np.int32),
-        "eq_joint2": m.eq_obj2id[on].astype(np.int32),
-        "eq_polycoef": np.array(m.eq_data[on, :5]),
+        "eq_joint1": np.array([e.joint1 for e in found], np.int32),
+        "eq_joint2": np.array([e.joint2 for e in found], np.int32),
+        "eq_polycoef": np.array([e.coefficients for e in found]).reshape(-1, 5),
     }
 
 

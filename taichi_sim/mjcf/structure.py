@@ -27,14 +27,16 @@ from taichi_sim.types import (
 # Shapes by field, as in the table of `Model`: numbers of elements by the array that has one entry each, and widths.
 _SHAPES = {
     **dict.fromkeys(("qpos0", "qpos_spring"), ("nq",)),
-    **dict.fromkeys(("body_parentid", "body_mass", "body_jntadr", "body_jntnum"), ("nbody",)),
+    **dict.fromkeys(("body_parentid", "body_mass", "body_gravcomp", "body_jntadr", "body_jntnum"), ("nbody",)),
     **dict.fromkeys(("body_pos", "body_inertia", "body_ipos"), ("nbody", 3)),
     **dict.fromkeys(("body_quat", "body_iquat"), ("nbody", 4)),
     **dict.fromkeys(("jnt_type", "jnt_bodyid", "jnt_qposadr", "jnt_dofadr", "jnt_limited"), ("njnt",)),
     **dict.fromkeys(("jnt_limit_ke", "jnt_limit_kd", "jnt_stiffness", "jnt_actfrclimited"), ("njnt",)),
+    "jnt_actgravcomp": ("njnt",),
     **dict.fromkeys(("jnt_pos", "jnt_axis"), ("njnt", 3)),
     **dict.fromkeys(("jnt_range", "jnt_actfrcrange"), ("njnt", 2)),
     **dict.fromkeys(("dof_bodyid", "dof_jntid", "dof_armature", "dof_damping"), ("nv",)),
+    **dict.fromkeys(("dof_frictionloss", "dof_friction_kf", "dof_friction_mass"), ("nv",)),
     **dict.fromkeys(("geom_type", "geom_bodyid", "geom_group", "geom_dataid"), ("ngeom",)),
     **dict.fromkeys(("geom_pos", "geom_size"), ("ngeom", 3)),
     **dict.fromkeys(("geom_quat", "geom_rgba"), ("ngeom", 4)),
@@ -45,6 +47,7 @@ _SHAPES = {
     "mesh_hull": ("nmeshhull",),
     **dict.fromkeys(("pair_geom1", "pair_geom2", "pair_ke", "pair_kd", "pair_kc", "pair_kf"), ("npair",)),
     **dict.fromkeys(("pair_mu", "pair_margin"), ("npair",)),
+    **dict.fromkeys(("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"), ("npair",)),
     **dict.fromkeys(("eq_joint1", "eq_joint2"), ("neq",)),
     "eq_polycoef": ("neq", 5),
     "site_bodyid": ("nsite",),
@@ -52,6 +55,7 @@ _SHAPES = {
     "site_quat": ("nsite", 4),
     **dict.fromkeys(("wrap_type", "wrap_objid", "wrap_prm"), ("nwrap",)),
     **dict.fromkeys(("tendon_adr", "tendon_num", "tendon_stiffness", "tendon_damping"), ("ntendon",)),
+    **dict.fromkeys(("tendon_frictionloss", "tendon_friction_kf", "tendon_friction_mass"), ("ntendon",)),
     **dict.fromkeys(("tendon_limited", "tendon_limit_ke", "tendon_limit_kd", "tendon_width"), ("ntendon",)),
     **dict.fromkeys(("tendon_lengthspring", "tendon_range"), ("ntendon", 2)),
     "tendon_rgba": ("ntendon", 4),
@@ -81,7 +85,7 @@ _COUNTED = {
 }
 _NAMED = {"body": "nbody", "joint": "njnt", "geom": "ngeom", "site": "nsite", "tendon": "ntendon", "actuator": "nu"}
 # Types by the ends of fields' names; the others are float64.
-_FLAGS = ("limited",)
+_FLAGS = ("limited", "actgravcomp")
 _INTEGERS = ("id", "adr", "num", "type", "law", "geom1", "geom2", "joint1", "joint2", "mesh_face", "mesh_hull", "group")
 # Indices and codes by field: the lowest, and how many there are.
 _INDICES = {

@@ -14,7 +14,8 @@ import numpy as np
 from taichi_sim.contact import points
 from taichi_sim.mjcf import singular
 from taichi_sim.mjcf.contact_pairs import Pairs
-from taichi_sim.mjcf.report import Report, element_name
+from taichi_sim.mjcf.equalities import Equality, acting, resolved
+from taichi_sim.mjcf.report import Report
 
 
 class Stages(NamedTuple):
@@ -76,12 +77,9 @@ def actuator_simulated(mj_model) -> np.ndarray:
     return ~np.any([mask for mask, _, _ in _actuator_defects(mj_model)], axis=0)
 
 
-def joint_equalities(mj_model) -> np.ndarray:
-    """Indices of the equalities between joints that are active and whose stage is on, int, shape (n,)."""
-    import mujoco
-
-    active = np.asarray(mj_model.eq_active0, dtype=bool) & stages(mj_model).equality
-    return np.flatnonzero(active & (mj_model.eq_type == mujoco.mjtEq.mjEQ_JOINT))
+def joint_equalities(mj_model) -> tuple[list[Equality], dict[int, str]]:
+    """The equalities between joints that act, as `equalities.resolved` gives them."""
+    return resolved(acting(mj_model, stages(mj_model).equality))
 
 
 def find(mj_model, pairs: Pairs | None, report: Report) -> None:
@@ -118,10 +116,14 @@ def _check_options(m, on: Stages, report: Report) -> None:
 
 
 def _check_bodies(m, on: Stages, report: Report) -> None:
-    gravity = on.gravity and np.any(m.opt.gravity != 0)
-    if on.passive and gravity:
-        compensated = (m.body_gravcomp != 0) & (m.body_mass > 0) & (m.body_weldid != 0)
-        report.add_where("body", compensated, "gravity compensation is not simulated", 'remove gravcomp="..."')
+    compensated = on.passive and on.gravity and np.any(m.body_gravcomp != 0)
+    lost = np.full(m.njnt, not on.actuation or m.nu == 0) | np.asarray(m.jnt_actfrclimited, bool)
+    report.add_where(
+        "joint",
+        compensated & np.asarray(m.jnt_actgravcomp, bool) & lost,
+        "actuatorgravcomp on a joint whose actuators' force is clamped, or without actuators, is not simulated",
+        "remove it: the compensation is a passive force then",
+    )
     report.add_where(
         "body",
         m.body_mocapid >= 0,
@@ -134,14 +136,6 @@ def _check_bodies(m, on: Stages, report: Report) -> None:
 
 
 def _check_joints(m, on: Stages, report: Report) -> None:
-    if on.frictionloss:
-        joints = m.dof_jntid[m.dof_frictionloss != 0]
-        report.add(
-            "joint",
-            np.unique(joints),
-            "dry friction (frictionloss) is not simulated",
-            'remove it, use damping, or set <flag frictionloss="disable"/>',
-        )
     if on.spring:
         poly = np.any(_field(m, "jnt_stiffnesspoly", m.njnt, 2) != 0, axis=1)
         report.add_where(
@@ -165,13 +159,14 @@ def simulated_pairs(m, pairs: Pairs) -> np.ndarray:
     """Which pairs of geoms the engine can let touch each other, bool, shape (len(pairs),)."""
     kinds = zip(m.geom_type[pairs.geom1].tolist(), m.geom_type[pairs.geom2].tolist(), strict=True)
     known = np.array([kind in points.SUPPORTED for kind in kinds], dtype=bool)
-    return known & (pairs.condim <= 3) & ~_uneven(m, pairs)
+    return known & ~_uneven(m, pairs)
 
 
 def _uneven(m, pairs: Pairs) -> np.ndarray:
     """Which pairs have friction that differs between two directions; only explicit ones can."""
-    uneven = np.append((m.pair_friction[:, 0] != m.pair_friction[:, 1]) & (m.pair_dim > 1), False)
-    return uneven[pairs.explicit]
+    sliding = (m.pair_friction[:, 0] != m.pair_friction[:, 1]) & (m.pair_dim > 1)
+    rolling = (m.pair_friction[:, 3] != m.pair_friction[:, 4]) & (m.pair_dim > 4)
+    return np.append(sliding | rolling, False)[pairs.explicit]
 
 
 def _check_contacts(m, pairs: Pairs, report: Report) -> None:
@@ -182,9 +177,6 @@ def _check_contacts(m, pairs: Pairs, report: Report) -> None:
         cure = "set contype and conaffinity so that they do not meet, or exclude the bodies"
         cure += ', or let them pass through each other: load(..., unsupported_contacts="skip")'
         report.add("geom", np.unique([(pairs.geom1[k], pairs.geom2[k]) for k in those]), what, cure)
-    turning = pairs.condim > 3
-    what = "torsional and rolling friction (condim 4 and 6) are not simulated"
-    report.add("geom", np.unique([pairs.geom1[turning], pairs.geom2[turning]]), what, 'set condim="3"')
     what, cure = "friction that differs between two directions is not simulated", "give both directions one coefficient"
     report.add("contact pair", pairs.explicit[_uneven(m, pairs)], what, cure)
 
@@ -206,27 +198,13 @@ def _check_constraints(m, on: Stages, report: Report) -> None:
 
 
 def _check_joint_equalities(m, report: Report) -> None:
-    """A joint is determined once, by one that is free: nothing is left to solve then."""
-    equalities = joint_equalities(m)
-    determined: dict[int, int] = {}
-    for i in equalities:
-        joint = int(m.eq_obj1id[i])
-        if joint in determined:
-            what = f"joint1 '{element_name(m, 'joint', joint)}' is determined by another equality already"
-            report.add("equality", i, what, 'remove one of the two, or set active="false"')
-        determined[joint] = i
-    for i in equalities:
-        joint = int(m.eq_obj2id[i])
-        if joint in determined:
-            what = f"joint2 '{element_name(m, 'joint', joint)}' is itself joint1 of another equality"
-            report.add("equality", i, what, "give as joint2 the joint that determines that one, and polycoef to match")
+    """A joint is determined once, and not by itself."""
+    for index, what in joint_equalities(m)[1].items():
+        report.add("equality", index, what, 'remove one of the equalities, or set active="false"')
 
 
 def _check_tendons(m, on: Stages, report: Report) -> None:
     n = m.ntendon
-    if on.frictionloss:
-        what, cure = "dry friction (frictionloss) is not simulated", "remove it, or use damping"
-        report.add_where("tendon", m.tendon_frictionloss != 0, what, cure)
     if on.spring:
         poly = np.any(_field(m, "tendon_stiffnesspoly", n, 2) != 0, axis=1)
         cure = "give stiffness one number, its linear term"

@@ -12,7 +12,7 @@ from taichi_sim.types import MOST_SUBSTEPS
 LARGEST = 1e12
 # What is computed from them, such as the stiffness of a limit from inertia and time constant: its square is a number.
 _LARGEST_DERIVED = 1e18
-_DERIVED = ("pair_", "muscle_", "jnt_limit_", "tendon_limit_")
+_DERIVED = ("pair_", "muscle_", "jnt_limit_", "tendon_limit_", "dof_friction_", "tendon_friction_")
 # In a shorter substep nothing of ordinary speed moves by as much as single precision resolves; in a longer one nothing
 # of ordinary stiffness is stable.
 _TIMESTEP = (1e-9, 10.0)
@@ -42,7 +42,10 @@ _OPTIONS = ("gravity", "density", "viscosity")
 # Negative ones would make the mass matrix indefinite, or contacts and limits pull.
 _NOT_NEGATIVE = (
     *("body_mass", "body_inertia", "dof_armature", "geom_size", "pair_ke", "pair_kd", "pair_kf", "pair_mu"),
+    *("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"),
     *("jnt_limit_ke", "jnt_limit_kd", "tendon_limit_ke", "tendon_limit_kd", "muscle_force"),
+    *("dof_frictionloss", "dof_friction_kf", "dof_friction_mass"),
+    *("tendon_frictionloss", "tendon_friction_kf", "tendon_friction_mass"),
 )
 # Directions and rotations, which the engine takes to be of length 1.
 _UNIT = ("body_quat", "body_iquat", "geom_quat", "site_quat", "jnt_axis")

@@ -6,7 +6,7 @@ import types
 
 import numpy as np
 
-from taichi_sim.bodies.tables import allot
+from taichi_sim.bodies.tables import allot, friction_constants
 from taichi_sim.bodies.tree import Tree
 from taichi_sim.buffers import Fields
 from taichi_sim.muscles.tendon_tables import Tables
@@ -46,6 +46,12 @@ class Tendons:
         self.npair = len(tables.pair_target)
         self.passive = bool(model.tendon_stiffness.any() or model.tendon_damping.any())
         self.limit = model.opt.limit and bool(np.any(model.tendon_limited))
+        self.friction = model.opt.friction and bool(model.tendon_frictionloss.any())
+        if self.friction:
+            self.frictionloss = f.shared.constant(model.tendon_frictionloss)
+            self.friction_kf, self.friction_per_kf, self.friction_per_mass = friction_constants(
+                f, model.tendon_friction_kf, model.tendon_friction_mass
+            )
         self.adr, self.dof = f.ints(tables.row_adr), f.ints(tables.row_dof)
         self.length0, self.jacobian0 = f.shared.constant(tables.length0), f.shared.constant(tables.jacobian0)
         self.joint_tendon, self.joint_dof = f.ints(tables.joint_tendon), f.ints(tables.joint_dof)

@@ -1,10 +1,11 @@
-"""Tendons: lengths, their gradient J in the dofs, springs, dampers, limits; and the adjoint (docs/adjoint.md).
+"""Tendons: lengths, their gradient J in the dofs, springs, dampers, friction, limits; their adjoint (docs/adjoint.md).
 
 A tendon whose force along its length is f moves the joints by J' f, whatever its path. Its velocity-dependent part
 is taken at v + theta h a with the coefficient frozen, hence h theta c J' J in the matrix that the step factors.
 """
 
 from taichi_sim import spatial
+from taichi_sim.bodies.friction import coefficients
 from taichi_sim.muscles import wrap
 from taichi_sim.muscles.tendon_tables import FIRST, GEOM
 from taichi_sim.runtime import ti
@@ -187,8 +188,15 @@ def limit(m: ti.template(), d: ti.template(), e, t):
 
 
 @ti.func
-def forces(m: ti.template(), d: ti.template(), e):
-    """Springs', dampers' and limits' forces on the joints; begins implicit with them, and clears force."""
+def friction(m: ti.template(), d: ti.template(), e, t, h_theta):
+    """`friction.coefficients` of tendon t."""
+    loss, kf, velocity = m.tendon.frictionloss[t], m.tendon.friction_kf[t], d.tendon.velocity[e, t]
+    return coefficients(loss, kf, m.tendon.friction_per_kf[t], m.tendon.friction_per_mass[t], h_theta, velocity)
+
+
+@ti.func
+def forces(m: ti.template(), d: ti.template(), e, h_theta):
+    """Springs', dampers', friction's and limits' forces on the joints; begins implicit with them, and clears force."""
     for t in range(m.tendon.number):
         zero = d.tendon.length[e, t] * 0.0
         d.tendon.force[e, t] = zero
@@ -197,6 +205,10 @@ def forces(m: ti.template(), d: ti.template(), e):
             f, _ = spring(m, d, e, t)
             pull(m, d, e, t, f - m.tendon.damping[t] * d.tendon.velocity[e, t], d.qfrc_passive)
             d.tendon.implicit[e, t] = d.tendon.implicit[e, t] + m.tendon.damping[t]
+        if ti.static(m.tendon.friction):
+            s, c, _c_v, _s_loss, _c_loss = friction(m, d, e, t, h_theta)
+            pull(m, d, e, t, -s * d.tendon.velocity[e, t], d.qfrc_friction)
+            d.tendon.implicit[e, t] = d.tendon.implicit[e, t] + c
         if ti.static(m.tendon.limit):
             f, c, _, _ = limit(m, d, e, t)
             pull(m, d, e, t, f - c * d.tendon.velocity[e, t], d.qfrc_limit)
@@ -221,7 +233,7 @@ def implicit(m: ti.template(), d: ti.template(), e, h_theta):
 
 @ti.func
 def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
-    """Clears the tendons' adjoints and begins them with springs, dampers and limits; force sums their forces."""
+    """Clears the tendons' adjoints and begins them with passive forces and limits; force sums their forces."""
     rate(m, d, e, d.lam, d.tendon.lam)
     rate(m, d, e, d.qacc, d.tendon.ahead)
     for t in range(m.tendon.number):
@@ -230,12 +242,19 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
         zero = ahead * 0.0
         force = zero
         length_bar = zero
+        velocity_bar = zero
         ahead_bar = zero
         if ti.static(m.tendon.passive):
             f, slope = spring(m, d, e, t)
             force = force + f - m.tendon.damping[t] * ahead
             length_bar = length_bar + lam * slope
             ahead_bar = ahead_bar - lam * m.tendon.damping[t]
+        if ti.static(m.tendon.friction):
+            s, c, c_v, s_loss, _c_loss = friction(m, d, e, t, h_theta)
+            v = d.tendon.velocity[e, t]
+            force = force - s * v - c * (ahead - v)
+            velocity_bar = velocity_bar - lam * (s - s_loss * ti.abs(v) * s + c_v * (ahead - v) - c)
+            ahead_bar = ahead_bar - lam * c
         if ti.static(m.tendon.limit):
             f, c, slope, dc = limit(m, d, e, t)
             force = force + f - c * ahead
@@ -244,7 +263,7 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
         d.tendon.ahead[e, t] = ahead
         d.tendon.force[e, t] = force
         d.tendon.length_bar[e, t] = length_bar
-        d.tendon.velocity_bar[e, t] = zero
+        d.tendon.velocity_bar[e, t] = velocity_bar
         d.tendon.ahead_bar[e, t] = ahead_bar
 
 

@@ -318,15 +318,17 @@ def equality_text(equalities, **parts):
         ),
         (
             '<joint joint1="tip" joint2="elbow"/><joint name="x" joint1="tip" joint2="finger"/>',
-            "equality 'x' .*joint1 'tip' is determined by another",
+            "equality 'x' .*joint1 is determined by another",
         ),
         (
-            '<joint joint1="tip" joint2="finger"/><joint name="x" joint1="elbow" joint2="tip"/>',
-            "equality 'x' .*joint2 'tip' is itself joint1",
+            '<joint joint1="tip" joint2="finger" polycoef="0 1 1 1 0"/>'
+            '<joint name="x" joint1="elbow" joint2="tip" polycoef="0 1 1 0 0"/>',
+            "equality 'x' .*polynomial beyond degree 4",
         ),
         (
-            '<joint name="x" joint1="elbow" joint2="tip"/><joint joint1="tip"/>',
-            "equality 'x' .*joint2 'tip' is itself joint1",
+            '<joint joint1="tip" joint2="finger"/><joint joint1="finger" joint2="elbow"/>'
+            '<joint name="x" joint1="elbow" joint2="tip"/>',
+            "equality .*'x' .*in a circle",
         ),
     ],
 )
@@ -337,6 +339,29 @@ def test_refused_by_name(equalities, message):
     inactive = re.sub(" (body1|joint1|tendon1)=", r' active="false" \1=', equalities)
     assert load_text(equality_text(inactive)).neq == 0
     assert load_text(equality_text(equalities, flag='contact="disable" equality="disable"')).neq == 0
+
+
+def test_chains_are_one_step_each():
+    """As MuJoCo's own residuals have it: a tip that follows a finger that follows the elbow, in any order."""
+    tip = '<joint joint1="tip" joint2="finger" polycoef=".1 .7 -.3 0 0"/>'
+    finger = '<joint joint1="finger" joint2="elbow" polycoef=".2 -.5 .4 0 0"/>'
+    for text in (tip + finger, finger + tip):
+        mj_model = mujoco.MjModel.from_xml_string(equality_text(text))
+        sim = ts.Simulator(ts.load(mj_model), 1)
+        elbow, middle, end = (mj_model.joint(name).id for name in ("elbow", "finger", "tip"))
+        state = sim.initial_state()
+        state.qpos[0, elbow], state.qvel[0, elbow] = 0.4, 0.9
+        state = sim.step(state, torch.zeros(1, 0, dtype=torch.float64))
+        data = mujoco.MjData(mj_model)
+        data.qpos[:], data.qvel[:] = state.qpos[0].numpy(), state.qvel[0].numpy()
+        mujoco.mj_forward(mj_model, data)
+        rows = data.efc_type == mujoco.mjtConstraint.mjCNSTR_EQUALITY
+        assert rows.sum() == 2 and abs(data.qpos[elbow] - 0.4) > 1e-4
+        np.testing.assert_allclose(data.efc_pos[rows], 0, atol=1e-12)
+        np.testing.assert_allclose(data.efc_vel[rows], 0, atol=1e-12)
+    # what follows a locked joint is locked
+    model = load_text(equality_text('<joint joint1="elbow" joint2="tip"/><joint joint1="tip" polycoef=".3 0 0 0 0"/>'))
+    assert model.eq_joint2.tolist() == [-1, -1] and model.eq_polycoef[:, 0].tolist() == [0.3, 0.3]
 
 
 def test_balls_and_free_joints_are_refused_by_mujoco():

@@ -17,10 +17,11 @@ def test_pairs_and_their_parameters_are_those_of_mujoco(seed, filter_parent):
 
     def geom(name):
         timeconst, ratio = rng.choice([0.01, 0.02, 0.05], 2)
+        friction = " ".join(f"{x:.3f}" for x in rng.uniform(0.1, 1, 3))
         solref = rng.choice([f"{timeconst} {ratio}", f"{-1 / timeconst} {-1 / ratio}"])
         return (
             f'<geom name="{name}" size="1" pos="{rng.uniform(0, 0.1):.5f} 0 0" contype="{rng.integers(4)}" '
-            f'conaffinity="{rng.integers(4)}" friction="{rng.uniform(0.1, 1):.3f}" condim="{rng.choice([1, 3])}" '
+            f'conaffinity="{rng.integers(4)}" friction="{friction}" condim="{rng.choice([1, 3, 4, 6])}" '
             f'priority="{rng.integers(2)}" solmix="{rng.choice([0, 0.5, 2])}" solref="{solref}" '
             f'solimp="0.5 {rng.uniform(0.6, 0.9):.3f}" margin="{rng.uniform(0, 0.1):.3f}"/>'
         )
@@ -50,7 +51,7 @@ def test_pairs_and_their_parameters_are_those_of_mujoco(seed, filter_parent):
     assert len(pairs) == len(found) and set(found) == set(expected)
     for pair, k in found.items():
         contact = expected[pair]
-        np.testing.assert_allclose(pairs.mu[k], contact.friction[0], rtol=1e-12)
+        np.testing.assert_allclose(pairs.friction[k], contact.friction[[0, 2, 3]], rtol=1e-12)
         np.testing.assert_allclose(pairs.solref[k], contact.solref, rtol=1e-12)
         np.testing.assert_allclose(pairs.dmax[k], contact.solimp[1], rtol=1e-12)
         np.testing.assert_allclose(pairs.margin[k], contact.includemargin, rtol=1e-12)

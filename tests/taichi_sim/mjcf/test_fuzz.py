@@ -91,7 +91,9 @@ def test_encodings(tmp_path, data, words):
 
 def test_names_do_not_reach_a_terminal_as_control_sequences(tmp_path):
     path = tmp_path / "it.xml"
-    path.write_bytes(mjcf_text(joint='frictionloss="1"').encode().replace(b'"elbow"', b'"\xc2\x9b31m"'))
+    path.write_bytes(
+        mjcf_text(joint='limited="true" range="-.1 .1" margin=".2"').encode().replace(b'"elbow"', b'"\xc2\x9b31m"')
+    )
     with pytest.raises(ts.ModelError) as error:
         ts.load(path)
     assert str(error.value).replace("\n", "").isprintable() and "x9b31m" in str(error.value)

@@ -23,7 +23,8 @@ def assert_same_as_mujoco(model, mj_model):
     derived |= {"tendon_range", "tendon_rgba"}
     for name in {field.name for field in dataclasses.fields(Model)} - derived:
         if not hasattr(mj_model, name):
-            assert name.startswith(("jnt_limit_", "tendon_limit_", "pair_", "mesh_hull", "eq_", "muscle_"))
+            derived = ("jnt_limit_", "tendon_limit_", "dof_friction_", "tendon_friction_", "pair_")
+            assert name.startswith((*derived, "mesh_hull", "eq_", "muscle_"))
             continue
         expected = getattr(mj_model, name)
         ours = getattr(model, name)

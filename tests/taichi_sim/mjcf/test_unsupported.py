@@ -13,6 +13,8 @@ BALL = '<body name="ball"><freejoint/><geom name="ball" type="cylinder" size="0.
 TENDON = '<tendon><fixed name="cord" {}><joint joint="elbow" coef="1"/></fixed></tendon>'
 WELD = '<equality><weld name="glue" body1="arm" body2="world"/></equality>'
 
+MOTOR = '<actuator><motor joint="elbow"/></actuator>'
+
 # what is refused: level and text, words of the message, and the flags under which it has no effect (None: none do)
 REFUSED = {
     "contact": ({"world": BALL, "flag": ""}, ["geom 'ball'", "'fist'", "collide"], NO_CONTACT),
@@ -27,11 +29,6 @@ REFUSED = {
         NO_CONTACT,
     ),
     "equality": ({"rest": WELD}, ["equality 'glue'"], f'{NO_CONTACT} equality="disable"'),
-    "frictionloss": (
-        {"joint": 'frictionloss="1"'},
-        ["joint 'elbow'", "frictionloss"],
-        f'{NO_CONTACT} frictionloss="disable"',
-    ),
     "stiffnesspoly": (
         {"joint": 'stiffness="1 2"'},
         ["joint 'elbow'", "polynomial stiffness"],
@@ -52,10 +49,14 @@ REFUSED = {
         ["joint 'elbow'", "margin"],
         f'{NO_CONTACT} limit="disable"',
     ),
-    "gravcomp": ({"body": 'gravcomp="1"'}, ["body 'arm'", "gravcomp"], f'{NO_CONTACT} gravity="disable"'),
+    "gravcomp": (
+        {"body": 'gravcomp="1"', "joint": 'actuatorgravcomp="true"'},
+        ["joint 'elbow'", "actuatorgravcomp"],
+        f'{NO_CONTACT} gravity="disable"',
+    ),
     "gravcomp, passive": (
-        {"body": 'gravcomp="1"'},
-        ["body 'arm'"],
+        {"body": 'gravcomp="1"', "joint": 'actuatorgravcomp="true" actuatorfrcrange="-1 1"', "rest": MOTOR},
+        ["joint 'elbow'", "clamped"],
         f'{NO_CONTACT} spring="disable" damper="disable"',
     ),
     "density": ({"option": 'density="1"'}, ["option", "density"], f'{NO_CONTACT} spring="disable" damper="disable"'),
@@ -76,11 +77,6 @@ REFUSED = {
         {"rest": TENDON.format('limited="true" range="-1 1" margin="2"')},
         ["tendon 'cord'", "margin"],
         f'{NO_CONTACT} limit="disable"',
-    ),
-    "tendon friction": (
-        {"rest": TENDON.format('frictionloss="1"')},
-        ["tendon 'cord'"],
-        f'{NO_CONTACT} frictionloss="disable"',
     ),
     "tendon armature": ({"rest": TENDON.format('armature="1"')}, ["tendon 'cord'"], None),
     "clamped joint on a tendon": (
@@ -174,10 +170,9 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
     path = tmp_path / "many.xml"
     path.write_text(
         mjcf_text(
-            world=BALL,
+            world=BALL + '<body name="hand" mocap="true"/>',
             flag="",
-            joint='frictionloss="1"',
-            body='gravcomp="1"',
+            joint='limited="true" range="-.1 .1" margin=".2"',
             rest=TENDON.format('armature="1"')
             + WELD
             + "<actuator><motor joint='elbow' armature='1'/></actuator>"
@@ -187,11 +182,11 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
     with pytest.raises(mjcf.UnsupportedModelError) as error:
         mjcf.load(path)
     message = str(error.value)
-    for element in ("body 'arm'", "joint 'elbow'", "'fist'", "tendon 'cord'", "'glue'"):
+    for element in ("body 'hand'", "joint 'elbow'", "'fist'", "tendon 'cord'", "'glue'"):
         assert element in message
     # elements carry ids, by which lines are found, since MuJoCo 3.3.2
     if hasattr(mujoco.MjSpec().worldbody, "id"):
-        assert all(f"{e})" in message for e in ("'arm' (line 8", "'elbow' (line 9", "'fist' (line 10"))
+        assert all(f"{e})" in message for e in ("'hand' (line 7", "'elbow' (line 9", "'fist' (line 10"))
     assert "actuator #0 (unnamed)" in message and "numeric 'substeps'" in message
     assert message.startswith(str(path))
 
