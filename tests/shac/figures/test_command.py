@@ -15,7 +15,6 @@ from fabricated import run as fabricate
 from shac.cli import figure, figure_job
 from shac.figures import plan, workflow
 from shac.figures.figure import Budget, Run
-from shac.figures.losses.snapshots import snapshot_run
 from shac.models import load_task
 from shac.runs import runner
 from shac.runs.config import resolve, to_yaml
@@ -113,10 +112,9 @@ def test_figures_and_what_they_lack_are_listed(tmp_path):
 
 
 def test_what_is_there_is_drawn_with_partial(tmp_path, monkeypatch):
-    folder = tmp_path / "runs" / "ant-shac-0"
+    folder = tmp_path / "runs" / "ant-shac-1"
     fabricate(folder, [1000, 3000], lambda x: x)
-    settings = {"model": "ant", **snapshot_run("ant", Budget.DEFAULT).settings}
-    (folder / "config.yaml").write_text(to_yaml(resolve(load_task("ant"), "shac", settings)))
+    (folder / "config.yaml").write_text(to_yaml(resolve(load_task("ant"), "shac", {"model": "ant", "seed": 1})))
     # also if others need an algorithm that this version does not have
     monkeypatch.setattr(plan, "ALGOS", ("shac", "bptt"))
     result = invoke(4, "--partial", "--runs", tmp_path / "runs", "--out", tmp_path / "out")
