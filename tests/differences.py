@@ -35,6 +35,23 @@ def assert_gradient(function, arguments: dict[str, torch.Tensor], steps: dict[st
         assert (error <= TOLERANCE * scale).all(), f"{name}: {(error / scale).max():.3g}"
 
 
+def assert_slope(loss, parameters, seed: int = 0):
+    """Compares the gradient of `loss()` in a module's parameters with a difference, along a random direction."""
+    parameters = list(parameters)
+    gradient = torch.autograd.grad(loss(), parameters)
+    generator = torch.Generator().manual_seed(seed)
+    direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
+    slope = sum((g * d).sum() for g, d in zip(gradient, direction, strict=True)).item()
+    step, ends = 1e-6, []
+    with torch.no_grad():
+        for offset in (step, -2 * step):
+            for parameter, along in zip(parameters, direction, strict=True):
+                parameter += offset * along
+            ends.append(loss().item())
+    expected = (ends[0] - ends[1]) / (2 * step)
+    assert abs(slope - expected) <= TOLERANCE * abs(expected), f"{slope} instead of {expected}"
+
+
 def weighted(state: ts.State, seed: int) -> torch.Tensor:
     """A random linear function of a state per world (N,)."""
     generator = torch.Generator().manual_seed(seed)

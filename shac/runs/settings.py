@@ -281,13 +281,10 @@ class SAC(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
-class REDQ(SAC):
-    """Randomised ensembled double Q-learning: Chen et al. 2021, with its authors' settings."""
+class OneWorld(SAC):
+    """What REDQ and MBPO share: one world, of whose steps each is learnt from many times."""
 
-    algo: Algo = "redq"
     num_envs: int = 1
-    horizon: int = 100
-    max_epochs: int = 1250
     actor_units: tuple[int, ...] = (256, 256)
     actor_lr: float = 3e-4
     critic_units: tuple[int, ...] = (256, 256)
@@ -295,39 +292,38 @@ class REDQ(SAC):
     batch: int = 256
     random_steps: int = 5000
     updates: int = 20
-    """Updates of the critics after every control step of all worlds [G]; the actor's is one, after the last of them."""
+    """Updates after every control step of all worlds [G]."""
     alpha_lr: float = 3e-4
+    normalize_obs: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class REDQ(OneWorld):
+    """Randomised ensembled double Q-learning: Chen et al. 2021, with its authors' settings."""
+
+    algo: Algo = "redq"
+    horizon: int = 100
+    max_epochs: int = 1250
     critics: int = 10
     """Critics [N]."""
     target_critics: int = 2
     """Critics whose minimum a target is, drawn anew for every update [M]."""
-    normalize_obs: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_counts("critics", "target_critics")
-        at_most = f"at most critics = {self.critics}"
-        self._require(self.target_critics <= self.critics, "target_critics", at_most)
+        fulfilled = self.target_critics <= self.critics
+        self._require(fulfilled, "target_critics", f"at most critics = {self.critics}")
 
 
 @dataclasses.dataclass(frozen=True)
-class MBPO(SAC):
+class MBPO(OneWorld):
     """Model-based policy optimisation: Janner et al. 2019, with its authors' settings."""
 
     algo: Algo = "mbpo"
-    num_envs: int = 1
     horizon: int = 250
     """Control steps of every world between two fits of the model."""
     max_epochs: int = 500
-    actor_units: tuple[int, ...] = (256, 256)
-    actor_lr: float = 3e-4
-    critic_units: tuple[int, ...] = (256, 256)
-    critic_lr: float = 3e-4
-    batch: int = 256
-    random_steps: int = 5000
-    updates: int = 20
-    alpha_lr: float = 3e-4
-    normalize_obs: bool = False
     save_interval: int = 4
 
     members: int = 7

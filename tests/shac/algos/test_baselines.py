@@ -18,8 +18,8 @@ from shac.models import load_task
 from shac.runs import checkpoint
 from shac.runs.config import to_yaml
 from shac.runs.misfit import require_learner
-from shac.runs.runner import build_learner
-from shac.runs.settings import MBPO, PPO, REDQ, SAC
+from shac.runs.runner import LEARNERS, build_learner
+from shac.runs.settings import ALGOS, MBPO, PPO, REDQ, SAC
 
 pytest.importorskip("torchrl")
 
@@ -101,6 +101,10 @@ def test_from_the_command_line(config, tmp_path):
     assert result.exit_code == 0, result.output
     result = CliRunner().invoke(train.main, [*command, "--init", str(run), "--run-dir", str(tmp_path / "on")])
     assert result.exit_code == 0, result.output
+
+
+def test_the_command_knows_every_algorithm():
+    assert tuple(train.ALGOS) == ALGOS == tuple(LEARNERS)
 
 
 def test_a_setting_of_another_algorithm_is_refused():

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from differences import assert_slope
 from toy import Line
 
 pytest.importorskip("torchrl")
@@ -90,16 +91,7 @@ def test_the_losss_gradient_against_central_differences():
     def loss():
         return sum(learner.losses(data.clone()).values())
 
-    gradient = torch.autograd.grad(loss(), parameters)
-    direction = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
-    slope = sum((g * d).sum() for g, d in zip(gradient, direction)).item()
-    ends = []
-    with torch.no_grad():
-        for sign in (1, -2):
-            for parameter, along in zip(parameters, direction):
-                parameter += sign * 1e-6 * along
-            ends.append(loss().item())
-    assert slope == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-6)
+    assert_slope(loss, parameters)
 
 
 def test_the_rate_follows_the_policys_movement():

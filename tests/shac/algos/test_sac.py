@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from differences import assert_slope
 from toy import Line
 
 pytest.importorskip("torchrl")
@@ -120,23 +121,13 @@ def test_an_ensemble_is_its_networks():
 def test_redqs_gradients_against_central_differences(redq, part):
     batch = redq._minibatch()
     targets = redq.targets(batch)
-    parameters = list((redq.critics if part == "critic" else redq.actor).parameters())
+    module = redq.critics if part == "critic" else redq.actor
 
     def loss():
         torch.manual_seed(0)
         return redq.critic_loss(batch, targets) if part == "critic" else redq.actor_loss(batch)[0]
 
-    gradient = torch.autograd.grad(loss(), parameters)
-    generator = torch.Generator().manual_seed(1)
-    direction = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
-    slope = sum((g * d).sum() for g, d in zip(gradient, direction)).item()
-    ends = []
-    with torch.no_grad():
-        for sign in (1, -2):
-            for parameter, along in zip(parameters, direction):
-                parameter += sign * 1e-6 * along
-            ends.append(loss().item())
-    assert slope == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-6)
+    assert_slope(loss, module.parameters())
 
 
 def test_the_targets_follow_and_the_weight_of_the_entropy_learns(redq):
