@@ -59,7 +59,7 @@ class CartPole(Task):
         },
         "ppo": {"num_envs": 32, "horizon": 240, "max_epochs": 500, "actor_units": (64, 64), "minibatch": 1920},
         "sac": {"num_envs": 32, "max_epochs": 500, "actor_units": (64, 64), "critic_units": (64, 64), "batch": 1024},
-        # Two hundred of the five thousand random steps do: an episode has 240.
+        # A thousand random steps are four episodes; the authors' 5,000 would be a tenth of the run.
         "redq": {
             "max_epochs": 500,
             "actor_units": (64, 64),

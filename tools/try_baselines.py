@@ -106,6 +106,7 @@ def rsl_rl_ppo(config, worlds: Worlds) -> None:
 def skrl_agent(config, worlds: Worlds, sac: bool):
     from skrl.memories.torch import RandomMemory
     from skrl.models.torch import DeterministicMixin, GaussianMixin, Model
+    from skrl.resources.preprocessors.torch import RunningStandardScaler as Scaler
 
     task = worlds.env.task
     spaces = {
@@ -171,7 +172,6 @@ def skrl_agent(config, worlds: Worlds, sac: bool):
         kind, size = SAC, config.replay // config.num_envs
     else:
         from skrl.agents.torch.ppo import PPO
-        from skrl.resources.preprocessors.torch import RunningStandardScaler
         from skrl.resources.schedulers.torch import KLAdaptiveLR
 
         models = {"policy": Policy(), "value": Value()}
@@ -183,15 +183,13 @@ def skrl_agent(config, worlds: Worlds, sac: bool):
             "learning_rate": config.actor_lr,
             "learning_rate_scheduler": KLAdaptiveLR,
             "learning_rate_scheduler_kwargs": {"kl_threshold": config.kl_target, "min_lr": 1e-6},
-            "value_preprocessor": RunningStandardScaler,
+            "value_preprocessor": Scaler,
             "value_preprocessor_kwargs": {"size": 1},
             "grad_norm_clip": config.max_grad_norm,
             "value_loss_scale": config.value_coef,
             "time_limit_bootstrap": True,
         }
         kind, size = PPO, config.horizon
-    from skrl.resources.preprocessors.torch import RunningStandardScaler as Scaler
-
     settings |= {
         "discount_factor": config.gamma,
         "observation_preprocessor": Scaler,

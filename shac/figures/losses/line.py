@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -11,34 +10,17 @@ from shac import seeding
 from shac.figures.figure import Budget, Figure, Run
 from shac.figures.losses import snapshots
 from shac.figures.losses.directions import one_weight
-from shac.figures.losses.variants import Landscape
+from shac.figures.losses.variants import Fineness, Landscape
 from shac.figures.plot import COLOURS, LABELS, PANEL, pyplot, save, write_csv
 
 MODEL = "humanoid"
 # The weight is moved by this much to each side.
 REACH = 1.0
 LOSS_LABEL = "loss [-reward per step]"
-
-
-class Line(NamedTuple):
-    """How finely a loss is drawn along a line.
-
-    | field | meaning |
-    |---|---|
-    | points | number of variants of the policy |
-    | trajectories | worlds that each is tried in |
-    | horizon | BPTT's window [control steps] |
-    """
-
-    points: int
-    trajectories: int
-    horizon: int
-
-
 LINES = {
-    Budget.QUICK: Line(21, 32, 200),
-    Budget.DEFAULT: Line(201, 128, 1000),
-    Budget.PAPER: Line(201, 128, 1000),
+    Budget.QUICK: Fineness(21, 32, 200),
+    Budget.DEFAULT: Fineness(201, 128, 1000),
+    Budget.PAPER: Fineness(201, 128, 1000),
 }
 
 
@@ -51,7 +33,7 @@ class OneWeight:
     | facts | what was measured, name -> value |
     """
 
-    def __init__(self, runs: Path, line: Line):
+    def __init__(self, runs: Path, line: Fineness):
         run_dir = runs / snapshots.snapshot_run(MODEL, Budget.DEFAULT).name
         epoch = snapshots.middle(run_dir)
         learner = snapshots.load(run_dir, epoch)

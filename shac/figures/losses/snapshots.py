@@ -8,6 +8,7 @@ import torch
 
 from shac.algos.shac import SHAC
 from shac.figures.figure import Budget, Run
+from shac.figures.grid import training
 from shac.models import load_task
 from shac.runs import checkpoint
 from shac.runs.misfit import refusing_misfits, require_learner
@@ -18,15 +19,11 @@ SNAPSHOTS = {
     Budget.DEFAULT: (100, 300, 600, 1000, 1400, 1800),
     Budget.PAPER: (100, 300, 600, 1000, 1400, 1800),
 }
-QUICK_EPOCHS = 36
 
 
 def snapshot_run(model: str, budget: Budget) -> Run:
     """The training of a model with SHAC that keeps snapshots: its preset's, seed 0."""
-    settings = {"snapshots": SNAPSHOTS[budget]}
-    if budget is Budget.QUICK:
-        settings["max_epochs"] = QUICK_EPOCHS
-    return Run(f"{model}-shac-0", model, "shac", 0, settings)
+    return training(model, "shac", 0, budget, snapshots=SNAPSHOTS[budget])
 
 
 def epochs(run_dir: Path) -> tuple[int, ...]:

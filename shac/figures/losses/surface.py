@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -11,7 +10,7 @@ from shac import seeding
 from shac.figures.figure import Budget, Figure, Run
 from shac.figures.losses import snapshots
 from shac.figures.losses.directions import filter_normalised
-from shac.figures.losses.variants import Landscape
+from shac.figures.losses.variants import Fineness, Landscape
 from shac.figures.plot import LABELS, PANEL, pyplot, save, write_csv
 
 MODELS = {"humanoid": "Humanoid", "ant": "Ant"}
@@ -20,27 +19,10 @@ REACH = 1.0
 CONTOURS = 14
 # A map from dark to light that the colour-blind read the same way.
 COLOURS = "viridis"
-
-
-class Grid(NamedTuple):
-    """How finely a surface is drawn.
-
-    | field | meaning |
-    |---|---|
-    | points | along each direction |
-    | trajectories | worlds that each variant of the policy is tried in |
-    | horizon | BPTT's window [control steps] |
-    """
-
-    points: int
-    trajectories: int
-    horizon: int
-
-
 GRIDS = {
-    Budget.QUICK: Grid(11, 8, 200),
-    Budget.DEFAULT: Grid(41, 32, 1000),
-    Budget.PAPER: Grid(61, 128, 1000),
+    Budget.QUICK: Fineness(11, 8, 200),
+    Budget.DEFAULT: Fineness(41, 32, 1000),
+    Budget.PAPER: Fineness(61, 128, 1000),
 }
 
 
@@ -80,7 +62,7 @@ class Surfaces(Figure):
         save(figure, out / "fig13.png")
 
 
-def _measure(runs: Path, out: Path, model: str, grid: Grid):
+def _measure(runs: Path, out: Path, model: str, grid: Fineness):
     """Yields (algorithm, horizon, coordinates, losses) of a model's two surfaces and writes their numbers."""
     run_dir = runs / snapshots.snapshot_run(model, Budget.DEFAULT).name
     epoch = snapshots.middle(run_dir)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -19,6 +19,21 @@ from taichi_sim.types import State
 Direction = Mapping[str, torch.Tensor]
 # Side by side at most: a simulator's time is linear beyond a few hundred worlds, its window's memory everywhere.
 WORLDS = 1024
+
+
+class Fineness(NamedTuple):
+    """How finely a loss is drawn.
+
+    | field | meaning |
+    |---|---|
+    | points | variants of the policy along each direction |
+    | trajectories | worlds that each variant is tried in |
+    | horizon | BPTT's window [control steps] |
+    """
+
+    points: int
+    trajectories: int
+    horizon: int
 
 
 class Variants(nn.Module):

@@ -13,6 +13,7 @@ from shac.errors import UserError
 from shac.figures.figure import Budget
 from shac.figures.graphs import Graphs
 from shac.figures.losses import gradients, line, snapshots, surface
+from shac.figures.losses.variants import Fineness
 from shac.models import load_task
 from shac.runs import checkpoint, runner
 from shac.runs.config import resolve
@@ -80,7 +81,7 @@ def test_late_snapshots_have_the_final_substeps(tmp_path):
 
 
 def test_a_weights_losses(runs, tmp_path, monkeypatch):
-    monkeypatch.setitem(line.LINES, Budget.QUICK, line.Line(5, 4, 6))
+    monkeypatch.setitem(line.LINES, Budget.QUICK, Fineness(5, 4, 6))
     line.OneWeightLosses().draw(runs, tmp_path, Budget.QUICK)
     assert is_picture(tmp_path / "fig02.png")
     rows, about = table(tmp_path / "data" / "fig02.csv"), facts(tmp_path / "data" / "fig02_facts.csv")
@@ -99,7 +100,7 @@ def test_a_weights_losses(runs, tmp_path, monkeypatch):
 
 
 def test_a_weights_gradient(runs, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(line.LINES, Budget.QUICK, line.Line(41, 4, 6))
+    monkeypatch.setitem(line.LINES, Budget.QUICK, Fineness(41, 4, 6))
     line.OneWeightGradient().draw(runs, tmp_path, Budget.QUICK)
     assert is_picture(tmp_path / "fig11.png")
     rows, about = table(tmp_path / "data" / "fig11.csv"), facts(tmp_path / "data" / "fig11_facts.csv")
@@ -120,7 +121,7 @@ def test_comparison_of_a_gradient_with_differences():
 
 
 def test_surfaces(runs, tmp_path, monkeypatch):
-    monkeypatch.setitem(surface.GRIDS, Budget.QUICK, surface.Grid(3, 4, 6))
+    monkeypatch.setitem(surface.GRIDS, Budget.QUICK, Fineness(3, 4, 6))
     surface.Surfaces().draw(runs, tmp_path, Budget.QUICK)
     assert is_picture(tmp_path / "fig13.png")
     for model in ("humanoid", "ant"):
