@@ -11,9 +11,12 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from shac import typed
 from shac.check_task import check_attributes, failed
 from shac.env import Task
 from shac.errors import UserError, nearest
@@ -24,21 +27,49 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
-def load_task(name: str) -> Task:
+def load_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
     """The task of a built-in model, or of a Python file that defines one.
 
     Args:
       name: one of `names()`, or the path of a file that ends in .py and defines exactly one `Task`.
+      settings: those of the task's own that differ from their defaults.
 
     Raises:
-      UserError: there is no such model or file, the file fails to run, or it does not define exactly one task, whose
-        attributes are as `Task` says.
+      UserError: there is no such model or file, the file fails to run, it does not define exactly one task, whose
+        attributes are as `Task` says, or the task does not take such settings.
     """
+    return make_task(task_class(name), settings or {})
+
+
+def task_class(name: str) -> type[Task]:
+    """The class of `load_task`'s task; raises what that does."""
     if name.endswith(".py"):
         return _only_task(_run_file(Path(name).expanduser().resolve()))
     if name not in names():
         raise UserError(f"no model is called {name!r}; {nearest(name, names())} (or give the path of a .py file)")
     return _only_task(importlib.import_module(f"{__name__}.{name}"))
+
+
+def make_task(task: type[Task], settings: Mapping[str, Any]) -> Task:
+    """A task of this class with these settings, each as `--set` or a run's config.yaml gives it.
+
+    Raises:
+      UserError: it does not take them, or its attributes are not as `Task` says.
+    """
+    kinds = typed.fields(task)
+    if kinds or settings:
+        typed.require_known(settings, kinds, f"{task.__name__} has")
+    values = typed.converted(settings, kinds)
+    try:
+        made = task(**values)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{task.__name__}: {error}") from error
+    except Exception as error:
+        raise failed(f"{task.__name__}() failed", error, task.__init__) from error
+    check_attributes(made)
+    return made
 
 
 def _run_file(path: Path) -> ModuleType:
@@ -58,7 +89,7 @@ def _run_file(path: Path) -> ModuleType:
     return module
 
 
-def _only_task(module: ModuleType) -> Task:
+def _only_task(module: ModuleType) -> type[Task]:
     tasks = [
         value
         for value in vars(module).values()
@@ -72,9 +103,4 @@ def _only_task(module: ModuleType) -> Task:
     missing += sorted(task.__abstractmethods__)
     if missing:
         raise UserError(f"{module.__file__}: task {task.__name__} does not define {', '.join(missing)}")
-    try:
-        made = task()
-    except Exception as error:
-        raise failed(f"{task.__name__}() failed", error, task.__init__) from error
-    check_attributes(made)
-    return made
+    return task

@@ -63,10 +63,10 @@ class Hopper(PlanarRunner):
     }
 
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        z, pitch, velocity = obs[:, 0], obs[:, 1], obs[:, 5]
+        z, pitch, velocity = obs[:, 0] - self.start_height, obs[:, 1], obs[:, 5]
         height = clearance_reward(z - (MIN_Z + MARGIN), MAX_CLEARANCE, slope=1.0)
         upright = 1 - (pitch / PITCH_SCALE).square()
         return velocity + height + upright - ACTION_COST * action.square().sum(1)
 
     def terminated(self, state: State, obs: torch.Tensor) -> torch.Tensor:
-        return obs[:, 0] < MIN_Z
+        return obs[:, 0] - self.start_height < MIN_Z

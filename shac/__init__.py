@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shac.errors import NonFiniteError, UserError
 
@@ -19,6 +19,7 @@ def make(
     seed: int = 0,
     device: str | None = None,
     stochastic_init: bool = True,
+    **settings: Any,
 ) -> Env:
     """The batched environment of a model; `reset()` has been called.
 
@@ -28,11 +29,12 @@ def make(
       seed: seed of the initial states.
       device: "cpu" or "cuda"; None leaves the choice to `taichi_sim.init`.
       stochastic_init: draw initial states at random rather than begin at the nominal one.
+      settings: the task's own.
     """
     from shac.env import Env
     from shac.models import load_task
 
-    return Env(load_task(name), num_envs, seed=seed, device=device, stochastic_init=stochastic_init)
+    return Env(load_task(name, settings), num_envs, seed=seed, device=device, stochastic_init=stochastic_init)
 
 
 def __getattr__(name: str):

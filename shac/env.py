@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 import taichi_sim as ts
-from shac import check_task, seeding
+from shac import check_task, seeding, typed
 from shac.errors import UserError
 from taichi_sim.types import State
 
@@ -18,6 +18,9 @@ class Task(abc.ABC):
 
     A task has no state of its own. All of its tensors have one row per world, and whatever `observe`, `reward` and
     `control` return must be differentiable by torch's autograd.
+
+    If its class is a dataclass, its fields, all with defaults, are settings that `--set` and `shac.make` take: numbers,
+    texts, bool, Literal or tuples. `__post_init__` may refuse values by a ValueError.
 
     | attribute | meaning |
     |---|---|
@@ -32,6 +35,10 @@ class Task(abc.ABC):
     num_obs: ClassVar[int]
     num_actions: ClassVar[int]
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def settings(self) -> dict[str, Any]:
+        """Its own settings and their values."""
+        return {name: getattr(self, name) for name in typed.fields(type(self))}
 
     @abc.abstractmethod
     def observe(self, state: State, action: torch.Tensor) -> torch.Tensor:

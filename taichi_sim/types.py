@@ -94,6 +94,9 @@ class Option:
 _LATER = {
     "body_gravcomp": "body_parentid",
     "jnt_actgravcomp": "jnt_type",
+    "jnt_limit_loss": "jnt_type",
+    "tendon_limit_loss": "tendon_adr",
+    "pair_loss": "pair_geom1",
     "dof_frictionloss": "dof_bodyid",
     "dof_friction_kf": "dof_bodyid",
     "dof_friction_mass": "dof_bodyid",
@@ -129,7 +132,8 @@ class Model:
     | jnt_limited | has a position limit | (njnt,) bool |
     | jnt_range | lower and upper limit [m, rad]; ball: (0, largest angle) | (njnt, 2) |
     | jnt_limit_ke | penalty stiffness of the limit [N/m, N m/rad] | (njnt,) |
-    | jnt_limit_kd | damping while the limit is violated [N s/m, N m s/rad] | (njnt,) |
+    | jnt_limit_kd | damping while the limit is violated [N s/m, N m s/rad], the largest where it has loss | (njnt,) |
+    | jnt_limit_loss | share of the spring's force that dry damping takes; 0: damping is viscous | (njnt,) |
     | jnt_stiffness | spring stiffness [N/m, N m/rad] | (njnt,) |
     | jnt_actfrclimited, jnt_actfrcrange | total actuator force on the joint is clamped [N, N m] | (njnt,), (njnt, 2) |
     | jnt_actgravcomp | gravity compensation is one of the actuators' forces there | (njnt,) bool |
@@ -152,7 +156,8 @@ class Model:
     | pair_geom1, pair_geom2 | geoms that can touch; a plane is the first | (npair,), (npair,) |
     | pair_ke | stiffness of a contact point [N/m] | (npair,) |
     | pair_kd | its damping while approaching, per depth [N s/m^2] | (npair,) |
-    | pair_kc | its largest damping, infinite where it is implicit [N s/m] | (npair,) |
+    | pair_loss | share of the spring's force that dry damping takes, besides kd | (npair,) |
+    | pair_kc | its largest damping [N s/m], infinite where it is implicit and without loss | (npair,) |
     | pair_kf | largest friction coefficient, of sticking [N s/m] | (npair,) |
     | pair_mu | coefficient of sliding friction | (npair,) |
     | pair_spin_mu, pair_roll_mu | friction against spinning about the normal, rolling [m] | (npair,), (npair,) |
@@ -169,7 +174,7 @@ class Model:
     | tendon_friction_mass | inertia that it slows [kg] | (ntendon,) |
     | tendon_lengthspring | lengths between which its spring is slack [m] | (ntendon, 2) |
     | tendon_limited, tendon_range | has a length limit, lower and upper [m] | (ntendon,), (ntendon, 2) |
-    | tendon_limit_ke, tendon_limit_kd | penalty stiffness and damping of that [N/m], [N s/m] | (ntendon,), (ntendon,) |
+    | tendon_limit_ke, tendon_limit_kd, tendon_limit_loss | as of a joint's limit [N/m], [N s/m] | (ntendon,) each |
     | tendon_width, tendon_rgba | for drawing: radius [m], colour | (ntendon,), (ntendon, 4) |
     | actuator_trntype, actuator_trnid | TRN_*; the joint or tendon it acts on | (nu,), (nu,) |
     | actuator_gear | transmission ratio; scalar joints and tendons use the first entry | (nu, 6) |
@@ -296,6 +301,9 @@ class Model:
     # what models that were saved before do not have: none of it
     body_gravcomp: np.ndarray | None = None
     jnt_actgravcomp: np.ndarray | None = None
+    jnt_limit_loss: np.ndarray | None = None
+    tendon_limit_loss: np.ndarray | None = None
+    pair_loss: np.ndarray | None = None
     dof_frictionloss: np.ndarray | None = None
     dof_friction_kf: np.ndarray | None = None
     dof_friction_mass: np.ndarray | None = None

@@ -143,6 +143,8 @@ def _joint(name: str, kind: str, rng: np.random.Generator, limits: bool, passive
     if kind != "free" and limits and rng.random() < 0.5:
         lower = 0 if kind == "ball" else -rng.uniform(0.2, 1)
         attributes |= {"limited": "true", "range": f"{lower:.6f} {rng.uniform(0.2, 1):.6f}"}
+        # random states are radians beyond: what stiffer limits do to them no difference could resolve
+        attributes["solreflimit"] = "0.07 1"
     return f"<joint {_attributes(attributes)}/>"
 
 

@@ -43,7 +43,7 @@ class Landscape:
         # A learner's environment has the final substeps only in its last epochs.
         config = dataclasses.replace(config, substeps=config.policy_substeps)
         torch.set_num_threads(config.threads)
-        self.learner = SHAC(load_task(config.model), config)
+        self.learner = SHAC(load_task(config.model, config.task), config)
         self.learner.load_state_dict(checkpoint.load(checkpoint.path_of(run, "last"))["learner"])
         self.begin = self.learner.env.state_dict(), self.learner.exploration.get_state()
         self.normalize = self.learner.normalizer.snapshot(self.learner.env.dtype)

@@ -30,7 +30,7 @@ class Worlds:
     """Steps of the worlds, their returns, and a row of the CSV file now and then."""
 
     def __init__(self, config, out: Path, minutes: float):
-        task = load_task(config.model)
+        task = load_task(config.model, config.task)
         self.env = Env(task, config.num_envs, seed=config.seed, substeps=config.substeps)
         self.episodes = Episodes(config.num_envs)
         self.horizon, self.minutes, self.out = config.horizon, minutes, out

@@ -81,20 +81,25 @@ def main(list_models, list_settings, resume_dir, quiet, run_dir, config_file, as
 
 def _settings(flags: dict[str, Any], config_file: Path | None, assignments: Sequence[str]) -> Settings:
     """The resolved settings of a new run."""
-    from shac.models import load_task
-    from shac.runs.config import parse, parse_assignments, read_yaml, resolve
+    from shac import typed
+    from shac.models import make_task, task_class
+    from shac.runs import config
 
-    layers = {**(read_yaml(config_file) if config_file else {}), **parse_assignments(assignments)}
-    layers.update(parse({name: value for name, value in flags.items() if value is not None}))
-    model = layers.get("model")
+    layers = config.read_yaml(config_file) if config_file else {}
+    texts = {**config.assignments(assignments), **{name: value for name, value in flags.items() if value is not None}}
+    model = texts.get("model", layers.get("model"))
     if not model:
         raise UserError("--model is missing: a built-in model (see --list-models) or a Python file that defines one")
     if model.endswith(".py"):
         # The run folder may be used from another directory.
-        layers["model"] = str(Path(model).expanduser().resolve())
+        texts["model"] = str(Path(model).expanduser().resolve())
+    kind = task_class(model)
+    kinds = typed.fields(kind)
+    own = {**layers.pop("task", {}), **{name: texts.pop(name) for name in list(texts) if name in kinds}}
+    layers.update(config.parse(texts, also=kinds))
     if layers.get("init"):
         layers["init"] = str(Path(layers["init"]).expanduser().resolve())
-    return resolve(load_task(model), layers.get("algo", "shac"), layers)
+    return config.resolve(make_task(kind, own), layers.get("algo", "shac"), layers)
 
 
 def _default_run_dir(config: Settings) -> Path:

@@ -123,7 +123,7 @@ def load_run(run_dir: str | os.PathLike, which: str = "best") -> tuple[Task, Pol
       UserError: folder, model or checkpoint are missing or damaged, or do not belong together.
     """
     config = read_config(run_dir)
-    task = load_task(config.model)
+    task = load_task(config.model, config.task)
     path = path_of(run_dir, which)
     state = load(path)
     with refusing_misfits(f"{path} does not fit the model {config.model} or its settings"):

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
+from shac import typed
 from shac.env import Task
 from shac.errors import UserError, nearest
 from shac.runs.settings import ALGOS, SETTINGS, Config, Settings
 
-__all__ = ["Config", "Settings", "parse", "parse_assignments", "read_yaml", "resolve", "to_yaml"]
+__all__ = ["Config", "Settings", "assignments", "parse", "read_yaml", "resolve", "to_yaml"]
 
 
 def resolve(task: Task, algo: str, *layers: Mapping[str, Any]) -> Settings:
-    """The settings of a run: defaults, then the task's preset, then `layers`, later ones winning.
+    """The settings of a run: defaults, then the task's preset, then `layers`, later ones winning; and the task's own.
 
     Raises:
-      UserError: a setting is unknown, is not one of this algorithm's, or its value is not of its type or out of range.
+      UserError: a setting is unknown, is not one of this algorithm's, its value is not of its type or out of range, or
+        one of the task's has the name of an algorithm's.
     """
+    own = task.settings()
+    for name in own:
+        if name in _types():
+            raise UserError(f"{type(task).__name__}.{name}: algorithms have a setting of that name; call it otherwise")
     merged: dict[str, Any] = {}
-    for layer in (_presets(task).get(algo, {}), *layers, {"algo": algo}):
+    for layer in (_presets(task).get(algo, {}), *layers, {"algo": algo, "task": own}):
         merged.update(parse(layer))
     return build(merged)
 
@@ -43,10 +48,7 @@ def build(settings: Mapping[str, Any]) -> Settings:
 
 
 def _require_of(algo: str, names: Iterable[str]) -> None:
-    known = [field.name for field in dataclasses.fields(SETTINGS[algo])]
-    for name in names:
-        if name not in known:
-            raise UserError(f"{algo} has no setting {name!r}; {nearest(name, known)}")
+    typed.require_known(names, [field.name for field in dataclasses.fields(SETTINGS[algo])], f"{algo} has")
 
 
 @functools.cache
@@ -68,30 +70,26 @@ def _presets(task: Task) -> dict[str, dict[str, Any]]:
     return task.presets
 
 
-def parse(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with their values converted to their fields' types; texts are read as the command line gives them."""
-    fields = _types()
-    for name in settings:
-        if name not in fields:
-            raise UserError(f"there is no setting {name!r}; {nearest(str(name), fields)}")
-    parsed = {}
-    for name, value in settings.items():
-        try:
-            parsed[name] = _convert(value, fields[name])
-        except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
-            raise UserError(f"setting {name} takes {_describe(fields[name])}, got {value!r}") from None
-    return parsed
+def parse(settings: Mapping[str, Any], also: Iterable[str] = ()) -> dict[str, Any]:
+    """Settings with their values converted to their fields' types; texts are read as the command line gives them.
+
+    Raises:
+      UserError: there is no such setting (names in `also` exist, too, for the message), or a value is not of its type.
+    """
+    kinds = _types()
+    typed.require_known(settings, {*kinds, *also}, "there is")
+    return typed.converted(settings, kinds)
 
 
-def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
-    """The settings in texts of the form `name=value`, as `--set` takes them."""
-    settings = {}
-    for text in assignments:
+def assignments(texts: Iterable[str]) -> dict[str, str]:
+    """The names and values in texts of the form `name=value`, as `--set` takes them."""
+    found = {}
+    for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--set takes name=value, got {text!r}")
-        settings[name.strip().replace("-", "_")] = value.strip()
-    return parse(settings)
+        found[name.strip().replace("-", "_")] = value.strip()
+    return found
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -114,39 +112,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def to_yaml(config: Settings) -> str:
     """The settings as a YAML document that `read_yaml` reads back."""
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
-    return yaml.safe_dump(plain, sort_keys=False)
 
+    def plain(value):
+        if isinstance(value, dict):
+            return {name: plain(entry) for name, entry in value.items()}
+        return list(value) if isinstance(value, tuple) else value
 
-def _convert(value: Any, kind: Any) -> Any:
-    """`value` as a `kind`, without guessing: no truth from numbers, no integers from fractions."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return None if value in (None, "none", "null") else _convert(value, arguments[0])
-    if origin is Literal:
-        if value not in arguments:
-            raise ValueError
-        return value
-    if origin is tuple:
-        items = [item for item in value.strip("()[]").split(",") if item.strip()] if isinstance(value, str) else value
-        converted = tuple(_convert(item, arguments[0]) for item in items)
-        if arguments[-1] is not Ellipsis and len(converted) != len(arguments):
-            raise ValueError
-        return converted
-    if kind is bool:
-        return value if isinstance(value, bool) else {"true": True, "false": False}[value.lower()]
-    if isinstance(value, bool) or not isinstance(value, (kind, int, str)):
-        raise TypeError
-    return kind(value)
-
-
-def _describe(kind: Any) -> str:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return f"{_describe(arguments[0])} or none"
-    if origin is Literal:
-        return " or ".join(map(str, arguments))
-    if origin is tuple:
-        count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
-        return f"a list of {count}{'whole numbers' if arguments[0] is int else 'numbers'}, such as 1,2"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
+    return yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False)

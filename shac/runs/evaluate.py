@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -50,6 +50,7 @@ def evaluate(
     stochastic_policy: bool = False,
     substeps: int | None = None,
     theta: float | None = None,
+    engine: Literal["taichi_sim", "mujoco"] = "taichi_sim",
 ) -> Evaluation:
     """Runs `episodes` episodes from random initial states, all at the same time.
 
@@ -60,11 +61,18 @@ def evaluate(
       seed: seed of the initial states, and of the actions if they are sampled; no training's stream is met again.
       device: "cpu" or "cuda"; None leaves the choice to `taichi_sim.init`.
       stochastic_policy: sample the actions, rather than take tanh(mu).
-      substeps, theta: as for `Env`.
+      substeps, theta: as for `Env`; in MuJoCo, substeps are its steps in a control step.
+      engine: what simulates the episodes. "mujoco" is MuJoCo on the task's asset (`in_mujoco.InMujoco`).
     """
     # The environment derives its stream as a training of this seed does: hashed first, it begins elsewhere.
     seed_of_states = seeding.stream_seed(seed, "evaluation")
-    env = Env(task, episodes, seed=seed_of_states, device=device, substeps=substeps, theta=theta)
+    if engine == "mujoco":
+        from shac.runs.in_mujoco import InMujoco
+
+        env = Env(task, episodes, seed=seed_of_states, device=device)
+        env.sim = InMujoco(task, env.sim, substeps)
+    else:
+        env = Env(task, episodes, seed=seed_of_states, device=device, substeps=substeps, theta=theta)
     width = sum(x.shape[1] for x in env.state)
     size = episodes * task.episode_length * width * env.dtype.itemsize
     memory.require(2 * size, f"{episodes:,} episodes of {task.episode_length:,} steps at the same time")

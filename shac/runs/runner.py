@@ -101,7 +101,7 @@ class Run:
         torch.set_num_threads(config.threads)
         self.config = config
         self.run_dir = run_dir
-        self.learner = build_learner(load_task(config.model), config)
+        self.learner = build_learner(load_task(config.model, config.task), config)
         self.seconds = 0.0
         # None: a release that did not count it began the run.
         self.cpu_seconds: float | None = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from shac.errors import UserError
 from taichi_sim.types import MOST_SUBSTEPS
@@ -31,6 +31,8 @@ class Settings:
 
     model: str = ""
     """Built-in model, or absolute path of a Python file that defines one."""
+    task: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The task's own settings."""
     algo: Algo = "shac"
     """"shac"; "bptt": the same actor update without a critic, that is, without a value at the window's end; or a
     baseline, which takes no gradient from the simulator: "ppo", "sac", "redq", "mbpo"."""

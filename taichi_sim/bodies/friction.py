@@ -45,6 +45,23 @@ def coefficients(loss, kf, per_kf, per_mass, h_theta, v):
 
 
 @ti.func
+def sliding(kf, most, v2):
+    """Coefficient of a force against the motion that is `most` where it slides, kf v where it sticks.
+
+    Args:
+        kf: largest coefficient [N s/m, N m s/rad].
+        most: the force while it slides [N, N m].
+        v2: square of the velocity.
+
+    Returns:
+        The coefficient, 1 where it slides, and the speed, which divides nothing by zero.
+    """
+    speed = ti.sqrt(v2 + _TINY)
+    coefficient = most / speed
+    return ti.min(coefficient, kf), ti.select(coefficient < kf, v2 * 0.0 + 1.0, v2 * 0.0), speed
+
+
+@ti.func
 def of_dof(m: ti.template(), d: ti.template(), e, i, h_theta):
     """`coefficients` of a dof."""
     loss = m.dof_frictionloss[e * m.per_block, i]

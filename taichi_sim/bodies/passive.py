@@ -1,11 +1,13 @@
 """Passive joint forces: springs, damping, position limits; and their adjoint.
 
 Damping acts at v + theta h a with its coefficient frozen (`Data.dof_implicit`), springs explicitly. A limit is a
-penalty spring `ke` with a damper `kd` that fades in over the first `LIMIT_RAMP` of violation, so that force is
-continuous.
+penalty spring `ke` with a damper that is continuous in the violation: one without `loss` is `kd` and fades in over the
+first `LIMIT_RAMP`, one with it is dry, of the size loss times the spring's force, and `kd` bounds its coefficient
+(`contact.law` says what for).
 """
 
 from taichi_sim import spatial
+from taichi_sim.bodies.friction import sliding
 from taichi_sim.runtime import ti
 from taichi_sim.types import JNT_BALL, JNT_FREE, JNT_SLIDE
 
@@ -59,6 +61,31 @@ def dampers(m: ti.template(), d: ti.template(), e):
 
 
 @ti.func
+def stop_damping(lossy: ti.template(), ramp, ke, kd, loss, depth, v2):
+    """Damping c of a limit at a violation and the square of a velocity, dc/d(violation), and fall: dc/dv = -fall v.
+
+    Without loss it is kd, faded in over the first `ramp` of violation; else that of a force loss times the spring's.
+    """
+    c = kd * ti.min(depth / ramp, 1.0)
+    slope = ti.select((depth > 0.0) & (depth < ramp), depth * 0.0 + kd / ramp, depth * 0.0)
+    fall = depth * 0.0
+    if ti.static(lossy):
+        dry, slides, speed = sliding(kd, loss * ke * depth, v2)
+        c = ti.select(loss > 0.0, dry, c)
+        violated = ti.select(depth > 0.0, slides, depth * 0.0)
+        slope = ti.select(loss > 0.0, violated * loss * ke / speed, slope)
+        fall = violated * dry / (speed * speed)
+    return c, slope, fall
+
+
+@ti.func
+def limit_damping(m: ti.template(), j, depth, v2):
+    """`stop_damping` of joint j's limit."""
+    ke, kd, loss = m.jnt_limit_ke[j], m.jnt_limit_kd[j], m.jnt_limit_loss[j]
+    return stop_damping(m.limit_lossy, LIMIT_RAMP, ke, kd, loss, depth, v2)
+
+
+@ti.func
 def limits(m: ti.template(), d: ti.template(), e):
     """qfrc_limit, and the damper's coefficient on dof_implicit."""
     for i in range(m.nv):
@@ -67,15 +94,15 @@ def limits(m: ti.template(), d: ti.template(), e):
         for j in range(m.njnt):
             if m.jnt_limited[j] == 1:
                 ke = m.jnt_limit_ke[j]
-                kd = m.jnt_limit_kd[j]
                 qadr = m.jnt_qposadr[j]
                 dof = m.jnt_dofadr[j]
                 if m.jnt_type[j] > JNT_BALL:
                     q = d.qpos[e, qadr]
                     low = ti.max(m.jnt_range_lo[j] - q, 0.0)
                     high = ti.max(q - m.jnt_range_hi[j], 0.0)
-                    c = kd * ti.min((low + high) / LIMIT_RAMP, 1.0)
-                    d.qfrc_limit[e, dof] = ke * (low - high) - c * d.qvel[e, dof]
+                    v = d.qvel[e, dof]
+                    c, _slope, _fall = limit_damping(m, j, low + high, v * v)
+                    d.qfrc_limit[e, dof] = ke * (low - high) - c * v
                     d.dof_implicit[e, dof] = d.dof_implicit[e, dof] + c
                 if ti.static(m.limit_ball):
                     if m.jnt_type[j] == JNT_BALL:
@@ -84,7 +111,8 @@ def limits(m: ti.template(), d: ti.template(), e):
                         angle = ti.sqrt(spatial.dot(u, u))
                         depth = ti.max(angle - m.jnt_range_hi[j], 0.0)
                         pull = -ke * depth / ti.max(angle, 1e-6)
-                        c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
+                        v = spatial.load_vec3(d.qvel, e, dof)
+                        c, _slope, _fall = limit_damping(m, j, depth, spatial.dot(v, v))
                         for i in ti.static(range(3)):
                             d.qfrc_limit[e, dof + i] = pull * u[i, :] - c * d.qvel[e, dof + i]
                             d.dof_implicit[e, dof + i] = d.dof_implicit[e, dof + i] + c
@@ -142,7 +170,6 @@ def adjoint_limits(m: ti.template(), d: ti.template(), e, h_theta):
         for j in range(m.njnt):
             if m.jnt_limited[j] == 1:
                 ke = m.jnt_limit_ke[j]
-                kd = m.jnt_limit_kd[j]
                 qadr = m.jnt_qposadr[j]
                 dof = m.jnt_dofadr[j]
                 if m.jnt_type[j] > JNT_BALL:
@@ -152,11 +179,11 @@ def adjoint_limits(m: ti.template(), d: ti.template(), e, h_theta):
                     high = ti.max(q - m.jnt_range_hi[j], 0.0)
                     depth = low + high
                     side = ti.select(high > 0.0, 1.0, ti.select(low > 0.0, -1.0, q * 0.0))
-                    c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
-                    v = d.qvel[e, dof] + h_theta * d.qacc[e, dof]
-                    dc = ti.select(depth < LIMIT_RAMP, side * kd / LIMIT_RAMP, q * 0.0)
-                    d.grad_qpos[e, dof] = d.grad_qpos[e, dof] - (lam * (ke * side * side + dc * v))
-                    d.grad_qvel[e, dof] = d.grad_qvel[e, dof] - (lam * c)
+                    v = d.qvel[e, dof]
+                    c, slope, fall = limit_damping(m, j, depth, v * v)
+                    ahead = v + h_theta * d.qacc[e, dof]
+                    d.grad_qpos[e, dof] = d.grad_qpos[e, dof] - (lam * (ke * side * side + side * slope * ahead))
+                    d.grad_qvel[e, dof] = d.grad_qvel[e, dof] - (lam * (c - fall * v * ahead))
                 if ti.static(m.limit_ball):
                     if m.jnt_type[j] == JNT_BALL:
                         u = spatial.quat_log(spatial.quat_normalize(spatial.load_quat(d.qpos, e, qadr)))
@@ -165,14 +192,15 @@ def adjoint_limits(m: ti.template(), d: ti.template(), e, h_theta):
                         on = ti.select(depth > 0.0, angle * 0.0 + 1.0, angle * 0.0)
                         n = spatial.scale(u, 1.0 / angle)
                         lam = spatial.load_vec3(d.lam, e, dof)
-                        v = spatial.load_vec3(d.qvel, e, dof) + h_theta * spatial.load_vec3(d.qacc, e, dof)
-                        c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
-                        dc = ti.select(depth < LIMIT_RAMP, on * kd / LIMIT_RAMP, on * 0.0)
+                        v = spatial.load_vec3(d.qvel, e, dof)
+                        ahead = v + h_theta * spatial.load_vec3(d.qacc, e, dof)
+                        c, slope, fall = limit_damping(m, j, depth, spatial.dot(v, v))
                         # f = -ke depth n - c v; d depth = n . du, dn = (1 - n n') du / angle
                         along = spatial.dot(n, lam)
                         across = spatial.scale(lam - spatial.scale(n, along), ke * depth / angle)
-                        g = across + spatial.scale(n, on * ke * along + dc * spatial.dot(v, lam))
+                        g = across + spatial.scale(n, on * ke * along + slope * spatial.dot(ahead, lam))
                         g = spatial.jac_right_inv_transpose(u, g)
                         for i in ti.static(range(3)):
                             d.grad_qpos[e, dof + i] = d.grad_qpos[e, dof + i] - g[i, :]
-                            d.grad_qvel[e, dof + i] = d.grad_qvel[e, dof + i] - (c * lam[i, :])
+                            fallen = fall * v[i, :] * spatial.dot(ahead, lam)
+                            d.grad_qvel[e, dof + i] = d.grad_qvel[e, dof + i] - (c * lam[i, :] - fallen)

@@ -131,6 +131,8 @@ class Constants:
         self.jnt_range_lo, self.jnt_range_hi = (f.shared.constant(x) for x in np.reshape(model.jnt_range, (-1, 2)).T)
         self.jnt_limit_ke = f.shared.constant(model.jnt_limit_ke)
         self.jnt_limit_kd = f.shared.constant(model.jnt_limit_kd)
+        self.jnt_limit_loss = f.shared.constant(model.jnt_limit_loss)
+        self.limit_lossy = bool(model.jnt_limit_loss.any())
         self.jnt_sprung = f.ints((model.jnt_stiffness != 0) | self.fit)
         self.dof_jntid = f.ints(model.dof_jntid)
         for name in ("jnt_stiffness", "dof_armature", "dof_damping"):

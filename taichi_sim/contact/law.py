@@ -2,12 +2,18 @@
 
 At a point p of depth d below a surface with normal n, whose material has the velocity v = v_n n + v_t relative to it,
 
-    f = n (ke d - c v_n') - s v_t',    c = min(kc, kd d) while approaching, else 0,    s = min(kf, mu ke d / |v_t|)
+    f = n (ke d - c v_n') - s v_t',    c = min(kc, kd d + loss ke d / |v_n|),    s = min(kf, mu ke d / |v_t|)
 
-The coefficients c and s are taken at v, the velocities they multiply at v' = v + theta h a. That adds theta h J'BJ with
+with kd while approaching, else 0. The coefficients c and s are taken at v, the velocities they multiply at
+v' = v + theta h a. That adds theta h J'BJ with
 B = c n n' + s (1 - n n') to the mass matrix: s 1 is the inertia of a particle of mass s at p, the rest is summed over
 subtrees by `bodies.damping`. The spring is explicit: an implicit one pulls
 on a body that leaves.
+
+Damping by kd is Hunt and Crossley's (1975). Damping by the loss is dry friction along the normal: (1 + loss) ke is the
+stiffness on the way in, (1 - loss) ke on the way out, and kc bounds c at the turn: what rebounds has the same share of
+its speed at any speed. So a spring that is stiff under a load takes up an impact with no more slope than one a tenth as
+stiff whose damping grows with depth (docs/simulator.md).
 
 Between two moving bodies v' is v: damping between two branches would couple dofs that the tree keeps apart. There the
 loader bounds kf and kc by what the timestep keeps stable (`mjcf.contact_pairs.gains`).
@@ -23,10 +29,11 @@ Frozen in a substep, friction may exceed mu times the normal force where the tan
 """
 
 from taichi_sim import spatial
+from taichi_sim.bodies.friction import sliding
 from taichi_sim.runtime import ti
 
-# Added to |v_t|^2 [m^2/s^2]: friction of what stands still is kf v_t.
-_SPEED2_FLOOR = 1e-12
+# More than any coefficient, in single precision, too.
+UNBOUNDED = 1e30
 
 
 @ti.func
@@ -37,47 +44,62 @@ def along(n, x):
 
 
 @ti.func
-def coefficients(ke, kd, kc, kf, mu, depth, vn, vt):
-    """Spring force, friction coefficient s, normal damping c, its slope in depth, 1 where s slides, and |v_t|."""
-    spring = ke * depth
-    speed = ti.sqrt(spatial.dot(vt, vt) + _SPEED2_FLOOR)
-    sliding = mu * spring / speed
-    slides = ti.select(sliding < kf, speed * 0.0 + 1.0, speed * 0.0)
-    damping = ti.select(vn < 0.0, ti.min(kd * depth, kc), depth * 0.0)
-    slope = ti.select((vn < 0.0) & (kd * depth < kc), kd, depth * 0.0)
-    return spring, ti.min(sliding, kf), damping, slope, slides, speed
+def normal_damping(c: ti.template(), k, depth, vn):
+    """Damping of contact k of a table c, its slope in depth, and its fall with |v_n|, over |v_n|."""
+    approaching = vn < 0.0
+    damping = ti.select(approaching, c.kd[k] * depth, depth * 0.0)
+    slope = ti.select(approaching, depth * 0.0 + c.kd[k], depth * 0.0)
+    fall = depth * 0.0
+    if ti.static(c.lossy):
+        # not bounded before the sum is
+        dry, _slides, speed = sliding(UNBOUNDED, c.loss[k] * c.ke[k] * depth, vn * vn)
+        damping = damping + dry
+        slope = slope + c.loss[k] * c.ke[k] / speed
+        fall = dry / (speed * speed)
+    below = ti.select(damping < c.kc[k], depth * 0.0 + 1.0, depth * 0.0)
+    return ti.min(damping, c.kc[k]), below * slope, below * fall
 
 
 @ti.func
-def adjoint(ke, mu, spring, s, damping, kd, slides, speed, n, tn, tt, nun, nut):
-    """f at v' = tn n + tt, and the gradient of nu . f = nu_n (ke d - c t_n) - s t_t . nu_t.
+def force(c: ti.template(), k, n, depth, v):
+    """Force of contact k of a table c at the velocity v; and its spring, normal damping and friction coefficient."""
+    vn, vt = along(n, v)
+    spring = c.ke[k] * depth
+    s, _, _ = sliding(c.kf[k], c.mu[k] * spring, spatial.dot(vt, vt))
+    damping, _, _ = normal_damping(c, k, depth, vn)
+    return spatial.scale(n, spring - damping * vn) - spatial.scale(vt, s), spring, damping, s
 
-    The third to eighth arguments are what `coefficients` returns.
+
+@ti.func
+def adjoint(c: ti.template(), k, n, depth, v, t, nu):
+    """The force f of contact k at the velocities v and t ahead, and the gradient of nu . f.
 
     Returns:
-        f, the gradients in v' and, divided by v_t, in v, and that in the depth.
+        f, the gradients in v, t, n and the depth, and the spring's force.
     """
+    vn, vt = along(n, v)
+    tn, tt = along(n, t)
+    nun, nut = along(n, nu)
+    spring = c.ke[k] * depth
+    s, slides, speed = sliding(c.kf[k], c.mu[k] * spring, spatial.dot(vt, vt))
+    damping, slope, fall = normal_damping(c, k, depth, vn)
     f = spatial.scale(n, spring - damping * tn) - spatial.scale(tt, s)
-    t_bar = -spatial.scale(n, damping * nun) - spatial.scale(nut, s)
     slip = spatial.dot(tt, nut)
-    slope = slides * s * slip / (speed * speed)
-    grip = slides * mu * ke / speed
-    return f, t_bar, slope, nun * (ke - kd * tn) - grip * slip
-
-
-@ti.func
-def turning(kf, mu, spring, w2):
-    """Coefficient of friction against turning at the square w2 of the angular velocity, 1 where it slides, and |w|."""
-    speed = ti.sqrt(w2 + _SPEED2_FLOOR)
-    sliding = mu * spring / speed
-    return ti.min(sliding, kf), ti.select(sliding < kf, speed * 0.0 + 1.0, speed * 0.0), speed
+    # of friction along v_t, and of damping along n
+    grip, check = slides * s * slip / (speed * speed), fall * vn * tn * nun
+    v_bar = spatial.scale(vt, grip) + spatial.scale(n, check)
+    t_bar = -spatial.scale(n, damping * nun) - spatial.scale(nut, s)
+    n_bar = spatial.scale(nu, spring - damping * tn + s * tn) + spatial.scale(v, check - grip * vn)
+    n_bar = n_bar + spatial.scale(t, s * nun - damping * nun)
+    d_bar = nun * (c.ke[k] - slope * tn) - slides * c.mu[k] * c.ke[k] / speed * slip
+    return f, v_bar, t_bar, n_bar, d_bar, spring
 
 
 @ti.func
 def turning_coefficients(c: ti.template(), k, spring, wn, wt):
     """s_n, s_t of contact k of a table c, and for each of the two whether it slides and the angular velocity."""
-    sn, slides_n, speed_n = turning(c.spin_kf[k], c.spin_mu[k], spring, wn * wn)
-    st, slides_t, speed_t = turning(c.roll_kf[k], c.roll_mu[k], spring, spatial.dot(wt, wt))
+    sn, slides_n, speed_n = sliding(c.spin_kf[k], c.spin_mu[k] * spring, wn * wn)
+    st, slides_t, speed_t = sliding(c.roll_kf[k], c.roll_mu[k] * spring, spatial.dot(wt, wt))
     return sn, st, slides_n, speed_n, slides_t, speed_t
 
 

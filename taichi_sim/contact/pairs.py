@@ -7,7 +7,7 @@ from taichi_sim import spatial
 from taichi_sim.bodies.damping import add_block, add_particle, add_turning
 from taichi_sim.bodies.external import add, add_ahead, add_moment, particle
 from taichi_sim.contact import box_box, boxes, collide, points
-from taichi_sim.contact.law import adjoint, adjoint_moment, along, coefficients, moment, turning_coefficients
+from taichi_sim.contact.law import adjoint, adjoint_moment, along, force, moment, turning_coefficients
 from taichi_sim.runtime import ti
 
 
@@ -69,21 +69,6 @@ def turn(m: ti.template(), k, c1, u1, q1, c2, u2, q2, d_bar, n_bar, p_bar):
 
 
 @ti.func
-def law(m: ti.template(), k, depth, vn, vt):
-    """`coefficients` of pair k."""
-    return coefficients(
-        m.contact.pairs.ke[k],
-        m.contact.pairs.kd[k],
-        m.contact.pairs.kc[k],
-        m.contact.pairs.kf[k],
-        m.contact.pairs.mu[k],
-        depth,
-        vn,
-        vt,
-    )
-
-
-@ti.func
 def relative(one, two, e, w: ti.template(), v: ti.template(), p, offset):
     """Velocity at p of link `one` relative to link `two`, and the difference of their angular velocities."""
     return particle(w[e, one], v[e, one], p) - particle(w[e, two], v[e, two], p - offset), w[e, one] - w[e, two]
@@ -100,9 +85,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
                 depth = ti.max(depth, 0.0)
                 one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
                 v, w = relative(one, two, e, d.vw, d.vl, p, offset)
-                vn, vt = along(n, v)
-                spring, s, damping, _, _, _ = law(m, k, depth, vn, vt)
-                f = spatial.scale(n, spring - damping * vn) - spatial.scale(vt, s)
+                f, spring, damping, s = force(m.contact.pairs, k, n, depth, v)
                 d.contact.kn[e, one] = d.contact.kn[e, one] + spatial.cross(p, f)
                 d.contact.kf[e, one] = d.contact.kf[e, one] + f
                 d.contact.kn[e, two] = d.contact.kn[e, two] - spatial.cross(p - offset, f)
@@ -139,18 +122,10 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
                 if ti.static(m.contact.pairs.static):
                     if two == 0:
                         t, tw = relative(one, two, e, d.tw, d.tl, p, offset)
-                vn, vt = along(n, v)
-                tn, tt = along(n, t)
-                nun, nut = along(n, nu)
-                spring, s, damping, kd, slides, speed = law(m, k, depth, vn, vt)
-                ke, mu = m.contact.pairs.ke[k], m.contact.pairs.mu[k]
-                f, t_bar, slope, d_bar = adjoint(ke, mu, spring, s, damping, kd, slides, speed, n, tn, tt, nun, nut)
-                v_bar = spatial.scale(vt, slope)
-                n_bar = spatial.scale(nu, spring - damping * tn + s * tn) - spatial.scale(v, slope * vn)
-                n_bar = n_bar + spatial.scale(t, s * nun - damping * nun)
+                f, v_bar, t_bar, n_bar, d_bar, spring = adjoint(m.contact.pairs, k, n, depth, v, t, nu)
                 if ti.static(m.contact.pairs.turning):
                     torque, w_bar, tw_bar, turned, grip = adjoint_moment(m.contact.pairs, k, spring, n, vw, tw, nw)
-                    d_bar = d_bar + ke * grip
+                    d_bar = d_bar + m.contact.pairs.ke[k] * grip
                     n_bar = n_bar + turned
                     ahead = tw_bar * 0.0
                     if ti.static(m.contact.pairs.static):

@@ -4,7 +4,7 @@ from taichi_sim import spatial
 from taichi_sim.bodies.damping import add_along, add_particle, add_turning, clear
 from taichi_sim.bodies.external import add_moment, particle
 from taichi_sim.contact import collide, points
-from taichi_sim.contact.law import adjoint, adjoint_moment, along, coefficients, moment, turning_coefficients
+from taichi_sim.contact.law import adjoint, adjoint_moment, along, force, moment, turning_coefficients
 from taichi_sim.runtime import ti
 
 
@@ -48,13 +48,6 @@ def wander(m: ti.template(), d: ti.template(), e, c, n, p_bar):
 
 
 @ti.func
-def plane_coefficients(m: ti.template(), c, depth, vn, vt):
-    """`coefficients` of contact c."""
-    kd, kc = m.contact.planes.kd[c], m.contact.planes.kc[c]
-    return coefficients(m.contact.planes.ke[c], kd, kc, m.contact.planes.kf[c], m.contact.planes.mu[c], depth, vn, vt)
-
-
-@ti.func
 def forces(m: ti.template(), d: ti.template(), e, h_theta):
     """contact.kn, kf: contact forces at v on single links; and h_theta B on cm, ch, cd, co and bm, bh, bd, bo."""
     for link in range(m.nlink):
@@ -68,9 +61,8 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
             depth = ti.max(depth, 0.0)
             link = m.contact.planes.link[c]
             n = m.damping.normals[m.contact.planes.normal[c]]
-            vn, vt = along(n, particle(d.vw[e, link], d.vl[e, link], p))
-            spring, s, damping, _, _, _ = plane_coefficients(m, c, depth, vn, vt)
-            f = spatial.scale(n, spring - damping * vn) - spatial.scale(vt, s)
+            v = particle(d.vw[e, link], d.vl[e, link], p)
+            f, spring, damping, s = force(m.contact.planes, c, n, depth, v)
             d.contact.kn[e, link] = d.contact.kn[e, link] + spatial.cross(p, f)
             d.contact.kf[e, link] = d.contact.kf[e, link] + f
             add_particle(d, e, link, p, h_theta * s)
@@ -95,18 +87,12 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
             v = particle(d.vw[e, link], d.vl[e, link], p)
             t = particle(d.tw[e, link], d.tl[e, link], p)
             nu = particle(d.nw[e, link], d.nl[e, link], p)
-            vn, vt = along(n, v)
-            tn, tt = along(n, t)
-            nun, nut = along(n, nu)
-            spring, s, damping, kd, slides, speed = plane_coefficients(m, c, depth, vn, vt)
-            ke, mu = m.contact.planes.ke[c], m.contact.planes.mu[c]
-            f, t_bar, slope, d_bar = adjoint(ke, mu, spring, s, damping, kd, slides, speed, n, tn, tt, nun, nut)
-            v_bar = spatial.scale(vt, slope)
+            f, v_bar, t_bar, _n_bar, d_bar, spring = adjoint(m.contact.planes, c, n, depth, v, t, nu)
             if ti.static(m.contact.planes.turning):
                 w, tw, nw = d.vw[e, link], d.tw[e, link], d.nw[e, link]
-                torque, w_bar, tw_bar, _n_bar, grip = adjoint_moment(m.contact.planes, c, spring, n, w, tw, nw)
+                torque, w_bar, tw_bar, _turned, grip = adjoint_moment(m.contact.planes, c, spring, n, w, tw, nw)
                 add_moment(d, e, link, torque, w_bar, tw_bar)
-                d_bar = d_bar + ke * grip
+                d_bar = d_bar + m.contact.planes.ke[c] * grip
             lift = -spatial.scale(n, touching * d_bar)
             d.fn[e, link] = d.fn[e, link] - spatial.cross(p, f)
             d.ff[e, link] = d.ff[e, link] - f

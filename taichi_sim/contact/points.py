@@ -38,7 +38,7 @@ SUPPORTED = frozenset(
 )
 # Half-length [m] of a capsule up to which it is a sphere.
 _SHORT = 1e-6
-_GAINS = ("ke", "kd", "kc", "kf", "mu", "spin_kf", "spin_mu", "roll_kf", "roll_mu")
+_GAINS = ("ke", "kd", "loss", "kc", "kf", "mu", "spin_kf", "spin_mu", "roll_kf", "roll_mu")
 
 
 def on_planes(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
@@ -52,7 +52,7 @@ def on_planes(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
     | quat, size | orientation in the link's frame and size [m] of an ellipsoid or a cylinder | (n, 4), (n, 3) |
     | normal, frame | index of the plane's normal among the different ones, in the world | (n,), (nnormal, 3) |
     | height | depth = height - normal . point, in the world frame [m] | (n,) |
-    | ke, kd, kc, kf, mu, spin_kf, ... | as `Model.pair_ke` and so on | (n,) |
+    | ke, kd, loss, kc, kf, mu, spin_kf, ... | as `Model.pair_ke` and so on | (n,) |
     """
     rows: list[tuple] = []
     frame: list[np.ndarray] = []
@@ -90,7 +90,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray
     | quat1, quat2 | orientations in the links' frames | (n, 4), (n, 4) |
     | size1, size2 | half-extents of boxes [m] | (n, 3), (n, 3) |
     | reach1, reach2 | radii of balls that enclose the geoms, the margin in the first [m] | (n,), (n,) |
-    | margin, ke, kd, kc, kf, mu, spin_kf, ... | as `Model.pair_margin` and so on | (n,) |
+    | margin, ke, kd, loss, kc, kf, mu, spin_kf, ... | as `Model.pair_margin` and so on | (n,) |
     """
     rows: list[tuple] = []
     for k in range(model.npair):

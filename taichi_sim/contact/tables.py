@@ -19,6 +19,7 @@ class Constants:
     | planes.number, pairs.number | how many there are |
     | planes.kinds, pairs.kinds | which kinds there are; what a model has none of is left out of its kernels |
     | planes.turning, pairs.turning | whether some contact has torsional or rolling friction |
+    | planes.lossy, pairs.lossy | whether some contact's damping is dry |
     | pairs.static | whether one of the geoms of some pair belongs to the world |
     | any | whether anything can touch |
     | damping | what is implicit about it |
@@ -33,6 +34,7 @@ class Constants:
         )
         for contacts, table in ((self.planes, on_planes), (self.pairs, between)):
             contacts.turning = bool(table["spin_mu"].any() or table["roll_mu"].any())
+            contacts.lossy = bool(table["loss"].any())
         self.pairs.static = bool((between["link2"] == 0).any())
         self.any = self.planes.number + self.pairs.number > 0
         self.damping = Damping(f.shared.constant(frame), len(frame), self.pairs.static, self.any)

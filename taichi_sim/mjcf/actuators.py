@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from taichi_sim.mjcf.contact_pairs import friction_gains, reference_gains
+from taichi_sim.mjcf.constraint import LOSS, friction_gains, stop_gains
 from taichi_sim.mjcf.report import Report, decoded, element_name
 from taichi_sim.mjcf.unsupported import actuator_group_enabled, actuator_simulated, stages
 from taichi_sim.types import (
@@ -28,7 +28,7 @@ LAWS = {"mujoco": LAW_MUJOCO, "degroote_fregly": LAW_DEGROOTE}
 _FIBRE_DAMPING = 0.01
 
 
-def tendons(m, refsafe: bool, report: Report) -> dict[str, np.ndarray]:
+def tendons(m, substep: float, refsafe: bool, report: Report) -> dict[str, np.ndarray]:
     """Tendons' paths, springs, dampers, friction and limits; coefficients of disabled stages are zero."""
     on = stages(m)
     limited = np.array(m.tendon_limited, bool) & on.limit
@@ -36,9 +36,9 @@ def tendons(m, refsafe: bool, report: Report) -> dict[str, np.ndarray]:
     length_range = m.tendon_range + np.where(limited, m.tendon_margin, 0)[:, None] * [1, -1]
     inverted = limited & (length_range[:, 0] > length_range[:, 1])
     report.add_where("tendon", inverted, "the limit's margin leaves nothing of its range", "lower margin")
-    per_mass = reference_gains(m.tendon_solref_lim, m.tendon_solimp_lim[:, 1], m.opt.timestep, refsafe)
-    # a tendon that moves nothing has no inverse weight
-    gains = np.where(limited, 1 / np.maximum(m.tendon_invweight0, 1e-10), 0.0)[:, None] * per_mass
+    reference = m.tendon_solref_lim, m.tendon_solimp_lim
+    gains = stop_gains(*reference, m.tendon_invweight0, m.opt.timestep, substep, refsafe)
+    ke, kd, loss = (np.where(limited, gain, 0.0) for gain in (*gains, LOSS))
     kf, mass = friction_gains(m.tendon_solref_fri, m.tendon_solimp_fri, m.tendon_invweight0, m.opt.timestep, refsafe)
     return {
         "tendon_adr": np.array(m.tendon_adr),
@@ -54,8 +54,9 @@ def tendons(m, refsafe: bool, report: Report) -> dict[str, np.ndarray]:
         "tendon_lengthspring": np.array(m.tendon_lengthspring),
         "tendon_limited": limited,
         "tendon_range": length_range,
-        "tendon_limit_ke": gains[:, 0],
-        "tendon_limit_kd": gains[:, 1],
+        "tendon_limit_ke": ke,
+        "tendon_limit_kd": kd,
+        "tendon_limit_loss": loss,
         "tendon_width": np.array(m.tendon_width, dtype=np.float64),
         "tendon_rgba": colours(m, m.tendon_rgba, m.tendon_matid),
     }

@@ -7,11 +7,14 @@ import functools
 
 import numpy as np
 
-# Gravity [m/s^2] that tells how deep a body rests in the ground where the model has none.
-_WEIGHT = 9.81
+from taichi_sim.mjcf.constraint import LOSS, STIFFEST, stop_gains
+
 # Friction coefficients kf times the timestep and over the mass: where friction is explicit, below the bound of
 # stability (2); where it is implicit, foreign models' is stiff enough to creep at 1 mm/s.
 _KF_EXPLICIT, _KF_IMPLICIT = 0.25, 10.0
+# Frequency of a contact's spring times the substep where damping is explicit, at most: below the bound of stability (2)
+# with several of them.
+_STIFFEST_EXPLICIT = 0.8
 
 
 def candidates(mj_model) -> np.ndarray:
@@ -54,7 +57,7 @@ class Pairs:
     | explicit | index of the `<contact><pair>` they come from, or -1 | (n,) |
     | condim | 1: without friction, 3: sliding, 4 and 6: torsional, rolling | (n,) |
     | friction | coefficients of sliding friction, of torsional and rolling friction [m] | (n, 3) |
-    | solref, dmax | reference and largest impedance of MuJoCo's solver | (n, 2), (n,) |
+    | solref, solimp | reference and impedance of MuJoCo's solver | (n, 2), (n, 5) |
     | margin | distance from which on contact forces act [m] | (n,) |
     """
 
@@ -78,7 +81,7 @@ class Pairs:
         self.margin = np.concatenate([total if _margins_add() else larger, m.pair_margin])
         weigh = self._weighed(m, one, two)
         self.solref = np.concatenate([weigh(m.geom_solref), m.pair_solref])
-        self.dmax = np.concatenate([weigh(m.geom_solimp)[:, 1], m.pair_solimp[:, 1]])
+        self.solimp = np.concatenate([weigh(m.geom_solimp), m.pair_solimp])
 
     def only(self, mask) -> Pairs:
         """The pairs for which the bool array `mask` holds."""
@@ -126,54 +129,13 @@ def _margins_add() -> bool:
     return data.contact[0].includemargin > 0.15
 
 
-def reference_gains(solref: np.ndarray, dmax: np.ndarray, timestep: float, refsafe: bool) -> np.ndarray:
-    """Stiffness [1/s^2] and damping [1/s], per unit of mass, of MuJoCo's reference acceleration, (n, 2).
-
-    That is -k r - b v ("Solver parameters: Reference" in its documentation) with k = 1 / (dmax timeconst dampratio)^2
-    and b = 2 / (dmax timeconst), or k = stiffness / dmax^2 and b = damping / dmax, but for the impedance at the
-    violation r, which we take as 1.
-    """
-    solref = np.array(solref, float).reshape(-1, 2)
-    # MuJoCo clamps impedances, and replaces a mixed format by its default, in the same way
-    dmax = np.clip(dmax, 0.0001, 0.9999)
-    solref[(solref[:, 0] > 0) != (solref[:, 1] > 0)] = 0.02, 1.0
-    first, second = solref.T
-    standard = first > 0
-    timeconst = np.where(standard, np.maximum(first, 2 * timestep) if refsafe else first, 1.0)
-    damping_ratio = np.where(standard, second, 1.0)
-    stiffness = np.where(standard, 1 / (dmax * timeconst * damping_ratio) ** 2, -first / dmax**2)
-    damping = np.where(standard, 2 / (dmax * timeconst), -second / dmax)
-    return np.stack([stiffness, damping], axis=1)
-
-
-def friction_gains(solref, solimp, inverse, timestep: float, refsafe: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficient of sticking [N s/m, N m s/rad] and inertia [kg, kg m^2] of dry friction, (n,) each.
-
-    Under a load that dry friction holds, MuJoCo's constraint of impedance d = dmin creeps with the velocity at which
-    d / (1 - d) times the inertia times the damping b equals the load: that is the coefficient.
-
-    Args:
-        solref, solimp: its solver parameters, (n, 2) and (n, 5).
-        inverse: the inverse inertia that it sees at qpos0, MuJoCo's invweight0, (n,).
-        timestep, refsafe: as in `reference_gains`.
-    """
-    solref, solimp = np.array(solref, float).reshape(-1, 2), np.array(solimp, float).reshape(-1, 5)
-    damping = reference_gains(solref, solimp[:, 1], timestep, refsafe)[:, 1]
-    low, high = np.clip(solimp[:, :2], 0.0001, 0.9999).T
-    # nothing is violated; without a width MuJoCo takes the mean
-    impedance = np.where((low == high) | (solimp[:, 2] <= 1e-15), 0.5 * (low + high), low)
-    # what moves nothing has no inverse inertia
-    mass = 1 / np.maximum(inverse, 1e-10)
-    return mass * damping * impedance / (1 - impedance), mass
-
-
-def gains(mj_model, pairs: Pairs, refsafe: bool) -> dict[str, np.ndarray]:
+def gains(mj_model, pairs: Pairs, substep: float, refsafe: bool) -> dict[str, np.ndarray]:
     """Penalty parameters that do what the pairs' solver parameters ask for, `Model.pair_...` by name, each (n,).
 
-    With m the mass that the contact sees at qpos0, by MuJoCo's `body_invweight0`: ke = m k, and kd such that damping is
-    m b at the depth at which m rests under gravity. kf follows from the timestep; "spin_kf" and "roll_kf" likewise from
-    the moment of inertia, instead of the mass. The entry "kc", (n,), bounds damping
-    and kf where they are explicit: between moving bodies, and of moving boxes on spheres and capsules of the world.
+    Those along the normal are `constraint.stop_gains` of the mass that the contact sees at qpos0, by MuJoCo's
+    `body_invweight0`. kf follows from the timestep; "spin_kf" and "roll_kf" likewise from the moment of inertia,
+    instead of the mass. The entry "most", (n,), bounds damping and kf where they are explicit: between moving bodies,
+    and of moving boxes on spheres and capsules of the world.
     """
     import mujoco
 
@@ -181,21 +143,24 @@ def gains(mj_model, pairs: Pairs, refsafe: bool) -> dict[str, np.ndarray]:
     weight = m.body_invweight0[m.geom_bodyid, 0]
     inverse = weight[pairs.geom1] + weight[pairs.geom2]
     mass = 1 / np.maximum(inverse, 1e-10)
-    stiffness, damping = reference_gains(pairs.solref, pairs.dmax, m.opt.timestep, refsafe).T
     fixed1, fixed2 = (m.body_weldid[m.geom_bodyid[geom]] == 0 for geom in (pairs.geom1, pairs.geom2))
     on_plane = m.geom_type[pairs.geom1] == mujoco.mjtGeom.mjGEOM_PLANE
     box1, box2 = (m.geom_type[geom] == mujoco.mjtGeom.mjGEOM_BOX for geom in (pairs.geom1, pairs.geom2))
     implicit = on_plane | fixed2 | (fixed1 & (box1 | ~box2))
     # boxes touch each other in four points and more
-    explicit = np.where(box1 & box2, _KF_EXPLICIT / 4, _KF_EXPLICIT)
-    kf = mass / m.opt.timestep * np.where(implicit, _KF_IMPLICIT, explicit)
+    share = np.where(box1 & box2, 0.25, 1.0)
+    stiffest = np.where(implicit, STIFFEST, _STIFFEST_EXPLICIT * np.sqrt(share))
+    ke, kc = stop_gains(pairs.solref, pairs.solimp, inverse, m.opt.timestep, substep, refsafe, stiffest)
+    kf = mass / m.opt.timestep * np.where(implicit, _KF_IMPLICIT, _KF_EXPLICIT * share)
     inverse = m.body_invweight0[m.geom_bodyid, 1]
     turning = kf / mass / np.maximum(inverse[pairs.geom1] + inverse[pairs.geom2], 1e-10)
     rough, spins, rolls = (pairs.condim > least for least in (1, 3, 4))
     return {
-        "kc": np.where(implicit, np.inf, kf),
-        "ke": mass * stiffness,
-        "kd": mass * damping * stiffness / _WEIGHT,
+        "most": np.where(implicit, np.inf, kf),
+        "ke": ke,
+        "kd": np.zeros(len(pairs)),
+        "loss": np.full(len(pairs), LOSS),
+        "kc": np.where(implicit, kc, np.minimum(kc, kf)),
         "kf": np.where(rough, kf, 0.0),
         "mu": np.where(rough, pairs.friction[:, 0], 0.0),
         "spin_kf": np.where(spins, turning, 0.0),

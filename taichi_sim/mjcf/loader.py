@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from taichi_sim.mjcf import actuators, compiler, npz, structure, values
-from taichi_sim.mjcf.contact_pairs import Pairs, friction_gains, gains, reference_gains
+from taichi_sim.mjcf.constraint import LOSS, friction_gains, stop_gains
+from taichi_sim.mjcf.contact_pairs import Pairs, gains
 from taichi_sim.mjcf.numerics import Numerics
 from taichi_sim.mjcf.report import ModelError, Report, check_names, element_name, said
 from taichi_sim.mjcf.unsupported import find, joint_equalities, simulated_pairs, stages
@@ -59,19 +60,31 @@ def load(source, *, unsupported_contacts: str = "refuse") -> Model:
     if unsupported_contacts not in ("refuse", "skip"):
         raise ValueError(f"unsupported_contacts must be 'refuse' or 'skip', got {unsupported_contacts!r}")
     skip = unsupported_contacts == "skip"
+    if isinstance(source, (str, os.PathLike)) and Path(source).suffix == ".npz":
+        return npz.load(_existing(Path(source)))
+    return _convert(*compiled(source), skip)
+
+
+def compiled(source) -> tuple:
+    """The `mujoco.MjModel` that `load` reads from the same source, its name, and its elements' lines by kind and id.
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError, ModelError: as `load`; also a saved model (.npz), which holds no MJCF.
+    """
+    import mujoco
+
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if isinstance(source, str) and not path.suffix and path.name == source:
             with resources.as_file(_asset(source)) as path:
-                return _load_file(path, skip)
-        return _load_file(path, skip)
-
-    import mujoco
-
+                return _compiled(compiler.spec_of_file(path), str(path))
+        if path.suffix not in (".xml", ".mjcf"):
+            raise ValueError(f"cannot tell what {str(path)!r} holds: a model's file name ends in .xml, .mjcf or .npz")
+        return _compiled(compiler.spec_of_file(_existing(path)), str(path))
     if isinstance(source, mujoco.MjSpec):
-        return _load_spec(source, compiler.name_of_spec(source), skip)
+        return _compiled(source, compiler.name_of_spec(source))
     if isinstance(source, mujoco.MjModel):
-        return _convert(source, "the MjModel", {}, skip)
+        return source, "the MjModel", {}
     raise TypeError(
         f"cannot load a model from {type(source).__name__}: give the name of a body, a path, a mujoco.MjModel or a "
         "mujoco.MjSpec"
@@ -92,20 +105,15 @@ def _known_sources() -> str:
     return f"the package has {', '.join(names)}; paths end in .xml, .mjcf or .npz"
 
 
-def _load_file(path: Path, skip: bool) -> Model:
-    if path.suffix not in (".xml", ".mjcf", ".npz"):
-        raise ValueError(f"cannot tell what {str(path)!r} holds: a model's file name ends in .xml, .mjcf or .npz")
+def _existing(path: Path) -> Path:
     # unlike Path.is_file, also for names that no file can have
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no file {str(path)!r}; {_known_sources()}")
-    if path.suffix == ".npz":
-        return npz.load(path)
-    return _load_spec(compiler.spec_of_file(path), str(path), skip)
+    return path
 
 
-def _load_spec(spec, name: str, skip: bool) -> Model:
-    mj_model = compiler.compiled(spec, name)
-    return _convert(mj_model, name, compiler.lines(spec), skip)
+def _compiled(spec, name: str) -> tuple:
+    return compiler.compiled(spec, name), name, compiler.lines(spec)
 
 
 def _convert(mj_model, name: str, lines: dict[tuple[str, int], str], skip: bool) -> Model:
@@ -140,7 +148,8 @@ def _checked(mj_model, name: str, lines: dict[tuple[str, int], str], skip: bool)
 
 def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
     numerics = Numerics(mj_model, report)
-    ke, kd = _limit_gains(mj_model, numerics)
+    option = _option(mj_model, numerics)
+    substep = option.timestep
     return Model(
         nq=mj_model.nq,
         nv=mj_model.nv,
@@ -148,15 +157,14 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
         na=mj_model.na,
         **_bodies_and_joints(mj_model),
         jnt_range=_limit_range(mj_model, report),
-        jnt_limit_ke=ke,
-        jnt_limit_kd=kd,
+        **_limit_gains(mj_model, numerics, substep),
         **_friction(mj_model),
         **_geoms_and_sites(mj_model),
-        **_contacts(mj_model, pairs, numerics),
+        **_contacts(mj_model, pairs, numerics, substep),
         **_equalities(mj_model),
-        **actuators.tendons(mj_model, _refsafe(mj_model), report),
+        **actuators.tendons(mj_model, substep, _refsafe(mj_model), report),
         **actuators.actuators(mj_model, numerics, report),
-        opt=_option(mj_model, numerics),
+        opt=option,
         names={
             kind: [element_name(mj_model, kind, i) for i in range(count)]
             for kind, count in (
@@ -246,19 +254,27 @@ def _implicit_coriolis(m) -> bool:
     return integrator == kinds.mjINT_IMPLICIT or (integrator == kinds.mjINT_IMPLICITFAST and lone)
 
 
-def _limit_gains(m, numerics: Numerics) -> tuple[np.ndarray, np.ndarray]:
-    """Stiffness [N/m, N m/rad] and damping [N s/m, N m s/rad] of joint limits, each (njnt,); 0 without a limit."""
-    limit_gains = _solref_gains(m)
+def _limit_gains(m, numerics: Numerics, substep: float) -> dict[str, np.ndarray]:
+    """Stiffness, damping and loss of joint limits, `Model.jnt_limit_...`, each (njnt,); 0 without a limit."""
+    limited = np.array(m.jnt_limited, bool)
+    # MuJoCo gives each of a ball's three dofs their mean
+    inverse = m.dof_invweight0[m.jnt_dofadr]
+    derived = stop_gains(m.jnt_solref, m.jnt_solimp, inverse, m.opt.timestep, substep, _refsafe(m))
+    found = {key: np.where(limited, gain, 0.0) for key, gain in zip(("ke", "kd", "loss"), (*derived, LOSS))}
     names = [element_name(m, "joint", i) for i in range(m.njnt)]
-    for column, key in enumerate(("limit_ke", "limit_kd")):
-        numerics.refuse_strangers(f"{key}:", set(names) - {""}, "a joint")
-        everywhere = numerics.get(key, None)
-        for joint in np.flatnonzero(m.jnt_limited):
-            gain = limit_gains[joint, column] if everywhere is None else everywhere
-            if names[joint]:
-                gain = numerics.get(f"{key}:{names[joint]}", gain)
-            limit_gains[joint, column] = gain
-    return limit_gains[:, 0], limit_gains[:, 1]
+    for key, column in found.items():
+        numerics.refuse_strangers(f"limit_{key}:", set(names) - {""}, "a joint")
+        for joint in np.flatnonzero(limited):
+            column[joint] = _limit_number(numerics, key, names[joint], column[joint])
+            if key == "kd" and _limit_number(numerics, key, names[joint], None) is not None:
+                # a damper that the file states is a damper
+                found["loss"][joint] = 0.0
+    return {f"jnt_limit_{key}": column for key, column in found.items()}
+
+
+def _limit_number(numerics: Numerics, key: str, joint: str, default):
+    everywhere = numerics.get(f"limit_{key}", default)
+    return numerics.get(f"limit_{key}:{joint}", everywhere) if joint else everywhere
 
 
 def _refsafe(m) -> bool:
@@ -267,36 +283,26 @@ def _refsafe(m) -> bool:
     return not m.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_REFSAFE)
 
 
-def _solref_gains(m) -> np.ndarray:
-    """Penalty stiffness and damping of limited joints from `solreflimit` and `solimplimit`, (njnt, 2).
-
-    What `reference_gains` says per mass, times the mass that the joint moves at qpos0, 1 / dof_invweight0.
-    """
-    gains = np.zeros((m.njnt, 2))
-    limited = np.flatnonzero(m.jnt_limited)
-    per_mass = reference_gains(m.jnt_solref[limited], m.jnt_solimp[limited, 1], m.opt.timestep, _refsafe(m))
-    # MuJoCo gives each of a ball's three dofs their mean
-    gains[limited] = per_mass / m.dof_invweight0[m.jnt_dofadr[limited], None]
-    return gains
-
-
 def _friction(m) -> dict[str, np.ndarray]:
     """What dry friction of dofs needs besides its force, also where there is none: it may be fitted."""
     kf, mass = friction_gains(m.dof_solref, m.dof_solimp, m.dof_invweight0, m.opt.timestep, _refsafe(m))
     return {"dof_friction_kf": kf, "dof_friction_mass": mass}
 
 
-def _contacts(m, pairs: Pairs | None, numerics: Numerics) -> dict[str, np.ndarray]:
+def _contacts(m, pairs: Pairs | None, numerics: Numerics, substep: float) -> dict[str, np.ndarray]:
     """Pairs of geoms that can touch and their penalty parameters; none where the model disables contact."""
     empty = np.zeros(0, np.int32)
-    names = ("kc", "margin", *_CONTACT_NUMERICS, "spin_kf", "spin_mu", "roll_kf", "roll_mu")
+    names = ("kc", "loss", "margin", *_CONTACT_NUMERICS, "spin_kf", "spin_mu", "roll_kf", "roll_mu")
     fields = {"geom1": empty, "geom2": empty, **dict.fromkeys(names, np.zeros(0))}
     if pairs is not None:
         fields = {"geom1": pairs.geom1, "geom2": pairs.geom2, "margin": pairs.margin}
-        found = gains(m, pairs, _refsafe(m))
-        fields["kc"] = most = found.pop("kc")
+        found = gains(m, pairs, substep, _refsafe(m))
+        most = found.pop("most")
+        if numerics.get("contact_kd", None) is not None:
+            # a damper that the file states is a damper
+            found["loss"], found["kc"] = np.zeros(len(pairs)), most
         fields.update(found)
-        for key in _CONTACT_NUMERICS:
+        for key in (*_CONTACT_NUMERICS, "loss"):
             values, number = found[key], numerics.get(f"contact_{key}", None)
             fields[key] = values if number is None else np.full(len(pairs), number)
         fields["kf"] = np.minimum(fields["kf"], most)

@@ -66,10 +66,10 @@ class Tendons:
         )
         self.slack_lo, self.slack_hi = (f.shared.constant(x) for x in np.reshape(model.tendon_lengthspring, (-1, 2)).T)
         self.limit_lo, self.limit_hi = f.bounds(model.tendon_limited, model.tendon_range)
-        self.limit_ke, self.limit_kd = (
-            f.shared.constant(model.tendon_limit_ke),
-            f.shared.constant(model.tendon_limit_kd),
+        self.limit_ke, self.limit_kd, self.limit_loss = (
+            f.shared.constant(getattr(model, f"tendon_limit_{name}")) for name in ("ke", "kd", "loss")
         )
+        self.limit_lossy = bool(model.tendon_limit_loss.any())
 
 
 class Actuators:

@@ -6,6 +6,7 @@ is taken at v + theta h a with the coefficient frozen, hence h theta c J' J in t
 
 from taichi_sim import spatial
 from taichi_sim.bodies.friction import coefficients
+from taichi_sim.bodies.passive import stop_damping
 from taichi_sim.muscles import wrap
 from taichi_sim.muscles.tendon_tables import FIRST, GEOM
 from taichi_sim.runtime import ti
@@ -175,7 +176,7 @@ def spring(m: ti.template(), d: ti.template(), e, t):
 
 @ti.func
 def limit(m: ti.template(), d: ti.template(), e, t):
-    """Force of tendon t's limit [N], its damping, and the derivatives of both in the length."""
+    """Force of tendon t's limit [N], its damping c, the derivatives of both in the length, and dc/d(velocity)."""
     length = d.tendon.length[e, t]
     ke = m.tendon.limit_ke[t]
     kd = m.tendon.limit_kd[t]
@@ -183,8 +184,9 @@ def limit(m: ti.template(), d: ti.template(), e, t):
     high = ti.max(length - m.tendon.limit_hi[t], 0.0)
     depth = low + high
     side = ti.select(high > 0.0, length * 0.0 + 1.0, ti.select(low > 0.0, length * 0.0 - 1.0, length * 0.0))
-    c = kd * ti.min(depth / LIMIT_RAMP, 1.0)
-    return ke * (low - high), c, -ke * side * side, ti.select(depth < LIMIT_RAMP, side * kd / LIMIT_RAMP, length * 0.0)
+    v, loss = d.tendon.velocity[e, t], m.tendon.limit_loss[t]
+    c, c_depth, fall = stop_damping(m.tendon.limit_lossy, LIMIT_RAMP, ke, kd, loss, depth, v * v)
+    return ke * (low - high), c, -ke * side * side, side * c_depth, -fall * v
 
 
 @ti.func
@@ -210,7 +212,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
             pull(m, d, e, t, -s * d.tendon.velocity[e, t], d.qfrc_friction)
             d.tendon.implicit[e, t] = d.tendon.implicit[e, t] + c
         if ti.static(m.tendon.limit):
-            f, c, _, _ = limit(m, d, e, t)
+            f, c, _f_l, _c_l, _c_v = limit(m, d, e, t)
             pull(m, d, e, t, f - c * d.tendon.velocity[e, t], d.qfrc_limit)
             d.tendon.implicit[e, t] = d.tendon.implicit[e, t] + c
 
@@ -256,9 +258,10 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
             velocity_bar = velocity_bar - lam * (s - s_loss * ti.abs(v) * s + c_v * (ahead - v) - c)
             ahead_bar = ahead_bar - lam * c
         if ti.static(m.tendon.limit):
-            f, c, slope, dc = limit(m, d, e, t)
+            f, c, slope, c_l, c_v = limit(m, d, e, t)
             force = force + f - c * ahead
-            length_bar = length_bar + lam * (slope - dc * ahead)
+            length_bar = length_bar + lam * (slope - c_l * ahead)
+            velocity_bar = velocity_bar - lam * c_v * ahead
             ahead_bar = ahead_bar - lam * c
         d.tendon.ahead[e, t] = ahead
         d.tendon.force[e, t] = force

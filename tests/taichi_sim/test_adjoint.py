@@ -240,7 +240,7 @@ def moved(mj_model: mujoco.MjModel, qpos: torch.Tensor, dof: int, step: float) -
     return torch.tensor(result)
 
 
-def tangent_differences(mj_model, function, qpos, rest, columns, step=1e-5) -> torch.Tensor:
+def tangent_differences(mj_model, function, qpos, rest, columns, step=3e-6) -> torch.Tensor:
     """Central differences of function(qpos, rest) (N,) by every dof's motion, then by the given columns of `rest`."""
     results = []
     for dof in range(mj_model.nv):

@@ -45,7 +45,7 @@ def load(run_dir: Path, epoch: int) -> SHAC:
     """
     config = checkpoint.read_config(run_dir)
     torch.set_num_threads(config.threads)
-    learner = SHAC(load_task(config.model), config)
+    learner = SHAC(load_task(config.model, config.task), config)
     path = checkpoint.path_of(run_dir, f"epoch-{epoch}")
     state = checkpoint.load(path)
     with refusing_misfits(f"{path} does not fit its run's settings"):

@@ -1,10 +1,12 @@
 import dataclasses
+from typing import Literal
 
 import pytest
 from toy import Line
 
 from shac.errors import UserError
-from shac.runs.config import Config, parse_assignments, read_yaml, resolve, to_yaml
+from shac.models import make_task
+from shac.runs.config import Config, assignments, parse, read_yaml, resolve, to_yaml
 
 
 class Preset(Line):
@@ -20,15 +22,17 @@ def test_later_layers_win_over_the_preset_and_the_preset_over_the_defaults():
 
 
 def test_texts_are_read_as_their_fields_types():
-    settings = parse_assignments(
-        [
-            "actor-units=64,32",
-            "actor_lr=1e-3",
-            "normalize_obs=false",
-            "num_envs=8",
-            "device=none",
-            "adam_betas=[0.9, 0.99]",
-        ]
+    settings = parse(
+        assignments(
+            [
+                "actor-units=64,32",
+                "actor_lr=1e-3",
+                "normalize_obs=false",
+                "num_envs=8",
+                "device=none",
+                "adam_betas=[0.9, 0.99]",
+            ]
+        )
     )
     assert settings == {
         "actor_units": (64, 32),
@@ -58,7 +62,7 @@ def test_texts_are_read_as_their_fields_types():
 )
 def test_a_bad_setting_gives_one_clear_error(assignment, message):
     with pytest.raises(UserError) as error:
-        resolve(Preset(), "shac", parse_assignments([assignment]))
+        resolve(Preset(), "shac", parse(assignments([assignment])))
     assert message in str(error.value)
 
 
@@ -141,3 +145,48 @@ def test_yaml_reads_exponents_without_a_point(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("actor_lr: 1e-3\nactor_units: [64, 64]\n")
     assert read_yaml(path) == {"actor_lr": 1e-3, "actor_units": (64, 64)}
+
+
+@dataclasses.dataclass
+class Walk(Line):
+    """A task with settings of its own."""
+
+    speed: float = 1.25
+    leg: Literal["left", "right"] = "left"
+    range: tuple[float, float] | None = None
+
+    def __post_init__(self):
+        if self.speed < 0:
+            raise ValueError(f"speed must be at least 0, got {self.speed}")
+
+
+def test_a_tasks_settings_are_kept_with_the_runs(tmp_path):
+    task = make_task(Walk, {"speed": "0.8", "range": "0.8,1.8"})
+    assert (task.speed, task.leg, task.range) == (0.8, "left", (0.8, 1.8))
+    config = resolve(task, "shac", {"num_envs": 2})
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(config))
+    again = make_task(Walk, read_yaml(path)["task"])
+    assert again == task and resolve(again, "shac", {"num_envs": 2}) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sped": 1}, "Walk has no setting 'sped'; did you mean speed?"),
+        ({"speed": "fast"}, "setting speed takes a number, got 'fast'"),
+        ({"speed": "-1"}, "Walk: speed must be at least 0, got -1.0"),
+        ({"leg": "up"}, "setting leg takes left or right, got 'up'"),
+        ({"range": "1"}, "setting range takes a list of 2 numbers, such as 1,2 or none, got '1'"),
+    ],
+)
+def test_a_bad_setting_of_a_task_gives_one_clear_error(settings, message):
+    with pytest.raises(UserError) as error:
+        make_task(Walk, settings)
+    assert str(error.value) == message
+
+
+def test_a_tasks_setting_may_not_have_an_algorithms_name():
+    clash = dataclasses.make_dataclass("Clash", [("gamma", float, 0.5)], bases=(Line,))
+    with pytest.raises(UserError, match="Clash.gamma: algorithms have a setting of that name"):
+        resolve(clash(), "ppo")

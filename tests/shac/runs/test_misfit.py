@@ -83,7 +83,7 @@ def test_hyperparameters_are_the_settings_and_not_the_files():
 
 @pytest.mark.parametrize("field", ["seconds", "return_best", "learner"])
 def test_a_run_names_what_does_not_fit(tmp_path, monkeypatch, field):
-    monkeypatch.setattr("shac.runs.runner.load_task", lambda model: Line())
+    monkeypatch.setattr("shac.runs.runner.load_task", lambda model, settings: Line())
     run = Run(Config(**SMALL), tmp_path)
     run.save()
     state = checkpoint.load(checkpoint.path_of(tmp_path, "last"))

@@ -53,7 +53,7 @@ def test_pairs_and_their_parameters_are_those_of_mujoco(seed, filter_parent):
         contact = expected[pair]
         np.testing.assert_allclose(pairs.friction[k], contact.friction[[0, 2, 3]], rtol=1e-12)
         np.testing.assert_allclose(pairs.solref[k], contact.solref, rtol=1e-12)
-        np.testing.assert_allclose(pairs.dmax[k], contact.solimp[1], rtol=1e-12)
+        np.testing.assert_allclose(pairs.solimp[k], contact.solimp, rtol=1e-12)
         np.testing.assert_allclose(pairs.margin[k], contact.includemargin, rtol=1e-12)
         assert pairs.condim[k] == contact.dim
 

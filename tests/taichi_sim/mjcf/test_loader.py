@@ -115,14 +115,31 @@ def limit(joint, rest="", flag=""):
     return model.jnt_limit_ke[0], model.jnt_limit_kd[0]
 
 
+# MuJoCo's d^2 / (1 - d), by which a load finds a limit stiffer: the mean of dmin's and dmax's
+UNDER_LOAD = (0.3**2 / 0.7 + 0.8**2 / 0.2) / 2
+
+
 def test_limit_gains_from_solref():
-    # k = 1 / (dmax timeconst dampratio)^2 and b = 2 / (dmax timeconst), times the inertia
-    assert limit('solreflimit="0.1 0.5"') == pytest.approx((625 * 2.5, 25 * 2.5))
-    # direct format: stiffness / dmax^2 and damping / dmax
-    assert limit('solreflimit="-320 -16"') == pytest.approx((500 * 2.5, 20 * 2.5))
+    # k = 1 / (dmax timeconst dampratio)^2, times the inertia; the damping that is critical with it
+    assert limit('solreflimit="0.1 0.5"') == pytest.approx(stop(625 * UNDER_LOAD, 2.5))
+    # direct format: stiffness / dmax^2
+    assert limit('solreflimit="-320 -16"') == pytest.approx(stop(500 * UNDER_LOAD, 2.5))
     # the time constant is at least two steps, unless the model says otherwise
     assert limit('solreflimit="0.001 1"') == limit('solreflimit="0.008 1"')
-    assert limit('solreflimit="0.001 1"', flag='refsafe="disable"')[1] == pytest.approx(2500 * 2.5)
+    assert limit('solreflimit="0.007 1"', flag='refsafe="disable"') == pytest.approx(stop(UNDER_LOAD / 0.0056**2, 2.5))
+
+
+def stop(stiffness, inertia):
+    return stiffness * inertia, 2 * stiffness**0.5 * inertia
+
+
+def test_limits_are_no_stiffer_than_the_substep_keeps_stable():
+    """A spring's frequency is at most the substep's inverse, unless MuJoCo gives what is free a stiffer one."""
+    runge = LIMITED.replace('timestep="0.004"', 'timestep="0.004" integrator="RK4"')
+    assert limit('solreflimit="-60000 -100"')[0] == pytest.approx(60000 / 0.64 * 2.5)
+    assert limit('solreflimit="-36000 -100"')[0] == pytest.approx(max(1 / 0.004**2, 36000 / 0.64) * 2.5)
+    gentle = runge.format(joint='solreflimit="-36000 -100"', rest="", flag="")
+    assert load_text(gentle).jnt_limit_ke[0] == pytest.approx(36000 / 0.64 * UNDER_LOAD * 2.5)
 
 
 def test_limit_gains_of_a_ball_use_its_mean_inertia():
@@ -130,15 +147,25 @@ def test_limit_gains_of_a_ball_use_its_mean_inertia():
       <joint type="ball" limited="true" range="0 1" solreflimit="0.1 1" solimplimit="0 0.5 0.001"/>
       <inertial pos="0 0 0" mass="1" diaginertia="1 2 2"/></body></worldbody></mujoco>"""
     model = load_text(text)
-    # 1 / mean(1, 1/2, 1/2) = 3/2
+    # 1 / mean(1, 1/2, 1/2) = 3/2; under a load half of 0.5^2 / 0.5, but what is free is no softer
     np.testing.assert_allclose(model.jnt_limit_ke, 400 * 1.5)
-    np.testing.assert_allclose(model.jnt_limit_kd, 40 * 1.5)
+    np.testing.assert_allclose(model.jnt_limit_kd, 2 * 20 * 1.5)
 
 
 def test_limit_gains_from_numerics():
     everywhere = '<numeric name="limit_ke" data="7"/><numeric name="limit_kd" data="0"/>'
     assert limit("", f"<custom>{everywhere}</custom>") == (7, 0)
     assert limit("", f'<custom>{everywhere}<numeric name="limit_ke:j" data="9"/></custom>') == (9, 0)
+
+
+@pytest.mark.parametrize("numeric", ["", "limit_kd", "limit_kd:j"])
+def test_a_damper_of_the_file_has_no_loss(numeric):
+    rest = f'<custom><numeric name="{numeric}" data="3"/></custom>' if numeric else ""
+    model = load_text(LIMITED.format(joint="", rest=rest, flag=""))
+    assert model.jnt_limit_loss == (0 if numeric else 0.9)
+    both = rest.replace("</custom>", '<numeric name="limit_loss" data="0.5"/></custom>')
+    if numeric:
+        assert load_text(LIMITED.format(joint="", rest=both, flag="")).jnt_limit_loss == 0.5
 
 
 def test_limit_margin_narrows_the_range():

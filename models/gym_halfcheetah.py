@@ -1,0 +1,20 @@
+"""Gymnasium's HalfCheetah-v5."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from shac.models._gymnasium import GymnasiumBody
+from shac.models.halfcheetah import HalfCheetah
+
+
+@dataclasses.dataclass
+class GymHalfCheetah(GymnasiumBody, HalfCheetah):
+    """Reward: forward velocity - 0.1 |control|^2, as the paper's. The episode never fails."""
+
+    file = "half_cheetah.xml"
+    control_timestep = 0.05
+    substeps = 12
+    healthy_reward = 0.0
+    control_cost = 0.1
+    start_height = 0.0

@@ -1,0 +1,34 @@
+"""Gymnasium's Humanoid-v5, MuJoCo's own humanoid."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from shac.models._gymnasium import GymnasiumBody, between
+from shac.models.humanoid import Humanoid
+from taichi_sim.types import State
+
+
+@dataclasses.dataclass
+class GymHumanoid(GymnasiumBody, Humanoid):
+    """Reward: 1.25 forward velocity + 5 - 0.1 |control|^2; or the paper's, with the height that this body has."""
+
+    file = "humanoid.xml"
+    num_obs = 64
+    num_actions = 17
+    control_timestep = 0.015
+    substeps = 6
+    forward_weight = 1.25
+    healthy_reward = 5.0
+    control_cost = 0.1
+    lowest_start = 1.4
+    joint_spread = 0.05
+    min_height = 0.8
+
+    def control(self, action: torch.Tensor) -> torch.Tensor:
+        return 0.4 * action
+
+    def healthy(self, state: State) -> torch.Tensor:
+        return between(1.0, state.qpos[:, 2], 2.0)
