@@ -240,7 +240,7 @@ def moved(mj_model: mujoco.MjModel, qpos: torch.Tensor, dof: int, step: float) -
     return torch.tensor(result)
 
 
-def tangent_differences(mj_model, function, qpos, rest, columns, step=3e-6) -> torch.Tensor:
+def tangent_differences(mj_model, function, qpos, rest, columns, step=1e-5) -> torch.Tensor:
     """Central differences of function(qpos, rest) (N,) by every dof's motion, then by the given columns of `rest`."""
     results = []
     for dof in range(mj_model.nv):
@@ -273,7 +273,8 @@ def test_stage(world, stage):
 
     # qvel and ctrl: qacc and lam between them are held
     columns = [*range(nv), *range(3 * nv, 3 * nv + nu)]
-    expected = tangent_differences(mj_model, function, qpos, rest, columns)
+    # short enough to stay on one side of where a limit's damper sticks
+    expected = tangent_differences(mj_model, function, qpos, rest, columns, step=3e-6)
     ours = call(gradient, sim, 2 * nv + nu, torch.cat([qpos, rest], 1))
     assert expected.abs().max() > 0.1
     assert_close(ours, expected, {"qpos": nv, "qvel": nv, "ctrl": nu})
