@@ -12,7 +12,7 @@ from taichi_sim.runtime import Runtime, ti
 
 
 @ti.func
-def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
+def acceleration(m: ti.template(), d: ti.template(), e, h, h_theta):
     """State and controls -> qacc, which solves (M + h_theta C) qacc = tau(q, v) - c(q, v)."""
     kinematics.world(m, d, e)
     kinematics.position(m, d, e)
@@ -42,7 +42,7 @@ def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
         tendon.lengths(m, d, e)
         tendon.forces(m, d, e, h_theta)
     actuator.transmission(m, d, e)
-    actuator.forces(m, d, e)
+    actuator.forces(m, d, e, h)
     if ti.static(m.actuator.on_tendon):
         tendon.actuate(m, d, e)
     if ti.static(m.actgravcomp):
@@ -134,11 +134,13 @@ class ForwardKernels:
                 load(e, inputs, fitted)
                 project(m, d, e)
                 integrate.begin(m, d, e)
+                if ti.static(m.actuator.elastic):
+                    actuator.begin(m, d, e)
                 at = 0
                 for _ in range(substeps):
                     if mode == RECORD:
                         taping.record_state(m, d, e, tape, at)
-                    acceleration(m, d, e, h_theta)
+                    acceleration(m, d, e, h, h_theta)
                     if mode == EVALUATE:
                         store_mass(e, tape)
                     solve(m, d, e, h_theta)
@@ -148,6 +150,8 @@ class ForwardKernels:
                     if mode != EVALUATE:
                         integrate.integrate(m, d, e, h)
                         activation.advance(m, d, e, h)
+                        if ti.static(m.actuator.elastic):
+                            actuator.stretch(m, d, e, h)
                         project(m, d, e)
                 for i in range(m.nq):
                     outputs[e, i] = d.qpos[e, i]

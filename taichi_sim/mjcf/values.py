@@ -44,6 +44,7 @@ _NOT_NEGATIVE = (
     *("body_mass", "body_inertia", "dof_armature", "geom_size", "pair_ke", "pair_kd", "pair_kf", "pair_mu"),
     *("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"),
     *("jnt_limit_ke", "jnt_limit_kd", "tendon_limit_ke", "tendon_limit_kd", "muscle_force"),
+    "muscle_tendon_strain",
     *("dof_frictionloss", "dof_friction_kf", "dof_friction_mass"),
     *("tendon_frictionloss", "tendon_friction_kf", "tendon_friction_mass"),
 )
