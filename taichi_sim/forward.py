@@ -7,7 +7,7 @@ working set stays in the cache. Nothing here is differentiated by Taichi; `adjoi
 from taichi_sim import spatial, taping
 from taichi_sim.bodies import coriolis, dynamics, equality, friction, gravcomp, inertia, integrate, kinematics, passive
 from taichi_sim.contact import pairs, planes
-from taichi_sim.muscles import activation, actuator, tendon
+from taichi_sim.muscles import activation, actuator, fibres, tendon
 from taichi_sim.runtime import Runtime, ti
 
 
@@ -94,6 +94,8 @@ class ForwardKernels:
     |---|---|---|
     | step | state and controls | the state after all substeps; and by its mode a tape for `adjoint` |
     | results | what `step` left behind in mode EVALUATE | poses, forces and acceleration |
+    | rest | the same | strains with which fibres on elastic tendons stand still |
+    | measure | lengths, velocities, tendons' strains and activations of muscles | `muscles.fibres.measure` |
 
     In mode EVALUATE, with one substep and h_theta = 0, `step` stops short of the integration and leaves the mass matrix
     in place of the tape: it is a large kernel, and one compilation serves both.
@@ -195,6 +197,9 @@ class ForwardKernels:
                 for u in range(m.nu):
                     if m.actuator.actadr[u] >= 0:
                         actuators[e, 3 * m.nu + m.actuator.actadr[u]] = activation.rate(m, d, e, u)
+                    if ti.static(m.actuator.elastic and m.actuator.enabled):
+                        if m.actuator.tendonadr[u] >= 0:
+                            actuators[e, 3 * m.nu + m.actuator.tendonadr[u]] = actuator.strain_rate(m, d, e, u)
 
         @ti.func
         def store_tendons(e, tendons: ti.template()):
@@ -230,4 +235,28 @@ class ForwardKernels:
                 for k in ti.static(range(4)):
                     poses[e, 3 * m.nbody + 4 * b + k] = q[k, :]
 
-        self.step, self.results = step, results
+        @ti.kernel
+        def rest(strains: array):
+            for e, idle in ti.ndrange(strains.shape[0], stride):
+                if idle > 0:
+                    continue
+                for u in range(m.nu):
+                    strains[e, u] = actuator.resting_strain(m, d, e, u)
+
+        @ti.kernel
+        def measure(units: array, fitted: array, found: array):
+            for e, idle in ti.ndrange(units.shape[0], stride):
+                if idle > 0:
+                    continue
+                if ti.static(m.fit):
+                    for i in range(m.ncell):
+                        fields.fitted.field[e, i] = fitted[e, i]
+                for u in range(m.nu):
+                    if m.actuator.is_muscle[u] == 1:
+                        rows = fibres.measure(
+                            m, e, u, units[e, u], units[e, m.nu + u], units[e, 2 * m.nu + u], units[e, 3 * m.nu + u]
+                        )
+                        for k in ti.static(range(fibres.NUM_RESULTS * (1 + fibres.NUM_INPUTS))):
+                            found[e, k * m.nu + u] = rows[k, :]
+
+        self.step, self.results, self.rest, self.measure = step, results, rest, measure

@@ -29,8 +29,8 @@ TENDONS = {"rigid": False, "elastic": True}
 # 0.1); it lets a slack muscle resist its fastest shortening by a hundredth of its strength.
 _FIBRE_DAMPING = 0.01
 
-# Strain of an elastic tendon at the peak force (Zajac 1989; De Groote et al. 2016), and the smallest: there the tendon of
-# a unit in single precision stretches by some ten steps of its length's last digit.
+# Strain of an elastic tendon at the peak force (Zajac 1989; De Groote et al. 2016), and the smallest: single precision
+# tells a unit's length to a thousandth of that.
 _STRAIN, _LEAST_STRAIN = 0.049, 1e-4
 # Without damping nothing balances a passive fibre's velocity.
 _LEAST_DAMPING = 1e-3

@@ -172,6 +172,28 @@ def law(m: ti.template(), d: ti.template(), e, u, h):
 
 
 @ti.func
+def strain_rate(m: ti.template(), d: ti.template(), e, u):
+    """d eps/dt [1/s] of an elastic tendon, after `forces` with h = 0."""
+    c = muscle_constants(m, e, u)
+    return elastic.stretched(c, d.act[e, 0] * 0.0, d.actuator.velocity[e, u], d.actuator.rate[e, u], 1.0)
+
+
+@ti.func
+def resting_strain(m: ti.template(), d: ti.template(), e, u):
+    """The strain of an elastic tendon whose unit, and fibre, stands still; of another actuator 0."""
+    zero = d.ctrl[e, u] * 0.0
+    strain = zero
+    k = m.actuator.tendonadr[u]
+    if k >= 0:
+        c = muscle_constants(m, e, u)
+        peak, near = m.actuator.tendon_strain[u], m.actuator.tolerance[0]
+        x, length, forever = drive(m, d, e, u), d.actuator.length[e, u], elastic.FOREVER
+        r, _f, _kv = elastic.solve(c, peak, near, length, zero, zero, x, forever, zero)
+        strain = elastic.stretched(c, zero, zero, r, forever)
+    return strain
+
+
+@ti.func
 def begin(m: ti.template(), d: ti.template(), e):
     """Where the search for the fibres' rates begins, in a control step's first substep."""
     for u in range(m.nu):
@@ -186,9 +208,7 @@ def stretch(m: ti.template(), d: ti.template(), e, h):
             k = m.actuator.tendonadr[u]
             if k >= 0:
                 c = muscle_constants(m, e, u)
-                d.act[e, k] = elastic.stretched(
-                    c, d.act[e, k], d.actuator.velocity[e, u], d.actuator.rate[e, u], h
-                )
+                d.act[e, k] = elastic.stretched(c, d.act[e, k], d.actuator.velocity[e, u], d.actuator.rate[e, u], h)
 
 
 @ti.func

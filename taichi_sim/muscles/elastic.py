@@ -11,13 +11,14 @@ V + delta is taken as f + kv delta,
 
     f = -F0 FT(eps+),    kv = -h A p / (p + h A lopt)
 
-which is the rigid tendon's df/dV for a stiff tendon and the spring's own -h A for a stiff fibre: neither asks for smaller
-substeps. How much longer than L + h V the unit has become by the next substep is the fibre's: only eps is kept.
+which is the rigid tendon's df/dV for a stiff tendon and the spring's own -h A for a stiff fibre: neither asks for
+smaller substeps. By how much the unit has become longer than L + h V at the next substep is the fibre's share: only eps
+is kept.
 
     FT(eps) = c (exp(k eps) - 1),    c = 0.2, k = ln(1 + 1/c) / s           (De Groote et al. 2016, eq. 2)
 
-in the constants of OpenSim's DeGrooteFregly2016Muscle, s the strain at F0. Its formula pushes by 0.2 F0 when the tendon is
-slack; here that is 0.01 F0 at most. Beyond ten peak forces it goes on along its tangent.
+in the constants of OpenSim's DeGrooteFregly2016Muscle, s the strain at F0. Its formula pushes by 0.2 F0 when the tendon
+is slack; here that is 0.01 F0 at most. Beyond ten peak forces it goes on along its tangent.
 """
 
 import math

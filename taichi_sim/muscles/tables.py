@@ -110,7 +110,10 @@ class Actuators:
         self.is_muscle, self.muscle_law = f.ints(pulls), f.ints(model.muscle_law)
         self.muscle_prm = [f.shared.constant(model.muscle_prm[:, k]) for k in range(model.muscle_prm.shape[1])]
         self.elastic = bool(np.any(model.muscle_tendonadr >= 0))
-        self.tendonadr, self.tendon_strain = f.ints(model.muscle_tendonadr), f.shared.constant(model.muscle_tendon_strain)
+        self.tendonadr, self.tendon_strain = (
+            f.ints(model.muscle_tendonadr),
+            f.shared.constant(model.muscle_tendon_strain),
+        )
         self.tolerance = f.shared.constant([_TOLERANCE[f.precision]])
         for name in ("muscle_force", "muscle_optimal_length", "muscle_slack_length"):
             items = f.fitted.constant(getattr(model, name))

@@ -58,7 +58,9 @@ def unit_rows(rng, count: int, x=(0.3, 1.7), strain=(0.0, 0.06), w=(-0.8, 0.8), 
     lopt, slack, vmax = c[:, laws.OPTIMAL], c[:, laws.SLACK], c[:, laws.VMAX]
     rows[:, STRAIN], rows[:, PEAK] = rng.uniform(*strain, count), rng.uniform(*peak, count)
     rows[:, LENGTH] = slack * (1 + rows[:, STRAIN]) + lopt * rng.uniform(*x, count)
-    rows[:, VELOCITY], rows[:, DELTA] = (lopt * vmax * y for y in (rng.uniform(*w, count), 0.1 * rng.normal(size=count)))
+    rows[:, VELOCITY], rows[:, DELTA] = (
+        lopt * vmax * y for y in (rng.uniform(*w, count), 0.1 * rng.normal(size=count))
+    )
     rows[:, ACTIVATION] = rng.uniform(0.02, 1.0, count)
     rows[:, STEP] = rng.choice([1e-4, 1e-3, 5e-3], count)
     rows[:, PULL], rows[:, STRAIN_BAR] = rng.normal(size=count), rng.normal(size=count) * c[:, laws.FORCE]
