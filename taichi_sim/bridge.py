@@ -84,8 +84,8 @@ class Simulator:
         return qpos
 
     def initial_state(self) -> State:
-        """All worlds at rest at qpos0, dependent joints of equalities where these want them; no muscle is active, and those
-        with elastic tendons are in equilibrium.
+        """All worlds at rest at qpos0, dependent joints of equalities where these want them; no muscle is active,
+        those with elastic tendons are in equilibrium.
         """
         n = self.num_worlds
         zeros = {"dtype": self.dtype, "device": self.device}

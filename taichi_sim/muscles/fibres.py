@@ -1,4 +1,4 @@
-"""What the fibres of muscles do at one moment, and the derivatives of that: `results.FibreData` is its form in torch."""
+"""What the fibres of muscles do at one moment, and the derivatives of that: `results.FibreData`, in kernels."""
 
 from taichi_sim.muscles import elastic, laws
 from taichi_sim.muscles.actuator import muscle_constants
@@ -52,13 +52,9 @@ def measure(m: ti.template(), e, u, length, velocity, eps, a):
     by_a = [zero, zero, f0 * fl * fv, zero, f0 * fl]
     turn = dc * rate / c[laws.VMAX, :]
     swift = cosine / c[laws.VMAX, :]
-    w_by = [
-        turn * inverse + swift * rate_length,
-        swift * rate_velocity,
-        turn * z_eps + swift * rate_eps,
-        swift * rate_a,
-    ]
     z_by = [inverse, zero, z_eps, zero]
+    rate_by = [rate_length, rate_velocity, rate_eps, rate_a]
+    w_by = [turn * z_by[k] + swift * rate_by[k] for k in ti.static(range(NUM_INPUTS))]
     directly = [0.0, 0.0, 0.0, 1.0]
     for i in ti.static(range(NUM_RESULTS)):
         for k in ti.static(range(NUM_INPUTS)):

@@ -4,7 +4,7 @@
 
 One unit pulls a body along x, whose coordinate is the unit's length. `moments`: random states of three units on elastic
 tendons and of the same on rigid ones, what OpenSim's DeGrooteFregly2016Muscle and Bhargava2004SmoothedMuscleMetabolics
-say of them. `motions`: three experiments of the first unit, its equations as OpenSim evaluates them, integrated by SciPy.
+say of them. `motions`: three experiments with the first unit, whose equations OpenSim evaluates and SciPy integrates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import opensim
 from scipy.integrate import solve_ivp
 
-# peak force [N], optimal length [m], slack length [m], pennation [rad], largest velocity [1/s], strain at the peak force
+# peak force [N], optimal length and slack length [m], pennation [rad], largest velocity [1/s], strain at the peak force
 UNITS = {
     "vastus": (1000.0, 0.1, 0.2, 0.2, 10.0, 0.049),
     "soleus": (3500.0, 0.05, 0.25, 0.4, 10.0, 0.1),

@@ -20,7 +20,7 @@ RATE, FORCE, KV, NEXT, SUM, ADJOINT = range(6)
 
 @functools.cache
 def kernel():
-    """From rows to rate, force, kv, eps+, pull (force + kv delta) + eps_bar eps+, and the latter's seven derivatives."""
+    """From rows to rate, force, kv, eps+, pull (force + kv delta) + eps_bar eps+, and the latter's derivatives."""
     array = ti.types.ndarray(dtype=ti.types.vector(LANES, runtime.get().real), ndim=2)
 
     @ti.kernel
