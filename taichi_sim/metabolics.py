@@ -21,7 +21,7 @@ class Metabolics:
     """Metabolic power of each muscle [W], differentiable: heat of activation, maintenance and shortening, and work.
 
     Of OpenSim's alternatives its defaults: work of a muscle that is stretched counts (it gives power back), a muscle's
-    power is not negative and its heat rate at least 1 W/kg.
+    power is not negative and its heat rate at least 1 W/kg, but for what its smooth switches leave, some milliwatts.
 
     Args:
         model: whose muscles.
@@ -46,7 +46,7 @@ class Metabolics:
         density: float = 1059.7,
     ):
         def tensor(values):
-            return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+            return torch.tensor(values, dtype=like.dtype, device=like.device)
 
         self.mass = tensor(model.muscle_force * model.muscle_optimal_length * density / specific_tension)
         self.mass = self.mass * tensor(model.actuator_gaintype == GAIN_MUSCLE)

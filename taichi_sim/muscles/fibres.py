@@ -56,7 +56,9 @@ def measure(m: ti.template(), e, u, length, velocity, eps, a):
     rate_by = [rate_length, rate_velocity, rate_eps, rate_a]
     w_by = [turn * z_by[k] + swift * rate_by[k] for k in ti.static(range(NUM_INPUTS))]
     directly = [0.0, 0.0, 0.0, 1.0]
-    for i in ti.static(range(NUM_RESULTS)):
-        for k in ti.static(range(NUM_INPUTS)):
-            results.append(by_z[i] * z_by[k] + by_w[i] * w_by[k] + by_a[i] * directly[k])
-    return ti.Matrix.rows(results)
+    slopes = [
+        by_z[i] * z_by[k] + by_w[i] * w_by[k] + by_a[i] * directly[k]
+        for i in ti.static(range(NUM_RESULTS))
+        for k in ti.static(range(NUM_INPUTS))
+    ]
+    return ti.Matrix.rows(results + slopes)

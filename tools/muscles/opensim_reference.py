@@ -24,9 +24,14 @@ UNITS = {
     "adductor": (600.0, 0.15, 0.05, 0.0, 8.0, 0.03),
 }
 SLOW_TWITCH, SPECIFIC_TENSION = 0.5, 0.6e6
-# mass [kg], load [N], activation, length at the beginning [m], in a tendon that is hardly tense
-MOTIONS = {"isometric": (1e7, 0.0, 0.7, 0.295), "isotonic": (10.0, 200.0, 0.5, 0.3), "release": (2.0, 100.0, 1.0, 0.32)}
-DURATION, TENSE = 0.1, 0.05
+# mass [kg], load [N], activation, and at the beginning length [m] and the tendon's force in peak forces
+MOTIONS = {
+    "isometric": (1e7, 0.0, 0.7, 0.295, 0.05),
+    "isotonic": (10.0, 200.0, 0.5, 0.3, 0.2),
+    "release": (5.0, 300.0, 1.0, 0.31, 0.9),
+}
+DURATION = 0.1
+
 
 
 class Muscle:
@@ -112,7 +117,7 @@ def moments(rng, unit: str, rigid: bool, count: int = 12) -> list[dict[str, floa
 
 def motion(name: str) -> dict:
     """Ten moments of an experiment with the first unit: time, length, velocity, tension."""
-    mass, load, activation, begin = MOTIONS[name]
+    mass, load, activation, begin, tension = MOTIONS[name]
     muscle = Muscle("vastus", rigid=False)
     f0 = UNITS["vastus"][0]
 
@@ -121,7 +126,7 @@ def motion(name: str) -> dict:
         return y[1], (load - f0 * y[2]) / mass, muscle.tension_rate()
 
     times = np.linspace(0, DURATION, 11)
-    found = solve_ivp(rates, (0, DURATION), [begin, 0.0, TENSE], "LSODA", times, rtol=1e-11, atol=1e-12)
+    found = solve_ivp(rates, (0, DURATION), [begin, 0.0, tension], "LSODA", times, rtol=1e-11, atol=1e-12)
     stretch = [muscle.muscle.calcTendonForceLengthInverseCurve(float(x)) - 1 for x in found.y[2]]
     return {"mass": mass, "load": load, "activation": activation, "times": times.tolist(), "strain": stretch} | {
         key: row.tolist() for key, row in zip(("length", "velocity", "tension"), found.y, strict=True)

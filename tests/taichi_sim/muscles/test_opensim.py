@@ -55,7 +55,7 @@ def load(units, tendon: str, mass: float = 1.0, gravity: float = 0.0, timestep: 
 
 def of(rows, key: str) -> torch.Tensor:
     """A figure of every moment, a column per unit."""
-    return torch.tensor([[row[key] for row in rows[unit]] for unit in UNITS]).to(torch.float64).T
+    return torch.tensor([[row[key] for row in rows[unit]] for unit in UNITS], dtype=torch.float64).T
 
 
 @pytest.fixture(scope="module", params=["elastic", "rigid"])
@@ -87,7 +87,7 @@ def test_moments_are_opensims(moments):
         theirs = of(rows, name)
         assert (found - theirs).abs().max() <= SAME * theirs.abs().max(), name
     # what the muscles give back, and what they must not
-    assert (power.min(), power.max()) >= (0, 100)
+    assert power.max() > 100 and power.min() > -0.01
 
 
 def test_fibres_and_power_are_differentiable(moments):
@@ -101,7 +101,7 @@ def test_fibres_and_power_are_differentiable(moments):
     def forces(qpos, qvel, act, ctrl):
         x = sim.forward(ts.State(qpos, qvel, act), ctrl).fibres
         force = x.active_force - 0.3 * x.passive_force + 0.2 * x.isometric_force
-        return ((force * 0.01 + 20 * x.length + x.velocity) * scale).sum(1)
+        return ((force * 0.01 + 20 * x.length + x.velocity + x.excitation + x.activation) * scale).sum(1)
 
     # a millionth of what a fibre's velocity changes by in a tendon's strain needs small steps
     steps = {"qpos": 2e-7, "act": 1e-6}
@@ -118,8 +118,8 @@ def test_motions_are_opensims(name):
         model = load(["vastus"], "elastic", wanted["mass"], wanted["load"] / wanted["mass"], 0.01 / substeps)
         model.opt.substeps = substeps
         sim = ts.Simulator(model)
-        begin = [[wanted["length"][0]], [0.0], [wanted["activation"], wanted["strain"][0]]]
-        state = ts.State(*(torch.tensor([x]).to(torch.float64).reshape(1, -1) for x in begin))
+        begin = [wanted["length"][0]], [0.0], [wanted["activation"], wanted["strain"][0]]
+        state = ts.State(*(torch.tensor([x], dtype=torch.float64) for x in begin))
         ctrl, path = torch.full((1, 1), wanted["activation"], dtype=torch.float64), []
         for _ in wanted["times"][1:]:
             state = sim.step(state, ctrl)
