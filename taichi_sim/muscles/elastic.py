@@ -32,8 +32,8 @@ _C, _PUSH, _STEEPEST = 0.2, 0.01, 4.0
 _RISE = math.log(1.0 + 1.0 / _C)
 _LAWS = frozenset({LAW_DEGROOTE})
 
-# Newton's method: most evaluations (four are usual), bounds of one step in largest velocities and optimal lengths.
-_MOST, _FASTEST, _FARTHEST = 40, 100.0, 2.0
+# Newton's method: most evaluations (four are usual), and the first step's bounds in largest velocities and in lopt.
+_MOST, _FASTEST, _FARTHEST = 60, 100.0, 2.0
 _OPEN = 1e30
 _MIN = 1e-12
 
@@ -126,6 +126,8 @@ def solve(c, peak_strain, tolerance, length, velocity, eps, a, h, guess):
         by_r = ti.select(going, p_r, by_r)
         searching = ti.select(ti.abs(g) < tolerance, searching * 0.0, searching)
         count = count + 1
+        # what is far is reached all the same
+        longest = 2.0 * longest
     t, dt, _ddt = tendon(stretched(c, eps, velocity, r, h), peak_strain)
     stiff = h * dt / slack
     return r, -c[laws.FORCE, :] * t, -c[laws.FORCE, :] * stiff * by_r / (by_r + stiff * lopt)

@@ -33,7 +33,6 @@ MOTIONS = {
 DURATION = 0.1
 
 
-
 class Muscle:
     """One unit between the world and a body."""
 

@@ -1,14 +1,18 @@
 """Elastic tendons alone: OpenSim's muscle, the step's root, its derivatives; in a body: test_elastic_step.py."""
 
 import functools
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from test_laws import LANES, call, muscle_rows
+from test_laws import LANES, call, force, muscle_rows
 
 from taichi_sim import runtime
 from taichi_sim.muscles import elastic, laws
 from taichi_sim.runtime import ti
+from taichi_sim.types import LAW_DEGROOTE
 
 TOLERANCE = 1e-6  # of derivatives
 
@@ -106,3 +110,78 @@ def test_derivatives(branch):
         assert sure.mean() > 0.85, (column, sure.mean())
         error = np.where(sure, np.abs(mine - slopes[1]) / scale, 0.0)
         assert error.max() < TOLERANCE, (column, error.max(), rows[error.argmax()].tolist())
+
+
+def pulled(rows, out) -> np.ndarray:
+    """By how much the fibre at the end of the step pulls less than the tendon, in peak forces."""
+    lopt, slack, f0 = (constant(rows, i) for i in (laws.OPTIMAL, laws.SLACK, laws.FORCE))
+    extent = (rows[:, LENGTH] - slack * (1 + rows[:, STRAIN])) / lopt + rows[:, STEP] * out[:, RATE]
+    fibre = np.zeros((len(rows), 4 + laws.NUM_CONSTANTS))
+    fibre[:, 0], fibre[:, 1] = slack + lopt * extent, lopt * out[:, RATE]
+    fibre[:, 2], fibre[:, 4:] = rows[:, ACTIVATION], rows[:, CONSTANTS:]
+    return (force(LAW_DEGROOTE, fibre)[:, 0] - out[:, FORCE]) / f0
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_fibre_and_tendon_pull_alike(branch):
+    rows = unit_rows(np.random.default_rng(1), 2000, **BRANCHES[branch])
+    rows[:, STEP] = np.random.default_rng(2).choice([0.0, 1e-4, 1e-3, 1e-2], len(rows))
+    np.testing.assert_allclose(pulled(rows, step(rows)), 0.0, atol=1e-9)
+
+
+def test_no_state_is_too_far():
+    """Whatever the state, the search ends in a root, or at worst in numbers."""
+    rng = np.random.default_rng(3)
+    rows = unit_rows(rng, 4000, x=(-3.0, 6.0), strain=(-2.0, 2.0), w=(-100.0, 100.0), peak=(1e-4, 1.0))
+    rows[:, ACTIVATION] = rng.choice([-1.0, 0.0, 1e-3, 1.0, 3.0], len(rows))
+    rows[:, STEP] = rng.choice([0.0, 1e-4, 1e-2, 1.0], len(rows))
+    out = step(rows)
+    assert np.isfinite(out).all()
+    assert (out[:, KV] <= 0).all()
+    # forces may be thousands of peak forces here: the fibre's damping at such velocities
+    wrong = np.abs(pulled(rows, out)) / (1 + np.abs(out[:, FORCE]) / constant(rows, laws.FORCE))
+    assert (wrong < 1e-6)[rows[:, ACTIVATION] >= 0].mean() > 0.999
+
+
+def test_tendon():
+    """Taut: De Groote et al., eq. 2; slack: it never pushes by more than a hundredth; no jump in value and slope."""
+    rows = unit_rows(np.random.default_rng(4), 2000, strain=(-0.1, 0.3))
+    rows[:, STEP] = 0.0
+    pull = -step(rows)[:, FORCE] / constant(rows, laws.FORCE)
+    strain, peak = rows[:, STRAIN], rows[:, PEAK]
+    x = np.log(6) * strain / peak
+    usual = (x >= 0) & (x <= 4)
+    np.testing.assert_allclose(pull[usual], 0.2 * (np.exp(x[usual]) - 1), rtol=1e-12)
+    assert (pull[x < 0] < 0).all() and (pull[x < 0] > -0.01 - 1e-12).all()
+    assert (x > 4).sum() > 100 and (pull[x > 4] > 0.2 * (np.exp(4) - 1)).all()
+    for seam in (0.0, 4.0):
+        near = np.repeat(rows[:40], 2, axis=0)
+        near[:, STRAIN] = (seam + np.tile([-1e-7, 1e-7], 40)) * near[:, PEAK] / np.log(6)
+        ends = -step(near)[:, FORCE] / constant(near, laws.FORCE)
+        np.testing.assert_allclose(ends[1::2] - ends[::2], 2e-7 * 0.2 * np.exp(seam), rtol=1e-5)
+
+
+SINGLE_PRECISION = """
+import sys
+import numpy as np
+import taichi_sim as ts
+
+ts.init(device="cpu", precision="f32")
+sys.path.insert(0, sys.argv[1])
+import test_elastic
+
+wide = {"x": (-1, 3), "strain": (-0.05, 0.1), "w": (-3, 3), "peak": (5e-3, 0.2)}
+rows = test_elastic.unit_rows(np.random.default_rng(5), 2000, **wide)
+out = test_elastic.step(rows)
+assert np.isfinite(out).all()
+# the tendon's length, to single precision, tells its force to this share of the peak force
+sure = 3e-7 * 8 / rows[:, test_elastic.PEAK]
+wrong = np.abs(test_elastic.pulled(rows, out)) / (1 + np.abs(out[:, 1]) / test_elastic.constant(rows, 0))
+assert (wrong < 0.01 + sure).all(), wrong.max()
+"""
+
+
+def test_single_precision():
+    command = [sys.executable, "-c", SINGLE_PRECISION, str(Path(__file__).parent)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr
