@@ -116,7 +116,7 @@ class Simulator:
         arrays = self._to_lanes(packed, self._rest), fitted, self._empty(m.nstate), self._empty(m.nv * m.nv)
         self._engine.rest(self._constants, arrays, strains)
         found = act.detach().new_zeros(act.shape)
-        adr = torch.as_tensor(self.model.muscle_tendonadr, dtype=torch.long, device=self.device)
+        adr = self._tensor(self.model.muscle_tendonadr).long()
         found[:, adr[adr >= 0]] = self._from_lanes(strains)[:, adr >= 0]
         return State(qpos, qvel, torch.where(self._is_strain, found, act))
 

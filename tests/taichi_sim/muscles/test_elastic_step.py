@@ -1,6 +1,8 @@
-"""Elastic tendons of muscles in a moving body: gradients, the rigid limit, equilibrium, and what is refused."""
+"""Elastic tendons of muscles in a moving body: gradients, equilibrium, and what is refused."""
 
 from __future__ import annotations
+
+import re
 
 import mujoco
 import pytest
@@ -14,13 +16,13 @@ import taichi_sim as ts
 # Of all kinds: on a path and on a fixed tendon, with gear, on a joint, without activation dynamics, clamped, rigid.
 MUSCLES = """
     <muscle name="plain" tendon="straight" lengthrange="0.3 0.9" range="0.2 1.4" force="50" vmax="8"/>
-    <muscle name="across" tendon="across" lengthrange="0.3 0.9" range="0.4 1.5" force="30" vmax="10" gear="1.1"/>
-    <muscle name="fixed" tendon="fixed" lengthrange="0.2 4" range="0.1 1.6" force="5" vmax="10"/>
-    <muscle name="joint" joint="knee" lengthrange="1 4" range="0.2 1.4" force="10" vmax="10"/>
-    <muscle name="clamped" tendon="grounded" lengthrange="0.5 1.6" range="0.4 1.5" force="40" vmax="8"
-            forcelimited="true" forcerange="-8 0"/>
-    <muscle name="rigid" tendon="limited" lengthrange="0.3 1" range="0.4 1.5" force="20" vmax="10"/>
-    <general name="direct" tendon="straight" gaintype="muscle" biastype="muscle" dyntype="none" lengthrange="0.2 1"
+    <muscle name="across" tendon="across" lengthrange="0.9 1.8" range="0.4 1.5" force="30" vmax="10" gear="1.1"/>
+    <muscle name="fixed" tendon="fixed" lengthrange="1.6 6" range="0.4 1.6" force="5" vmax="10"/>
+    <muscle name="joint" joint="knee" lengthrange="0.5 2" range="0.2 1.4" force="10" vmax="10"/>
+    <muscle name="clamped" tendon="grounded" lengthrange="1.6 4" range="0.4 1.5" force="40" vmax="8"
+            forcelimited="true" forcerange="-15 0"/>
+    <muscle name="rigid" tendon="limited" lengthrange="0.8 2.5" range="0.4 1.5" force="20" vmax="10"/>
+    <general name="direct" tendon="straight" gaintype="muscle" biastype="muscle" dyntype="none" lengthrange="0.3 1"
              gainprm="0.3 1.4 15 200 0.5 1.6 10 1.3 1.2" biasprm="0.3 1.4 15 200 0.5 1.6 10 1.3 1.2"/>
 """
 CUSTOM = """<custom>
@@ -32,8 +34,6 @@ PARAMETERS = ("muscle_force", "muscle_optimal_length", "muscle_slack_length", "m
 
 
 def load(strain: float = 0.05, other: float | None = None, tendon: str = "elastic", text: str = "") -> ts.Model:
-    import re
-
     custom = CUSTOM.format(tendon=tendon, strain=strain, other=strain if other is None else other)
     # wrapping takes longest to compile, and what wraps is tested elsewhere
     body = re.sub("<geom geom=.*?/>", "", BODY).format(custom=text or custom, actuators=MUSCLES)
@@ -84,7 +84,7 @@ def test_layout_of_act(scene):
 
 def test_gradients(scene):
     clamped = scene.sim.forward(scene.state, scene.ctrl).actuator_force[:, 4]
-    assert (clamped == -8).any() and (clamped > -8).any()
+    assert (clamped == -15).any() and (clamped > -15).any()
     names = ("qpos", "qvel", "act")
     arguments = {**dict(zip(names, scene.state, strict=True)), "ctrl": scene.ctrl}
     assert_gradient(scene.rollout, arguments, {"act": 1e-6})
@@ -127,31 +127,13 @@ def test_act_dot_is_the_rate_of_the_strains(scene):
     rate = scene.sim.forward(scene.state, scene.ctrl).act_dot[:, 6:]
     timestep = scene.model.opt.timestep
     found = []
-    for share in (1e-3, 2e-3):
+    for share in (1e-4, 2e-4):
         scene.model.opt.timestep = share * timestep / 4
         found.append((scene.sim.step(scene.state, scene.ctrl).act - scene.state.act)[:, 6:] / (share * timestep))
     scene.model.opt.timestep = timestep
     # the first order of what is left taken off
     error = 2 * found[0] - found[1] - rate
     assert error.abs().max() < 1e-4 * rate.abs().max()
-
-
-def test_stiff_tendons_become_rigid():
-    """The motion's distance from that with rigid tendons shrinks as the strain, and with no more substeps."""
-    rigid, paths = load(tendon="rigid"), []
-    scenes = [Scene(load(strain), ()) for strain in (4e-3, 2e-3, 1e-3)]
-    begin = scenes[0].sim.equilibrium(scenes[0].state, scenes[0].ctrl)
-    sims = [ts.Simulator(rigid, 4), *(scene.sim for scene in scenes)]
-    for sim in sims:
-        state = begin._replace(act=begin.act[:, : sim.model.na])
-        state, path = sim.equilibrium(state, scenes[0].ctrl), []
-        for _ in range(20):
-            state = sim.step(state, scenes[0].ctrl)
-            path.append(torch.cat([state.qpos, state.qvel], dim=1))
-        paths.append(torch.stack(path))
-    errors = [(path - paths[0]).abs().max().item() for path in paths[1:]]
-    assert errors[2] < 0.05 * paths[0].abs().max()
-    assert all(1.7 < coarse / fine < 2.3 for coarse, fine in zip(errors, errors[1:])), errors
 
 
 REFUSED = {

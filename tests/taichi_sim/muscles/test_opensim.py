@@ -132,3 +132,34 @@ def test_motions_are_opensims(name):
     for order in (1, 2, 3):
         found = [(2**order * fine - coarse) / (2**order - 1) for coarse, fine in zip(found, found[1:])]
     assert np.all(np.abs(found[0] - theirs).max(0) <= SAME * np.abs(theirs).max(0)), np.abs(found[0] - theirs).max(0)
+
+
+def released(strain: float, substeps: int) -> torch.Tensor:
+    """The motion of a body that is let go of, its vastus on a tendon of that strain, 0: rigid; a row per 10 ms."""
+    model = load(["vastus"], "elastic" if strain else "rigid", 5.0, 40.0, 0.01 / substeps)
+    model.muscle_prm[:, -1], model.muscle_tendon_strain[:] = 0.05, strain
+    model.opt.substeps = substeps
+    sim = ts.Simulator(model)
+    state = sim.initial_state()
+    act = state.act.clone()
+    act[:, 0] = 0.5
+    state, path = sim.equilibrium(state._replace(qpos=state.qpos + 0.3, act=act)), []
+    for _ in range(10):
+        state = sim.step(state, torch.full((1, 1), 0.5, dtype=torch.float64))
+        path.append(torch.cat([state.qpos[0], state.qvel[0]]))
+    return torch.stack(path)
+
+
+def test_stiff_tendons_become_rigid():
+    """The distance from the motion with a rigid tendon shrinks as the strain."""
+    rigid = released(0.0, 500)
+    errors = [(released(strain, 500) - rigid).abs().amax(0) for strain in (8e-3, 4e-3, 2e-3)]
+    for coarse, fine in zip(errors, errors[1:]):
+        assert ((coarse / fine - 2).abs() < 0.25).all(), errors
+
+
+def test_stiff_tendons_need_no_smaller_substeps():
+    """With few substeps they err no more than with a rigid tendon, however stiff."""
+    rigid = (released(0.0, 3) - released(0.0, 1000)).abs().amax(0)
+    for strain in (2e-3, 1e-3, 1e-4):
+        assert ((released(strain, 3) - released(strain, 500)).abs().amax(0) < 2 * rigid).all(), strain
