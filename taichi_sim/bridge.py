@@ -9,9 +9,8 @@ import torch
 
 from taichi_sim import data, engine, forward, memory, quaternion, runtime, taping
 from taichi_sim.buffers import Fields
-from taichi_sim.muscles.fibres import NUM_INPUTS, NUM_RESULTS
 from taichi_sim.parameters import Parameters
-from taichi_sim.results import Fibres, ForwardData, Measure
+from taichi_sim.results import FibreData, ForwardData, Measure, Units
 from taichi_sim.types import MOST_SUBSTEPS, Model, State
 
 
@@ -66,7 +65,7 @@ class Simulator:
         self._nothing = self._empty(1)
         self._body_ipos, self._site_pos = self._tensor(model.body_ipos), self._tensor(model.site_pos.reshape(-1, 3))
         self._site_bodyid = torch.tensor(model.site_bodyid, dtype=torch.long, device=self.device)
-        self._fibres = Fibres(model, self._tensor)
+        self._units = Units(model, self._tensor)
         self._is_strain = self._tensor(np.isin(np.arange(model.na), model.muscle_tendonadr)).bool()
         # lanes beyond the last world are filled with a state at rest, which every model can simulate
         self._rest = self._tensor(self._resting(model))
@@ -197,28 +196,33 @@ class Simulator:
             ten_length=tendons[:, : m.ntendon],
             ten_velocity=tendons[:, m.ntendon :],
             ten_J=jacobian.reshape(n, m.ntendon, m.nv),
-            _measure=lambda data: self._fibres(
-                data, State(qpos, qvel, act), ctrl, lambda units: Measure.apply(units, self._measured(cells))
-            ),
+            _measure=lambda: self._fibres(motion, drive, cells),
         )
+
+    def fibres(self, state: State, ctrl=None, parameters: dict | None = None) -> FibreData:
+        """What the muscles' fibres do in a state: `forward(...).fibres` without the rest of it, which takes longer.
+
+        Args: as in `forward`.
+
+        Raises:
+            ValueError, FloatingPointError: as there; also a ValueError if the model has no muscles.
+        """
+        qpos, qvel, act, ctrl = self._inputs(state, self._controls(ctrl))
+        self._follow_options()
+        motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl], dim=1)
+        return self._fibres(motion, drive, self._cells(parameters))
+
+    def _fibres(self, motion, drive, cells) -> FibreData:
+        if not self._m.actuator.any_muscle:
+            raise ValueError("the model has no muscles, and so no fibres: write <actuator><muscle .../></actuator>")
+        act, ctrl = drive.split([self.model.na, self.model.nu], dim=1)
+        return self._units.data(Measure.apply(motion, drive, cells, self), act, ctrl)
 
     def _controls(self, ctrl):
         """The controls, zero if there are none."""
         if ctrl is None:
             return torch.zeros(self.num_worlds, self.model.nu, dtype=self.dtype, device=self.device)
         return ctrl
-
-    def _measured(self, cells):
-        """`Engine.measure` with these fitted cells, as a function of the units' figures."""
-
-        def launch(units: torch.Tensor) -> torch.Tensor:
-            fitted = self._to_lanes(cells.detach(), self._parameters.base) if self._m.fit else self._nothing
-            # other actuators' stay 0
-            found = self._empty(NUM_RESULTS * (1 + NUM_INPUTS) * self.model.nu).zero_()
-            self._engine.measure(self._constants, (self._to_lanes(units), fitted, found))
-            return self._from_lanes(found)
-
-        return launch
 
     def _follow_options(self) -> None:
         """Takes over what has changed in `model.opt`."""
@@ -293,6 +297,16 @@ class Simulator:
                     f"{what}{name}[{column}] of world {world} is not finite ({worlds} of {self.num_worlds} worlds)"
                 )
             column -= size
+
+    def _kinematic_adjoint(self, constants, motion, grad_poses, grad_tendons) -> torch.Tensor:
+        """Adjoint of (qpos, qvel) from those of the bodies' poses, None: 0, and of tendons' lengths and velocities."""
+        m = self._m
+        grad_motion = self._empty(m.nq + m.nv)
+        poses = self._empty(7 * m.nbody).zero_() if grad_poses is None else self._to_lanes(grad_poses)
+        tendons = self._to_lanes(grad_tendons) if m.tendon.number else self._nothing
+        states = self._to_lanes(motion.detach(), self._rest)
+        self._engine.adjoint_kinematic(constants, (states, poses, tendons, grad_motion))
+        return self._from_lanes(grad_motion)
 
     def _tensor(self, values) -> torch.Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
@@ -388,9 +402,4 @@ class _Evaluate(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_poses, grad_lengths, *_):
         sim, (motion,) = ctx.sim, ctx.saved_tensors
-        grad_motion = sim._empty(sim._m.nq + sim._m.nv)
-        grad_tendons = sim._to_lanes(grad_lengths) if sim._m.tendon.number else sim._nothing
-        states = sim._to_lanes(motion.detach(), sim._rest)
-        arrays = states, sim._to_lanes(grad_poses), grad_tendons, grad_motion
-        sim._engine.adjoint_kinematic(ctx.constants, arrays)
-        return sim._from_lanes(grad_motion), None, None, None
+        return sim._kinematic_adjoint(ctx.constants, motion, grad_poses, grad_lengths), None, None, None

@@ -60,7 +60,7 @@ class Engine:
         self._launch(constants, [(self._forward.step, arrays, plan), (self._forward.rest, (strains,), ())])
 
     def measure(self, constants, arrays) -> None:
-        """`ForwardKernels.measure`; `arrays` are its units, fitted, found."""
+        """`ForwardKernels.measure`; `arrays` are its inputs, fitted, results, slopes."""
         self._launch(constants, [(self._forward.measure, arrays, ())])
 
     def adjoint_step(self, constants, arrays, *plan) -> None:

@@ -95,7 +95,7 @@ class ForwardKernels:
     | step | state and controls | the state after all substeps; and by its mode a tape for `adjoint` |
     | results | what `step` left behind in mode EVALUATE | poses, forces and acceleration |
     | rest | the same | strains with which fibres on elastic tendons stand still |
-    | measure | lengths, velocities, tendons' strains and activations of muscles | `muscles.fibres.measure` |
+    | measure | state and controls | `muscles.fibres.measure`: results and their derivatives |
 
     In mode EVALUATE, with one substep and h_theta = 0, `step` stops short of the integration and leaves the mass matrix
     in place of the tape: it is a large kernel, and one compilation serves both.
@@ -244,19 +244,26 @@ class ForwardKernels:
                     strains[e, u] = actuator.resting_strain(m, d, e, u)
 
         @ti.kernel
-        def measure(units: array, fitted: array, found: array):
-            for e, idle in ti.ndrange(units.shape[0], stride):
+        def measure(inputs: array, fitted: array, results: array, slopes: array):
+            for e, idle in ti.ndrange(inputs.shape[0], stride):
                 if idle > 0:
                     continue
-                if ti.static(m.fit):
-                    for i in range(m.ncell):
-                        fields.fitted.field[e, i] = fitted[e, i]
+                load(e, inputs, fitted)
+                project(m, d, e)
+                kinematics.world(m, d, e)
+                kinematics.position(m, d, e)
+                kinematics.velocity(m, d, e, False)
+                if ti.static(m.external):
+                    kinematics.origins(m, d, e)
+                if ti.static(m.tendon.number > 0):
+                    tendon.lengths(m, d, e)
+                actuator.transmission(m, d, e)
                 for u in range(m.nu):
                     if m.actuator.is_muscle[u] == 1:
-                        rows = fibres.measure(
-                            m, e, u, units[e, u], units[e, m.nu + u], units[e, 2 * m.nu + u], units[e, 3 * m.nu + u]
-                        )
-                        for k in ti.static(range(fibres.NUM_RESULTS * (1 + fibres.NUM_INPUTS))):
-                            found[e, k * m.nu + u] = rows[k, :]
+                        rows = fibres.measure(m, d, e, u)
+                        for k in ti.static(range(fibres.NUM_RESULTS)):
+                            results[e, k * m.nu + u] = rows[k, :]
+                        for k in ti.static(range(fibres.NUM_RESULTS * fibres.NUM_INPUTS)):
+                            slopes[e, k * m.nu + u] = rows[fibres.NUM_RESULTS + k, :]
 
         self.step, self.results, self.rest, self.measure = step, results, rest, measure

@@ -65,7 +65,7 @@ class Metabolics:
         """Metabolic power [W], (N, nu); it begins at 1 W/kg, of a muscle that does nothing.
 
         Args:
-            fibres: `sim.forward(state, ctrl).fibres`.
+            fibres: `sim.fibres(state, ctrl)`, or `sim.forward(state, ctrl).fibres`.
         """
         angle = 0.5 * math.pi * fibres.excitation
         slow, fast = torch.sin(angle), 1 - torch.cos(angle)

@@ -6,17 +6,19 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from taichi_sim.muscles.fibres import NUM_INPUTS, NUM_RESULTS
-from taichi_sim.types import JNT_BALL, TRN_TENDON, Model, State
+from taichi_sim.types import GAIN_MUSCLE, JNT_BALL, TRN_TENDON, Model
 
 
 @dataclasses.dataclass
 class FibreData:
     """The fibres of the muscles, (N, nu) each, all differentiable; 0 for other actuators.
 
-    A fibre's force is along itself, not along its tendon (`muscles.laws`).
+    A fibre's force is along itself, not along its tendon (`muscles.laws`). Gradients flow to qpos, qvel, act and ctrl; but
+    not to the position of a unit on a ball, or on a joint that an equality determines.
 
     | field | meaning |
     |---|---|
@@ -83,16 +85,16 @@ class ForwardData:
     ten_length: torch.Tensor
     ten_velocity: torch.Tensor
     ten_J: torch.Tensor  # noqa: N815
-    _measure: Callable[[ForwardData], FibreData] = dataclasses.field(repr=False)
+    _measure: Callable[[], FibreData] = dataclasses.field(repr=False)
 
     @functools.cached_property
     def fibres(self) -> FibreData:
         """What the muscles' fibres do."""
-        return self._measure(self)
+        return self._measure()
 
 
-class Fibres:
-    """Finds `FibreData` for one model.
+class Units:
+    """Which entries of the state and the controls the muscles of a model depend on.
 
     Args:
         model: whose muscles.
@@ -100,70 +102,85 @@ class Fibres:
     """
 
     def __init__(self, model: Model, tensor):
-        def index(values):
-            return tensor(values).long()
+        def pairs(where, targets):
+            """Muscles and their entries, for those of which `where` holds."""
+            units = np.flatnonzero(where & (model.actuator_gaintype == GAIN_MUSCLE))
+            return tensor(units).long(), tensor(np.asarray(targets)[units]).long()
 
-        self._gear = tensor(model.actuator_gear[:, 0])
         on_tendon = model.actuator_trntype == TRN_TENDON
-        kinds = model.jnt_type[model.actuator_trnid * ~on_tendon]
-        # where a unit's length is read: among the tendons, or among the positions of hinges and slides
-        self._on_tendon, self._on_joint = tensor(on_tendon).bool(), tensor(~on_tendon & (kinds > JNT_BALL)).bool()
-        self._tendon = index(model.actuator_trnid * on_tendon)
         joint = model.actuator_trnid * ~on_tendon
-        self._qpos, self._dof = index(model.jnt_qposadr[joint]), index(model.jnt_dofadr[joint])
-        self._act, self._strain = index(model.actuator_actadr), index(model.muscle_tendonadr)
-        self._range = tensor(model.actuator_ctrllimited).bool(), *tensor(model.actuator_ctrlrange).T
-        self._clamped, self._elastic = model.opt.clampctrl, bool((model.muscle_tendonadr >= 0).any())
-        self._joints, self._acts = bool((~on_tendon).any()), bool((model.actuator_actadr < 0).any())
+        dependent = np.isin(joint, model.eq_joint1) & model.opt.equality
+        scalar = ~on_tendon & (model.jnt_type[joint] > JNT_BALL) & ~dependent
+        self._gear = tensor(model.actuator_gear[:, 0])
+        self._tendon = pairs(on_tendon, model.actuator_trnid)
+        self._qpos, self._qvel = pairs(scalar, model.jnt_qposadr[joint]), pairs(scalar, model.jnt_dofadr[joint])
+        acts = model.actuator_actadr >= 0
+        self._act, self._strain = (pairs(adr >= 0, adr) for adr in (model.actuator_actadr, model.muscle_tendonadr))
+        self._ctrl = pairs(~acts, np.arange(model.nu))
+        limited = model.actuator_ctrllimited & model.opt.clampctrl
+        low, high = np.where(limited[:, None], model.actuator_ctrlrange, [-np.inf, np.inf]).T
+        self._low, self._high = tensor(low), tensor(high)
+        self._sizes = model.ntendon, model.nq, model.nv, model.na
 
-    def __call__(self, data, state: State, ctrl: torch.Tensor, measure) -> FibreData:
-        """The fibres of a state.
+    def data(self, found: torch.Tensor, act: torch.Tensor, ctrl: torch.Tensor) -> FibreData:
+        """What `Measure` has found, with what drives the muscles."""
+        control = torch.minimum(torch.maximum(ctrl, self._low), self._high)
+        units, entries = self._act
+        activation = control.index_copy(1, units, act[:, entries]) if len(units) else control
+        return FibreData(*found.unbind(1), activation=activation, excitation=control.clamp(0, 1))
+
+    def spread(self, bars: torch.Tensor, ctrl: torch.Tensor):
+        """Adjoints of the tendons' lengths and velocities, and of the state and the controls by other ways.
 
         Args:
-            data: its `ForwardData`.
-            state, ctrl: of which that was computed.
-            measure: the kernel of `muscles.fibres`, as a differentiable function (N, 4 nu) -> (N, 5, nu).
+            bars: adjoints of each unit's length, velocity, tendon's strain and activation, (N, 4, nu).
+            ctrl: the controls.
         """
-        control = ctrl
-        if self._clamped:
-            limited, low, high = self._range
-            control = torch.where(limited, torch.minimum(torch.maximum(ctrl, low), high), ctrl)
-        act = torch.cat([state.act, torch.zeros_like(state.act[:, :1])], dim=1) if self._elastic else state.act
-        activation = control
-        if act.shape[1]:
-            activation = act[:, self._act.clamp(min=0)]
-            activation = torch.where(self._act >= 0, activation, control) if self._acts else activation
-        strain = act[:, self._strain] if self._elastic else torch.zeros_like(ctrl)
-        inputs = torch.cat([*self._units(data, state), strain, activation], dim=1)
-        found = measure(inputs).unbind(1)
-        return FibreData(*found, activation=activation, excitation=control.clamp(0, 1))
+        length, velocity, strain, activation = bars.unbind(1)
+        tendons, nq, nv, na = self._sizes
 
-    def _units(self, data, state: State):
-        """Lengths and velocities of the muscle-tendon units."""
-        length, velocity = data.actuator_length, data.actuator_velocity
-        if data.ten_length.shape[1]:
-            ours = [self._gear * x[:, self._tendon] for x in (data.ten_length, data.ten_velocity)]
-            length, velocity = (
-                torch.where(self._on_tendon, x, y) for x, y in zip(ours, (length, velocity), strict=True)
-            )
-        if self._joints:
-            length = torch.where(self._on_joint, self._gear * state.qpos[:, self._qpos], length)
-            velocity = torch.where(self._on_joint, self._gear * state.qvel[:, self._dof], velocity)
-        return length, velocity
+        def summed(size, *parts):
+            total = bars.new_zeros(len(bars), size)
+            for (units, entries), bar in parts:
+                total.index_add_(1, entries, bar[:, units])
+            return total
+
+        length, velocity = length * self._gear, velocity * self._gear
+        by_tendons = [summed(tendons, (self._tendon, bar)) for bar in (length, velocity)]
+        inside = (ctrl >= self._low) & (ctrl <= self._high)
+        motion = [summed(nq, (self._qpos, length)), summed(nv, (self._qvel, velocity))]
+        drive = [
+            summed(na, (self._act, activation), (self._strain, strain)),
+            summed(ctrl.shape[1], (self._ctrl, activation)) * inside,
+        ]
+        return torch.cat(by_tendons, dim=1), torch.cat(motion, dim=1), torch.cat(drive, dim=1)
 
 
 class Measure(torch.autograd.Function):
-    """`muscles.fibres.measure`, from (N, 4 nu) to (N, 5, nu); launch(inputs) gives results and derivatives."""
+    """`muscles.fibres.measure`: from (qpos, qvel), (act, ctrl) to the results, (N, 5, nu)."""
 
     @staticmethod
-    def forward(ctx, inputs, launch):
-        found = launch(inputs.detach()).reshape(len(inputs), NUM_RESULTS * (1 + NUM_INPUTS), -1)
-        ctx.save_for_backward(found[:, NUM_RESULTS:])
-        return found[:, :NUM_RESULTS].contiguous()
+    def forward(ctx, motion, drive, cells, sim):
+        m = sim._m
+        packed = torch.cat([motion, drive], dim=1).detach()
+        sim._require_finite(packed, "", sim._sizes)
+        fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
+        # other actuators' stay 0
+        results, slopes = (sim._empty(n * m.nu).zero_() for n in (NUM_RESULTS, NUM_RESULTS * NUM_INPUTS))
+        sim._engine.measure(sim._constants, (sim._to_lanes(packed, sim._rest), fitted, results, slopes))
+        ctx.sim, ctx.constants = sim, sim._constants
+        ctx.save_for_backward(motion, drive, slopes)
+        return sim._from_lanes(results).reshape(len(motion), NUM_RESULTS, m.nu)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        (slopes,) = ctx.saved_tensors
-        slopes = slopes.reshape(len(grad), NUM_RESULTS, NUM_INPUTS, -1)
-        return (slopes * grad[:, :, None]).sum(1).reshape(len(grad), -1), None
+        sim, (motion, drive, slopes) = ctx.sim, ctx.saved_tensors
+        m = sim._m
+        grad = sim._to_lanes(grad.reshape(len(grad), -1)).reshape(-1, NUM_RESULTS, 1, m.nu, slopes.shape[2])
+        bars = (slopes.reshape(-1, NUM_RESULTS, NUM_INPUTS, m.nu, slopes.shape[2]) * grad).sum(1)
+        bars = sim._from_lanes(bars.reshape(len(slopes), NUM_INPUTS * m.nu, -1)).reshape(len(motion), NUM_INPUTS, m.nu)
+        by_tendons, by_motion, by_drive = sim._units.spread(bars, drive[:, drive.shape[1] - m.nu :])
+        if m.tendon.number:
+            by_motion = by_motion + sim._kinematic_adjoint(ctx.constants, motion, None, by_tendons)
+        return by_motion, by_drive, None, None

@@ -1,18 +1,19 @@
 """What the fibres of muscles do at one moment, and the derivatives of that: `results.FibreData`, in kernels."""
 
 from taichi_sim.muscles import elastic, laws
-from taichi_sim.muscles.actuator import muscle_constants
+from taichi_sim.muscles.actuator import drive, muscle_constants
 from taichi_sim.runtime import ti
 
-# Inputs of a unit: its length [m] and velocity [m/s], its tendon's strain, its activation.
+# What the results depend on: the unit's length [m] and velocity [m/s], its tendon's strain, its activation.
 NUM_INPUTS = 4
 # Results: length [m] and velocity [m/s] of the fibre, its active, passive and isometric force [N].
 NUM_RESULTS = 5
 
 
 @ti.func
-def measure(m: ti.template(), e, u, length, velocity, eps, a):
+def measure(m: ti.template(), d: ti.template(), e, u):
     """The results for actuator u as rows, then those of their derivatives: of each result in each of the inputs."""
+    length, velocity, a = d.actuator.length[e, u], d.actuator.velocity[e, u], drive(m, d, e, u)
     law = m.actuator.muscle_law[u]
     c = muscle_constants(m, e, u)
     zero = length * 0.0
@@ -27,6 +28,7 @@ def measure(m: ti.template(), e, u, length, velocity, eps, a):
     rate_a = zero
     if ti.static(m.actuator.elastic):
         if m.actuator.tendonadr[u] >= 0:
+            eps = d.act[e, m.actuator.tendonadr[u]]
             a = ti.max(a, 0.0)
             peak = m.actuator.tendon_strain[u]
             rate, _f, _kv = elastic.solve(c, peak, m.actuator.tolerance[0], length, velocity, eps, a, 0.0, zero)

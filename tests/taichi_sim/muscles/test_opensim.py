@@ -96,7 +96,7 @@ def test_fibres_and_power_are_differentiable(moments):
     scale = torch.linspace(0.5, 1.5, sim.model.nu, dtype=torch.float64)
 
     def power(qpos, qvel, act, ctrl):
-        return (metabolics(sim.forward(ts.State(qpos, qvel, act), ctrl).fibres) * scale).sum(1)
+        return (metabolics(sim.fibres(ts.State(qpos, qvel, act), ctrl)) * scale).sum(1)
 
     def forces(qpos, qvel, act, ctrl):
         x = sim.forward(ts.State(qpos, qvel, act), ctrl).fibres
