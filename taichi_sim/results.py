@@ -17,8 +17,8 @@ from taichi_sim.types import GAIN_MUSCLE, JNT_BALL, TRN_TENDON, Model
 class FibreData:
     """The fibres of the muscles, (N, nu) each, all differentiable; 0 for other actuators.
 
-    A fibre's force is along itself, not along its tendon (`muscles.laws`). Gradients flow to qpos, qvel, act and ctrl; but
-    not to the position of a unit on a ball, or on a joint that an equality determines.
+    A fibre's force is along itself, not along its tendon (`muscles.laws`). Gradients flow to qpos, qvel, act and ctrl,
+    but not to the position of a unit on a ball, or on a joint that an equality determines.
 
     | field | meaning |
     |---|---|
