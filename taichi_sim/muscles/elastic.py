@@ -32,7 +32,8 @@ _C, _PUSH, _STEEPEST = 0.2, 0.01, 4.0
 _RISE = math.log(1.0 + 1.0 / _C)
 _LAWS = frozenset({LAW_DEGROOTE})
 
-# Newton's method: most evaluations (four are usual), and the first step's bounds in largest velocities and in lopt.
+# Newton's method: most evaluations (from a fibre at rest four to eight are usual, within a control step fewer), and the
+# first step's bounds, in largest velocities and in optimal lengths.
 _MOST, _FASTEST, _FARTHEST = 60, 100.0, 2.0
 _OPEN = 1e30
 _MIN = 1e-12
