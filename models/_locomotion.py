@@ -157,7 +157,10 @@ class MuscleRunner(FreeRunner):
 
     def reset(self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True) -> State:
         state = super().reset(num, generator, sim, stochastic)
-        return state._replace(act=self.control(torch.zeros_like(state.act)))
+        rest = sim.initial_state()
+        # elastic tendons begin in the equilibrium of the nominal posture
+        rest = sim.equilibrium(rest._replace(act=self.control(torch.zeros_like(rest.act))))
+        return state._replace(act=rest.act[:1].repeat(num, 1))
 
 
 class PlanarRunner(Task):

@@ -1,19 +1,24 @@
 """A differentiable simulator of articulated bodies in Taichi, for CPU and CUDA."""
 
 from taichi_sim import parameters
-from taichi_sim.bridge import ForwardData, Simulator
+from taichi_sim.bridge import Simulator
+from taichi_sim.metabolics import Metabolics, cost_of_transport
 from taichi_sim.mjcf import ModelError, UnsupportedModelError, load, save
+from taichi_sim.results import FibreData, ForwardData
 from taichi_sim.runtime import init
 from taichi_sim.types import Model, Option, State
 
 __all__ = [
+    "FibreData",
     "ForwardData",
+    "Metabolics",
     "Model",
     "ModelError",
     "Option",
     "Simulator",
     "State",
     "UnsupportedModelError",
+    "cost_of_transport",
     "init",
     "load",
     "parameters",

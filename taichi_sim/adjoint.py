@@ -63,10 +63,10 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.tendon.number > 0):
         tendon.lengths(m, d, e)
     actuator.transmission(m, d, e)
-    actuator.forces(m, d, e)
+    actuator.forces(m, d, e, h)
     if ti.static(m.tendon.number > 0):
         tendon.adjoint_forces(m, d, e, h_theta)
-    actuator.adjoint_forces(m, d, e, h_theta)
+    actuator.adjoint_forces(m, d, e, h, h_theta)
     if ti.static(m.tendon.number > 0):
         tendon.adjoint_lengths(m, d, e)
     if ti.static(m.contact.any):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 
 import numpy as np
 import torch
@@ -11,52 +10,8 @@ import torch
 from taichi_sim import data, engine, forward, memory, quaternion, runtime, taping
 from taichi_sim.buffers import Fields
 from taichi_sim.parameters import Parameters
+from taichi_sim.results import FibreData, ForwardData, Measure, Units
 from taichi_sim.types import MOST_SUBSTEPS, Model, State
-
-
-@dataclasses.dataclass
-class ForwardData:
-    """What `Simulator.forward` computes from a state; MuJoCo's names, one row per world.
-
-    | field | meaning | shape |
-    |---|---|---|
-    | xpos, xquat | frames of the bodies [m], differentiable | (N, nbody, 3), (N, nbody, 4) |
-    | xipos | centres of mass [m], differentiable | (N, nbody, 3) |
-    | site_xpos | sites [m], differentiable | (N, nsite, 3) |
-    | qM | mass matrix, armature included [kg, kg m^2] | (N, nv, nv) |
-    | qfrc_bias | Coriolis, centrifugal and gravity forces [N, N m] | (N, nv) |
-    | qfrc_passive | springs and dampers [N, N m] | (N, nv) |
-    | qfrc_limit | penalty forces of joint limits [N, N m] | (N, nv) |
-    | qfrc_contact | contact forces [N, N m] | (N, nv) |
-    | qfrc_friction | dry friction of joints and tendons at qvel: none at rest [N, N m] | (N, nv) |
-    | qfrc_actuator | actuators' forces on the joints [N, N m] | (N, nv) |
-    | qacc | acceleration [m/s^2, rad/s^2] | (N, nv) |
-    | actuator_length, actuator_velocity | transmission's length and its rate | (N, nu) |
-    | actuator_force | scalar force of the actuator [N, N m] | (N, nu) |
-    | act_dot | rate of the activations [1/s] | (N, na) |
-    | ten_length, ten_velocity | tendons' lengths [m] and their rates [m/s], differentiable | (N, ntendon) |
-    | ten_J | d ten_length / d q, in the coordinates of qvel | (N, ntendon, nv) |
-    """
-
-    xpos: torch.Tensor
-    xquat: torch.Tensor
-    xipos: torch.Tensor
-    site_xpos: torch.Tensor
-    qM: torch.Tensor  # noqa: N815
-    qfrc_bias: torch.Tensor
-    qfrc_passive: torch.Tensor
-    qfrc_limit: torch.Tensor
-    qfrc_actuator: torch.Tensor
-    qfrc_contact: torch.Tensor
-    qfrc_friction: torch.Tensor
-    qacc: torch.Tensor
-    actuator_length: torch.Tensor
-    actuator_velocity: torch.Tensor
-    actuator_force: torch.Tensor
-    act_dot: torch.Tensor
-    ten_length: torch.Tensor
-    ten_velocity: torch.Tensor
-    ten_J: torch.Tensor  # noqa: N815
 
 
 class Simulator:
@@ -110,6 +65,8 @@ class Simulator:
         self._nothing = self._empty(1)
         self._body_ipos, self._site_pos = self._tensor(model.body_ipos), self._tensor(model.site_pos.reshape(-1, 3))
         self._site_bodyid = torch.tensor(model.site_bodyid, dtype=torch.long, device=self.device)
+        self._units = Units(model, self._tensor)
+        self._is_strain = self._tensor(np.isin(np.arange(model.na), model.muscle_tendonadr)).bool()
         # lanes beyond the last world are filled with a state at rest, which every model can simulate
         self._rest = self._tensor(self._resting(model))
 
@@ -126,14 +83,41 @@ class Simulator:
         return qpos
 
     def initial_state(self) -> State:
-        """All worlds at rest at qpos0, dependent joints of equalities where these want them."""
+        """All worlds at rest at qpos0, dependent joints of equalities where these want them; no muscle is active,
+        those with elastic tendons are in equilibrium.
+        """
         n = self.num_worlds
         zeros = {"dtype": self.dtype, "device": self.device}
-        return State(
+        state = State(
             self._rest.expand(n, -1).clone(),
             torch.zeros(n, self.model.nv, **zeros),
             torch.zeros(n, self.model.na, **zeros),
         )
+        return self.equilibrium(state)
+
+    def equilibrium(self, state: State, ctrl=None, parameters: dict | None = None) -> State:
+        """The same state with the strains of elastic tendons at which the fibres stand still.
+
+        For its positions, as if at rest, and its activations (of muscles without activation dynamics: its controls).
+        Strains are detached; without elastic tendons it is the state itself.
+
+        Args, Raises: as in `forward`.
+        """
+        if not self._m.actuator.elastic:
+            return state
+        m, n = self._m, self.model.nu
+        qpos, qvel, act, ctrl = self._inputs(state, self._controls(ctrl))
+        packed = torch.cat([qpos, torch.zeros_like(qvel), act.masked_fill(self._is_strain, 0.0), ctrl], dim=1).detach()
+        self._require_finite(packed, "", self._sizes)
+        cells = self._cells(parameters)
+        fitted = self._to_lanes(cells.detach(), self._parameters.base) if m.fit else self._nothing
+        strains = self._empty(n)
+        arrays = self._to_lanes(packed, self._rest), fitted, self._empty(m.nstate), self._empty(m.nv * m.nv)
+        self._engine.rest(self._constants, arrays, strains)
+        found = act.detach().new_zeros(act.shape)
+        adr = self._tensor(self.model.muscle_tendonadr).long()
+        found[:, adr[adr >= 0]] = self._from_lanes(strains)[:, adr >= 0]
+        return State(qpos, qvel, torch.where(self._is_strain, found, act))
 
     def tape_bytes(self, substeps: int | None = None) -> int:
         """Memory [bytes] that a step with gradient keeps for its backward pass; None: with the model's substeps."""
@@ -173,20 +157,18 @@ class Simulator:
 
         Returns:
             `ForwardData`. Gradients flow from xpos, xquat, xipos, site_xpos, ten_length and ten_velocity to qpos and
-            qvel; the rest is detached.
+            qvel, from fibres to act and ctrl, too; the rest is detached.
 
         Raises:
             ValueError, FloatingPointError: as in `step`.
         """
-        if ctrl is None:
-            ctrl = torch.zeros(self.num_worlds, self.model.nu, dtype=self.dtype, device=self.device)
+        ctrl = self._controls(ctrl)
         self._follow_options()
         m, n = self.model, self.num_worlds
         qpos, qvel, act, ctrl = self._inputs(state, ctrl)
         motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl], dim=1)
-        poses, tendons, mass, forces, actuators, jacobian = _Evaluate.apply(
-            motion, drive, self._cells(parameters), self
-        )
+        cells = self._cells(parameters)
+        poses, tendons, mass, forces, actuators, jacobian = _Evaluate.apply(motion, drive, cells, self)
         xpos = poses[:, : 3 * m.nbody].reshape(n, m.nbody, 3)
         xquat = poses[:, 3 * m.nbody :].reshape(n, m.nbody, 4)
         ipos = self._body_ipos
@@ -214,7 +196,33 @@ class Simulator:
             ten_length=tendons[:, : m.ntendon],
             ten_velocity=tendons[:, m.ntendon :],
             ten_J=jacobian.reshape(n, m.ntendon, m.nv),
+            _measure=lambda: self._fibres(motion, drive, cells),
         )
+
+    def fibres(self, state: State, ctrl=None, parameters: dict | None = None) -> FibreData:
+        """What the muscles' fibres do in a state: `forward(...).fibres` without the rest of it, which takes longer.
+
+        Args: as in `forward`.
+
+        Raises:
+            ValueError, FloatingPointError: as there; also a ValueError if the model has no muscles.
+        """
+        qpos, qvel, act, ctrl = self._inputs(state, self._controls(ctrl))
+        self._follow_options()
+        motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl], dim=1)
+        return self._fibres(motion, drive, self._cells(parameters))
+
+    def _fibres(self, motion, drive, cells) -> FibreData:
+        if not self._m.actuator.any_muscle:
+            raise ValueError("the model has no muscles, and so no fibres: write <actuator><muscle .../></actuator>")
+        act, ctrl = drive.split([self.model.na, self.model.nu], dim=1)
+        return self._units.data(Measure.apply(motion, drive, cells, self), act, ctrl)
+
+    def _controls(self, ctrl):
+        """The controls, zero if there are none."""
+        if ctrl is None:
+            return torch.zeros(self.num_worlds, self.model.nu, dtype=self.dtype, device=self.device)
+        return ctrl
 
     def _follow_options(self) -> None:
         """Takes over what has changed in `model.opt`."""
@@ -289,6 +297,16 @@ class Simulator:
                     f"{what}{name}[{column}] of world {world} is not finite ({worlds} of {self.num_worlds} worlds)"
                 )
             column -= size
+
+    def _kinematic_adjoint(self, constants, motion, grad_poses, grad_tendons) -> torch.Tensor:
+        """Adjoint of (qpos, qvel) from those of the bodies' poses, None: 0, and of tendons' lengths and velocities."""
+        m = self._m
+        grad_motion = self._empty(m.nq + m.nv)
+        poses = self._empty(7 * m.nbody).zero_() if grad_poses is None else self._to_lanes(grad_poses)
+        tendons = self._to_lanes(grad_tendons) if m.tendon.number else self._nothing
+        states = self._to_lanes(motion.detach(), self._rest)
+        self._engine.adjoint_kinematic(constants, (states, poses, tendons, grad_motion))
+        return self._from_lanes(grad_motion)
 
     def _tensor(self, values) -> torch.Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
@@ -384,9 +402,4 @@ class _Evaluate(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_poses, grad_lengths, *_):
         sim, (motion,) = ctx.sim, ctx.saved_tensors
-        grad_motion = sim._empty(sim._m.nq + sim._m.nv)
-        grad_tendons = sim._to_lanes(grad_lengths) if sim._m.tendon.number else sim._nothing
-        states = sim._to_lanes(motion.detach(), sim._rest)
-        arrays = states, sim._to_lanes(grad_poses), grad_tendons, grad_motion
-        sim._engine.adjoint_kinematic(ctx.constants, arrays)
-        return sim._from_lanes(grad_motion), None, None, None
+        return sim._kinematic_adjoint(ctx.constants, motion, grad_poses, grad_lengths), None, None, None

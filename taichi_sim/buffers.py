@@ -119,7 +119,7 @@ class Fields:
         )
         self.wide = Buffer("wide", ti.f64) if runtime.precision == "f32" else self.state
         self.integers = None
-        self._runtime, self._lanes, self.fit = runtime, lanes, fit
+        self._runtime, self._lanes, self.fit, self.precision = runtime, lanes, fit, runtime.precision
         self._integers: list[np.ndarray] = []
         self._tree = None
 

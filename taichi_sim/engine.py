@@ -54,6 +54,15 @@ class Engine:
         plan = 0.0, 0.0, 1, forward.EVALUATE
         self._launch(constants, [(self._forward.step, arrays, plan), (self._forward.results, results, ())])
 
+    def rest(self, constants, arrays, strains) -> None:
+        """`ForwardKernels.step` in mode EVALUATE, and then its `rest`."""
+        plan = 0.0, 0.0, 1, forward.EVALUATE
+        self._launch(constants, [(self._forward.step, arrays, plan), (self._forward.rest, (strains,), ())])
+
+    def measure(self, constants, arrays) -> None:
+        """`ForwardKernels.measure`; `arrays` are its inputs, fitted, results, slopes."""
+        self._launch(constants, [(self._forward.measure, arrays, ())])
+
     def adjoint_step(self, constants, arrays, *plan) -> None:
         """`AdjointKernels.step`; `arrays` are its tape, fitted, grad_outputs, grad_inputs, grad_fitted."""
         self._launch(constants, [(self._adjoint.step, arrays, plan)])

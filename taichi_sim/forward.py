@@ -7,12 +7,12 @@ working set stays in the cache. Nothing here is differentiated by Taichi; `adjoi
 from taichi_sim import spatial, taping
 from taichi_sim.bodies import coriolis, dynamics, equality, friction, gravcomp, inertia, integrate, kinematics, passive
 from taichi_sim.contact import pairs, planes
-from taichi_sim.muscles import activation, actuator, tendon
+from taichi_sim.muscles import activation, actuator, fibres, tendon
 from taichi_sim.runtime import Runtime, ti
 
 
 @ti.func
-def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
+def acceleration(m: ti.template(), d: ti.template(), e, h, h_theta):
     """State and controls -> qacc, which solves (M + h_theta C) qacc = tau(q, v) - c(q, v)."""
     kinematics.world(m, d, e)
     kinematics.position(m, d, e)
@@ -42,7 +42,7 @@ def acceleration(m: ti.template(), d: ti.template(), e, h_theta):
         tendon.lengths(m, d, e)
         tendon.forces(m, d, e, h_theta)
     actuator.transmission(m, d, e)
-    actuator.forces(m, d, e)
+    actuator.forces(m, d, e, h)
     if ti.static(m.actuator.on_tendon):
         tendon.actuate(m, d, e)
     if ti.static(m.actgravcomp):
@@ -94,6 +94,8 @@ class ForwardKernels:
     |---|---|---|
     | step | state and controls | the state after all substeps; and by its mode a tape for `adjoint` |
     | results | what `step` left behind in mode EVALUATE | poses, forces and acceleration |
+    | rest | the same | strains with which fibres on elastic tendons stand still |
+    | measure | state and controls | `muscles.fibres.measure`: results and their derivatives |
 
     In mode EVALUATE, with one substep and h_theta = 0, `step` stops short of the integration and leaves the mass matrix
     in place of the tape: it is a large kernel, and one compilation serves both.
@@ -134,11 +136,13 @@ class ForwardKernels:
                 load(e, inputs, fitted)
                 project(m, d, e)
                 integrate.begin(m, d, e)
+                if ti.static(m.actuator.elastic):
+                    actuator.begin(m, d, e)
                 at = 0
                 for _ in range(substeps):
                     if mode == RECORD:
                         taping.record_state(m, d, e, tape, at)
-                    acceleration(m, d, e, h_theta)
+                    acceleration(m, d, e, h, h_theta)
                     if mode == EVALUATE:
                         store_mass(e, tape)
                     solve(m, d, e, h_theta)
@@ -148,6 +152,8 @@ class ForwardKernels:
                     if mode != EVALUATE:
                         integrate.integrate(m, d, e, h)
                         activation.advance(m, d, e, h)
+                        if ti.static(m.actuator.elastic):
+                            actuator.stretch(m, d, e, h)
                         project(m, d, e)
                 for i in range(m.nq):
                     outputs[e, i] = d.qpos[e, i]
@@ -191,6 +197,9 @@ class ForwardKernels:
                 for u in range(m.nu):
                     if m.actuator.actadr[u] >= 0:
                         actuators[e, 3 * m.nu + m.actuator.actadr[u]] = activation.rate(m, d, e, u)
+                    if ti.static(m.actuator.elastic and m.actuator.enabled):
+                        if m.actuator.tendonadr[u] >= 0:
+                            actuators[e, 3 * m.nu + m.actuator.tendonadr[u]] = actuator.strain_rate(m, d, e, u)
 
         @ti.func
         def store_tendons(e, tendons: ti.template()):
@@ -226,4 +235,35 @@ class ForwardKernels:
                 for k in ti.static(range(4)):
                     poses[e, 3 * m.nbody + 4 * b + k] = q[k, :]
 
-        self.step, self.results = step, results
+        @ti.kernel
+        def rest(strains: array):
+            for e, idle in ti.ndrange(strains.shape[0], stride):
+                if idle > 0:
+                    continue
+                for u in range(m.nu):
+                    strains[e, u] = actuator.resting_strain(m, d, e, u)
+
+        @ti.kernel
+        def measure(inputs: array, fitted: array, results: array, slopes: array):
+            for e, idle in ti.ndrange(inputs.shape[0], stride):
+                if idle > 0:
+                    continue
+                load(e, inputs, fitted)
+                project(m, d, e)
+                kinematics.world(m, d, e)
+                kinematics.position(m, d, e)
+                kinematics.velocity(m, d, e, False)
+                if ti.static(m.external):
+                    kinematics.origins(m, d, e)
+                if ti.static(m.tendon.number > 0):
+                    tendon.lengths(m, d, e)
+                actuator.transmission(m, d, e)
+                for u in range(m.nu):
+                    if m.actuator.is_muscle[u] == 1:
+                        rows = fibres.measure(m, d, e, u)
+                        for k in ti.static(range(fibres.NUM_RESULTS)):
+                            results[e, k * m.nu + u] = rows[k, :]
+                        for k in ti.static(range(fibres.NUM_RESULTS * fibres.NUM_INPUTS)):
+                            slopes[e, k * m.nu + u] = rows[fibres.NUM_RESULTS + k, :]
+
+        self.step, self.results, self.rest, self.measure = step, results, rest, measure

@@ -1,4 +1,5 @@
-"""What a substep leaves for its backward pass: qpos, qvel, act, qacc and the factor; and for equalities qM, eq_force.
+"""What a substep leaves for its backward pass: qpos, qvel, act, qacc and the factor; and for equalities qM, eq_force,
+for elastic tendons of muscles the rates of the fibres.
 
 A record is `size` scalars per world, one after the other from `at`. A control step's tape ends with its last qpos and
 its controls.
@@ -10,7 +11,12 @@ from taichi_sim.runtime import ti
 def size(m) -> int:
     """Scalars per world and substep."""
     factor = m.nfactor * (1 + m.coriolis) * (1 + m.wide)
-    return m.nstate + m.nv + factor + (m.nnz + m.neq if m.neq else 0)
+    return m.nstate + m.nv + factor + (m.nnz + m.neq if m.neq else 0) + rates(m)
+
+
+def rates(m) -> int:
+    """Scalars of these for elastic tendons; they come last but for the equalities' forces."""
+    return m.nu if m.actuator.elastic else 0
 
 
 def total(m, substeps: int) -> int:
@@ -54,6 +60,9 @@ def record_solution(m: ti.template(), d: ti.template(), e, tape: ti.template(), 
             tape[e, first + m.nfactor + i] = d.qM[e, i]
         for i in range(m.neq):
             tape[e, at + m.nrecord - m.neq + i] = d.eq_force[e, i]
+    if ti.static(m.actuator.elastic):
+        for u in range(m.nu):
+            tape[e, at + m.nrecord - m.neq - m.nu + u] = d.actuator.rate[e, u]
 
 
 @ti.func
@@ -70,6 +79,9 @@ def recall_solution(m: ti.template(), d: ti.template(), e, tape: ti.template(), 
             d.qM[e, i] = tape[e, first + m.nfactor + i]
         for i in range(m.neq):
             d.eq_force[e, i] = tape[e, at + m.nrecord - m.neq + i]
+    if ti.static(m.actuator.elastic):
+        for u in range(m.nu):
+            d.actuator.rate[e, u] = tape[e, at + m.nrecord - m.neq - m.nu + u]
 
 
 @ti.func

@@ -20,7 +20,7 @@ GAIN_FIXED, GAIN_AFFINE, GAIN_MUSCLE = range(3)
 BIAS_NONE, BIAS_AFFINE, BIAS_MUSCLE = range(3)
 _, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, WRAP_CYLINDER = range(6)
 
-# Muscle laws (`taichi_sim.muscles.laws`): MuJoCo's, and that of De Groote et al. 2016 with a rigid tendon.
+# Muscle laws (`taichi_sim.muscles.laws`): MuJoCo's, and that of De Groote et al. 2016.
 LAW_MUJOCO, LAW_DEGROOTE = range(2)
 
 # A control step of more substeps takes seconds, and their tape gigabytes.
@@ -34,7 +34,7 @@ class State(NamedTuple):
     |---|---|---|
     | qpos | generalised positions [m, rad, unit quaternions] | (num_worlds, nq) |
     | qvel | generalised velocities [m/s, rad/s] | (num_worlds, nv) |
-    | act  | actuator activations | (num_worlds, na) |
+    | act  | actuator activations, then the strains of elastic tendons (`Model.muscle_tendonadr`) | (num_worlds, na) |
     """
 
     qpos: object
@@ -103,11 +103,15 @@ _LATER = {
     "tendon_frictionloss": "tendon_adr",
     "tendon_friction_kf": "tendon_adr",
     "tendon_friction_mass": "tendon_adr",
+    "muscle_tendon_strain": "muscle_law",
+    "muscle_tendonadr": "muscle_law",
     "pair_spin_kf": "pair_geom1",
     "pair_spin_mu": "pair_geom1",
     "pair_roll_kf": "pair_geom1",
     "pair_roll_mu": "pair_geom1",
 }
+# How those say that there is none, where it is not the number 0.
+_NONE = {"jnt_actgravcomp": (bool, False), "muscle_tendonadr": (np.int32, -1)}
 
 
 @dataclasses.dataclass
@@ -116,7 +120,7 @@ class Model:
 
     | field | meaning | shape |
     |---|---|---|
-    | nq, nv, nu, na | positions, velocities, controls, activations | scalar |
+    | nq, nv, nu, na | positions, velocities, controls, entries of act | scalar |
     | qpos0 | positions at which all joint displacements are zero | (nq,) |
     | qpos_spring | positions at which joint springs are at rest | (nq,) |
     | body_parentid | parent body; the world is body 0 and its own parent | (nbody,) |
@@ -187,6 +191,8 @@ class Model:
     | muscle_law | LAW_* of a muscle, -1: another actuator | (nu,) |
     | muscle_force | peak isometric force F0 [N] | (nu,) |
     | muscle_optimal_length, muscle_slack_length | of the fibre, of the tendon in series with it [m] | (nu,), (nu,) |
+    | muscle_tendon_strain | strain of an elastic tendon at F0, 0: a rigid one | (nu,) |
+    | muscle_tendonadr | entry in act of an elastic tendon's strain, -1: a rigid one | (nu,) |
     | muscle_prm | MuJoCo's lmin, lmax, vmax, fpmax, fvmax; stretched lmax, stretch, shift; see below | (nu, 10) |
     | actuator_ctrllimited, actuator_ctrlrange | controls are clamped | (nu,), (nu, 2) |
     | actuator_forcelimited, actuator_forcerange | forces are clamped [N, N m] | (nu,), (nu, 2) |
@@ -310,6 +316,8 @@ class Model:
     tendon_frictionloss: np.ndarray | None = None
     tendon_friction_kf: np.ndarray | None = None
     tendon_friction_mass: np.ndarray | None = None
+    muscle_tendon_strain: np.ndarray | None = None
+    muscle_tendonadr: np.ndarray | None = None
     pair_spin_kf: np.ndarray | None = None
     pair_spin_mu: np.ndarray | None = None
     pair_roll_kf: np.ndarray | None = None
@@ -318,8 +326,8 @@ class Model:
     def __post_init__(self):
         for name, sibling in _LATER.items():
             if getattr(self, name) is None:
-                flag = name == "jnt_actgravcomp"
-                setattr(self, name, np.zeros(np.size(getattr(self, sibling)), bool if flag else float))
+                kind, nothing = _NONE.get(name, (float, 0))
+                setattr(self, name, np.full(np.size(getattr(self, sibling)), nothing, kind))
 
     def seal(self) -> None:
         """Makes the model unchangeable, but for `opt`: a Simulator has been made of it and would not notice.

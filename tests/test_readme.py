@@ -70,6 +70,13 @@ def test_a_model_of_ones_own_is_trained(tmp_path):
     assert "balanced" in run(tmp_path, "shac-eval", "run")
 
 
+def test_legs_burn_energy(tmp_path):
+    # the gradient takes a minute to compile and is tested elsewhere
+    source = re.sub(r"power\.mean\(\)\.backward\(\).*\n", "", program("cost_of_transport"))
+    cost = numbers(run(tmp_path, "python", "-c", source))
+    assert cost.shape == (4,) and (cost.abs() > 0).all() and torch.isfinite(cost).all()
+
+
 def test_legs_with_other_muscles(tmp_path):
     (tmp_path / "constant.py").write_text(program("class ConstantTension"), encoding="utf-8")
     (tmp_path / "powerful.py").write_text(program("class Powerful"), encoding="utf-8")

@@ -22,10 +22,18 @@ from taichi_sim.types import (
 
 # What `<custom><text name="muscle_law" data="..."/>` may say.
 LAWS = {"mujoco": LAW_MUJOCO, "degroote_fregly": LAW_DEGROOTE}
+# What `<custom><text name="muscle_tendon" data="..."/>` may say: whether tendons are elastic.
+TENDONS = {"rigid": False, "elastic": True}
 
 # Fibre damping of De Groote and Fregly's law, in peak forces per vmax: the smallest that Moco's users take (0.01 to
 # 0.1); it lets a slack muscle resist its fastest shortening by a hundredth of its strength.
 _FIBRE_DAMPING = 0.01
+
+# Strain of an elastic tendon at the peak force (Zajac 1989; De Groote et al. 2016), and the smallest: single precision
+# tells a unit's length to a thousandth of that.
+_STRAIN, _LEAST_STRAIN = 0.049, 1e-4
+# Without damping nothing balances a passive fibre's velocity.
+_LEAST_DAMPING = 1e-3
 
 
 def tendons(m, substep: float, refsafe: bool, report: Report) -> dict[str, np.ndarray]:
@@ -126,7 +134,7 @@ def _muscles(m, fields: dict[str, np.ndarray], numerics, report: Report) -> dict
     prm[:, 7] = np.where(passive, passive_prm[:, 7] * ratio, 0.0)
     stretch = np.where(passive, optimal / np.where(passive_optimal > 0, passive_optimal, 1.0), 1.0)
     shift = np.where(passive, (slack - passive_slack) / np.where(passive_optimal > 0, passive_optimal, 1.0), 0.0)
-    law = _law(m, report)
+    law, _ = _said(m, report, "muscle_law", LAWS, "muscle law")
     other = {"muscle_pennation": 0.0, "muscle_damping": _FIBRE_DAMPING}
     own = np.stack([_of_actuators(m, numerics, name, default, pulls) for name, default in other.items()], axis=1)
     constants = np.column_stack([prm[:, 4:9], passive_prm[:, 5], stretch, shift, own])
@@ -136,6 +144,7 @@ def _muscles(m, fields: dict[str, np.ndarray], numerics, report: Report) -> dict
         "muscle_optimal_length": optimal,
         "muscle_slack_length": np.where(pulls, slack, 0.0),
         "muscle_prm": np.where(pulls[:, None], constants, 0.0),
+        **_elastic(m, numerics, report, pulls, law, slack, own[:, 1]),
     }
 
 
@@ -147,15 +156,38 @@ def _units(m, prm):
     return prm, strength, optimal, lengthrange[:, 0] - prm[:, 0] * optimal
 
 
-def _law(m, report: Report) -> int:
+def _said(m, report: Report, name: str, choices: dict, what: str):
+    """What `<custom><text name="..." data="..."/>` chooses, the first of the choices without one; and its index."""
     names = [element_name(m, "text", i) for i in range(m.ntext)]
-    if "muscle_law" not in names:
-        return LAW_MUJOCO
-    i = names.index("muscle_law")
+    default = next(iter(choices.values()))
+    if name not in names:
+        return default, -1
+    i = names.index(name)
     said = decoded(m.text_data[m.text_adr[i] : m.text_adr[i] + m.text_size[i]].rstrip(b"\0"))
-    if said not in LAWS:
-        report.add("text", i, f"says {said!r}, which is no muscle law", f'write data="{" or ".join(LAWS)}"')
-    return LAWS.get(said, LAW_MUJOCO)
+    if said not in choices:
+        report.add("text", i, f"says {said!r}, which is no {what}", f'write data="{" or ".join(choices)}"')
+    return choices.get(said, default), i
+
+
+def _elastic(m, numerics, report: Report, pulls, law: int, slack, damping) -> dict[str, np.ndarray]:
+    """Elastic tendons: their strain at the peak force, and its place in act, behind the activations."""
+    elastic, i = _said(m, report, "muscle_tendon", TENDONS, "kind of tendon")
+    if elastic and law != LAW_DEGROOTE:
+        what, cure = "asks for elastic tendons, which MuJoCo's law of muscles has none of", "degroote_fregly"
+        report.add("text", i, what, f'write <text name="muscle_law" data="{cure}"/>, or data="rigid" here')
+    strain = _of_actuators(m, numerics, "muscle_strain", _STRAIN, pulls) * elastic
+    small = (strain > 0) & (strain < _LEAST_STRAIN)
+    what = f"the tendon's strain is below {_LEAST_STRAIN:g}"
+    report.add_where("actuator", small, what, "write 0 in its numeric muscle_strain for a rigid tendon")
+    loose = (strain > 0) & ~(slack > 0)
+    cure = "lower the muscle's range, so that there is a tendon, or give it the numeric muscle_strain 0: a rigid one"
+    report.add_where("actuator", loose, "an elastic tendon needs a slack length above 0", cure)
+    free = (strain > 0) & (damping < _LEAST_DAMPING)
+    cure = f"give it a muscle_damping of at least {_LEAST_DAMPING:g}"
+    report.add_where("actuator", free, "a fibre on an elastic tendon needs damping, or nothing bounds its speed", cure)
+    number = np.cumsum(strain > 0)
+    adr = np.where(strain > 0, m.na + number - 1, -1).astype(np.int32)
+    return {"muscle_tendon_strain": strain, "muscle_tendonadr": adr, "na": int(m.na + number[-1:].sum())}
 
 
 def _of_actuators(m, numerics, name: str, default: float, pulls) -> np.ndarray:

@@ -47,7 +47,9 @@ def load(source, *, unsupported_contacts: str = "refuse") -> Model:
 
     Muscles follow MuJoCo's law, or with `<custom><text name="muscle_law" data="degroote_fregly"/>` De Groote and
     Fregly's; that one's pennation [rad] and fibre damping come from the numerics `muscle_pennation` (0) and
-    `muscle_damping` (0.01), for one muscle `muscle_pennation:ACTUATOR` and `muscle_damping:ACTUATOR`.
+    `muscle_damping` (0.01), for one muscle `muscle_pennation:ACTUATOR` and `muscle_damping:ACTUATOR`. With
+    `<custom><text name="muscle_tendon" data="elastic"/>` its tendons are elastic, with the strain `muscle_strain`
+    (0.049) or `muscle_strain:ACTUATOR` at the peak force; where that is 0, the tendon is rigid.
 
     Raises:
         FileNotFoundError: no such file, or no body of that name.
@@ -154,7 +156,6 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
         nq=mj_model.nq,
         nv=mj_model.nv,
         nu=mj_model.nu,
-        na=mj_model.na,
         **_bodies_and_joints(mj_model),
         jnt_range=_limit_range(mj_model, report),
         **_limit_gains(mj_model, numerics, substep),

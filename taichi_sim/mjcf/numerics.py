@@ -20,6 +20,7 @@ _RANGES = {
     "contact_mu": (0, 1000, False),
     "muscle_pennation": (0, 1.5, False),
     "muscle_damping": (0, 1.5, False),
+    "muscle_strain": (0, 1, False),
 }
 
 

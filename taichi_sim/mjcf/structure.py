@@ -11,10 +11,12 @@ import numpy as np
 from taichi_sim.contact import points
 from taichi_sim.types import (
     DYN_NONE,
+    GAIN_MUSCLE,
     GEOM_MESH,
     JNT_FREE,
     JNT_HINGE,
     JNT_SLIDE,
+    LAW_DEGROOTE,
     TRN_TENDON,
     WRAP_CYLINDER,
     WRAP_JOINT,
@@ -64,6 +66,7 @@ _SHAPES = {
     **dict.fromkeys(("actuator_gaintype", "actuator_biastype", "actuator_actlimited"), ("nu",)),
     **dict.fromkeys(("actuator_ctrllimited", "actuator_forcelimited"), ("nu",)),
     **dict.fromkeys(("muscle_law", "muscle_force", "muscle_optimal_length", "muscle_slack_length"), ("nu",)),
+    **dict.fromkeys(("muscle_tendon_strain", "muscle_tendonadr"), ("nu",)),
     **dict.fromkeys(("actuator_actrange", "actuator_ctrlrange", "actuator_forcerange"), ("nu", 2)),
     **dict.fromkeys(("actuator_dynprm", "actuator_gainprm", "actuator_biasprm"), ("nu", 3)),
     "actuator_gear": ("nu", 6),
@@ -108,6 +111,7 @@ _INDICES = {
     "actuator_gaintype": (0, 3),
     "actuator_biastype": (0, 3),
     "muscle_law": (-1, 2),
+    "muscle_tendonadr": (-1, "na"),
 }
 # What MuJoCo has under another meaning, or more kinds of.
 _OURS = ("geom_dataid", "geom_type", "actuator_", "eq_", "muscle_")
@@ -265,7 +269,13 @@ def _check_actuators(m: Model, sizes: dict[str, int]) -> None:
     _require(np.all(on_tendon | (m.actuator_trntype == 0)), "actuator_trntype", "must be joint or tendon")
     _check_indices("actuator_trnid", m.actuator_trnid[on_tendon], 0, sizes["ntendon"])
     _check_indices("actuator_trnid", m.actuator_trnid[~on_tendon], 0, sizes["njnt"])
-    acts = m.actuator_actadr[m.actuator_actadr >= 0]
-    _require(len(np.unique(acts)) == len(acts), "actuator_actadr", "must differ")
+    acts = np.concatenate([m.actuator_actadr, m.muscle_tendonadr])
+    acts = acts[acts >= 0]
+    _require(len(np.unique(acts)) == len(acts), "actuator_actadr and muscle_tendonadr", "must differ")
+    elastic = m.muscle_tendonadr >= 0
+    _require(np.array_equal(elastic, m.muscle_tendon_strain > 0), "muscle_tendonadr", "must be that of elastic tendons")
+    pulls = (m.muscle_law == LAW_DEGROOTE) & (m.actuator_gaintype == GAIN_MUSCLE)
+    fits = pulls & (m.muscle_slack_length > 0) & (m.muscle_prm[:, -1] > 0)
+    _require(np.all(fits[elastic]), "muscle_tendonadr", "must be of muscles whose tendon can be elastic")
     has_act = m.actuator_dyntype != DYN_NONE
     _require(np.array_equal(m.actuator_actadr >= 0, has_act), "actuator_actadr", "must be that of the dynamics")

@@ -45,6 +45,7 @@ _NOT_NEGATIVE = (
     *("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"),
     *("jnt_limit_ke", "jnt_limit_kd", "tendon_limit_ke", "tendon_limit_kd", "muscle_force"),
     *("jnt_limit_loss", "tendon_limit_loss", "pair_loss"),
+    "muscle_tendon_strain",
     *("dof_frictionloss", "dof_friction_kf", "dof_friction_mass"),
     *("tendon_frictionloss", "tendon_friction_kf", "tendon_friction_mass"),
 )

@@ -6,7 +6,7 @@ clamped. On balls and free joints it is explicit.
 """
 
 from taichi_sim import spatial
-from taichi_sim.muscles import laws
+from taichi_sim.muscles import elastic, laws
 from taichi_sim.runtime import ti
 from taichi_sim.types import JNT_BALL, JNT_FREE
 
@@ -140,13 +140,13 @@ def muscle_constants(m: ti.template(), e, u):
 
 
 @ti.func
-def law(m: ti.template(), d: ti.template(), e, u):
-    """Force before clamping and d force/d velocity, at v."""
+def law(m: ti.template(), d: ti.template(), e, u, h):
+    """Force before clamping and d force/d velocity, at v; of elastic tendons rate, too, from what is in it."""
     x = drive(m, d, e, u)
     speed = d.actuator.velocity[e, u]
     _, _, kv, force = affine(m, d, e, u, x, speed)
     if ti.static(m.actuator.any_muscle):
-        if m.actuator.is_muscle[u] == 1:
+        if m.actuator.is_muscle[u] == 1 and m.actuator.tendonadr[u] < 0:
             force, kv = laws.force(
                 m.actuator.muscle_laws,
                 m.actuator.muscle_law[u],
@@ -155,18 +155,71 @@ def law(m: ti.template(), d: ti.template(), e, u):
                 speed,
                 x,
             )
+    if ti.static(m.actuator.elastic):
+        if m.actuator.tendonadr[u] >= 0:
+            d.actuator.rate[e, u], force, kv = elastic.solve(
+                muscle_constants(m, e, u),
+                m.actuator.tendon_strain[u],
+                m.actuator.tolerance[0],
+                d.actuator.length[e, u],
+                speed,
+                d.act[e, m.actuator.tendonadr[u]],
+                x,
+                h,
+                d.actuator.rate[e, u],
+            )
     return force, kv
 
 
 @ti.func
-def forces(m: ti.template(), d: ti.template(), e):
+def strain_rate(m: ti.template(), d: ti.template(), e, u):
+    """d eps/dt [1/s] of an elastic tendon, after `forces` with h = 0."""
+    c = muscle_constants(m, e, u)
+    return elastic.stretched(c, d.act[e, 0] * 0.0, d.actuator.velocity[e, u], d.actuator.rate[e, u], 1.0)
+
+
+@ti.func
+def resting_strain(m: ti.template(), d: ti.template(), e, u):
+    """The strain of an elastic tendon whose unit, and fibre, stands still; of another actuator 0."""
+    zero = d.ctrl[e, u] * 0.0
+    strain = zero
+    k = m.actuator.tendonadr[u]
+    if k >= 0:
+        c = muscle_constants(m, e, u)
+        peak, near = m.actuator.tendon_strain[u], m.actuator.tolerance[0]
+        x, length, forever = drive(m, d, e, u), d.actuator.length[e, u], elastic.FOREVER
+        r, _f, _kv = elastic.solve(c, peak, near, length, zero, zero, x, forever, zero)
+        strain = elastic.stretched(c, zero, zero, r, forever)
+    return strain
+
+
+@ti.func
+def begin(m: ti.template(), d: ti.template(), e):
+    """Where the search for the fibres' rates begins, in a control step's first substep."""
+    for u in range(m.nu):
+        d.actuator.rate[e, u] = d.ctrl[e, u] * 0.0
+
+
+@ti.func
+def stretch(m: ti.template(), d: ti.template(), e, h):
+    """Strains of elastic tendons -> a substep on."""
+    if ti.static(m.actuator.enabled):
+        for u in range(m.nu):
+            k = m.actuator.tendonadr[u]
+            if k >= 0:
+                c = muscle_constants(m, e, u)
+                d.act[e, k] = elastic.stretched(c, d.act[e, k], d.actuator.velocity[e, u], d.actuator.rate[e, u], h)
+
+
+@ti.func
+def forces(m: ti.template(), d: ti.template(), e, h):
     """force and qfrc, both at v; on tendons their force; implicit coefficients."""
     for i in range(m.nv):
         d.actuator.qfrc[e, i] = d.qvel[e, i] * 0.0
         d.actuator.dof_implicit[e, i] = d.qvel[e, i] * 0.0
     if ti.static(m.actuator.enabled):
         for u in range(m.nu):
-            force, kv = law(m, d, e, u)
+            force, kv = law(m, d, e, u, h)
             clamped = ti.min(ti.max(force, m.actuator.force_lo[u]), m.actuator.force_hi[u])
             # a clamped force depends on nothing
             free = ti.select(clamped == force, force * 0.0 + 1.0, force * 0.0)
@@ -200,7 +253,7 @@ def forces(m: ti.template(), d: ti.template(), e):
 
 
 @ti.func
-def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
+def adjoint_forces(m: ti.template(), d: ti.template(), e, h, h_theta):
     """lam' dqfrc/d(q, v, act, ctrl) to grad_qpos, grad_qvel, grad_act, grad_ctrl and the tendons' adjoints."""
     if ti.static(m.actuator.enabled):
         for u in range(m.nu):
@@ -221,38 +274,67 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
                         pull = pull + gear(m, u, k) * d.lam[e, dof + k] * d.actuator.dof_unclamped[e, dof + k]
                     if m.jnt_type[j] > JNT_BALL:
                         ahead = h_theta * g * d.qacc[e, dof] * d.actuator.dof_unclamped[e, dof]
-            adjoint_law(m, d, e, u, pull, ahead)
+            adjoint_law(m, d, e, u, pull, ahead, h)
 
 
 @ti.func
-def adjoint_law(m: ti.template(), d: ti.template(), e, u, pull, ahead):
+def adjoint_law(m: ti.template(), d: ti.template(), e, u, pull, ahead, h):
     """`adjoint_forces` of one actuator, its force taken with the velocity ahead of actuator_velocity."""
     speed = d.actuator.velocity[e, u]
     x = drive(m, d, e, u)
     kv = d.actuator.kv[e, u]
+    pull = pull * d.actuator.free[e, u]
     # derivatives of force + kv ahead in x, in the length, and in the velocity with `ahead` held
     by_x, by_length, by_speed, _ = affine(m, d, e, u, x, speed + ahead)
     if ti.static(m.actuator.any_muscle):
-        if m.actuator.is_muscle[u] == 1:
+        if m.actuator.is_muscle[u] == 1 and m.actuator.tendonadr[u] < 0:
             c = muscle_constants(m, e, u)
             by_length, by_speed, by_x = laws.adjoint(
                 m.actuator.muscle_laws, m.actuator.muscle_law[u], c, d.actuator.length[e, u], speed, x, ahead
             )
+    x_bar, length_bar, speed_bar = pull * by_x, pull * by_length, pull * by_speed
+    if ti.static(m.actuator.elastic):
+        if m.actuator.tendonadr[u] >= 0:
+            length_bar, speed_bar, x_bar = adjoint_elastic(m, d, e, u, x, pull, ahead, h)
     t = m.actuator.tendon[u]
     g = m.actuator.gear[0][u]
-    pull = pull * d.actuator.free[e, u]
     if ti.static(m.actuator.on_tendon):
         if t >= 0:
             d.tendon.force[e, t] = d.tendon.force[e, t] + g * (d.actuator.force[e, u] + kv * ahead)
-            d.tendon.length_bar[e, t] = d.tendon.length_bar[e, t] + g * pull * by_length
-            d.tendon.velocity_bar[e, t] = d.tendon.velocity_bar[e, t] + g * pull * (by_speed - kv)
+            d.tendon.length_bar[e, t] = d.tendon.length_bar[e, t] + g * length_bar
+            d.tendon.velocity_bar[e, t] = d.tendon.velocity_bar[e, t] + g * (speed_bar - pull * kv)
             d.tendon.ahead_bar[e, t] = d.tendon.ahead_bar[e, t] + g * pull * kv
     if ti.static(m.actuator.on_joint):
         if t < 0:
-            adjoint_joint(m, d, e, u, pull * by_length, pull * by_speed)
-    adjoint_drive(m, d, e, u, pull * by_x)
+            adjoint_joint(m, d, e, u, length_bar, speed_bar)
+    adjoint_drive(m, d, e, u, x_bar)
     if ti.static(m.fit):
         adjoint_constants(m, d, e, u, x, speed, ahead, pull)
+
+
+@ti.func
+def adjoint_elastic(m: ti.template(), d: ti.template(), e, u, x, pull, ahead, h):
+    """Adjoints of length, velocity and activation of a unit with an elastic tendon; grad_act of its strain a substep on
+    -> before it.
+    """
+    k = m.actuator.tendonadr[u]
+    length_bar, speed_bar, eps_bar, x_bar, f0_bar, lopt_bar, lslack_bar = elastic.adjoint(
+        muscle_constants(m, e, u),
+        m.actuator.tendon_strain[u],
+        d.actuator.length[e, u],
+        d.actuator.velocity[e, u],
+        d.act[e, k],
+        x,
+        h,
+        d.actuator.rate[e, u],
+        ahead,
+        pull,
+        d.grad_act[e, k],
+    )
+    d.grad_act[e, k] = eps_bar
+    if ti.static(m.fit):
+        add_constants(m, e, u, f0_bar, lopt_bar, lslack_bar)
+    return length_bar, speed_bar, x_bar
 
 
 @ti.func
@@ -292,11 +374,17 @@ def adjoint_constants(m: ti.template(), d: ti.template(), e, u, x, speed, ahead,
             m.actuator.grad_gainprm[k][e, u] = m.actuator.grad_gainprm[k][e, u] + pull * x * factor
             m.actuator.grad_biasprm[k][e, u] = m.actuator.grad_biasprm[k][e, u] + pull * factor
     if ti.static(m.actuator.any_muscle):
-        if m.actuator.is_muscle[u] == 1:
+        if m.actuator.is_muscle[u] == 1 and m.actuator.tendonadr[u] < 0:
             c = muscle_constants(m, e, u)
             f0, lopt, lslack = laws.adjoint_constants(
                 m.actuator.muscle_laws, m.actuator.muscle_law[u], c, d.actuator.length[e, u], speed, x, ahead
             )
-            m.actuator.grad_muscle_force[e, u] = m.actuator.grad_muscle_force[e, u] + pull * f0
-            m.actuator.grad_muscle_optimal_length[e, u] = m.actuator.grad_muscle_optimal_length[e, u] + pull * lopt
-            m.actuator.grad_muscle_slack_length[e, u] = m.actuator.grad_muscle_slack_length[e, u] + pull * lslack
+            add_constants(m, e, u, pull * f0, pull * lopt, pull * lslack)
+
+
+@ti.func
+def add_constants(m: ti.template(), e, u, f0_bar, lopt_bar, lslack_bar):
+    """Adds to the gradient in a muscle's constants."""
+    m.actuator.grad_muscle_force[e, u] = m.actuator.grad_muscle_force[e, u] + f0_bar
+    m.actuator.grad_muscle_optimal_length[e, u] = m.actuator.grad_muscle_optimal_length[e, u] + lopt_bar
+    m.actuator.grad_muscle_slack_length[e, u] = m.actuator.grad_muscle_slack_length[e, u] + lslack_bar

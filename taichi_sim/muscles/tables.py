@@ -30,6 +30,8 @@ PARAMETERS = (
     "muscle_slack_length",
     "muscle_timeconst",
 )
+# The residual [F0] from which one more step of Newton's method finds the pull of an elastic tendon to rounding.
+_TOLERANCE = {"f32": 3e-4, "f64": 1e-9}
 
 
 class Tendons:
@@ -107,6 +109,12 @@ class Actuators:
         self.muscle_laws = frozenset(model.muscle_law[pulls].tolist())
         self.is_muscle, self.muscle_law = f.ints(pulls), f.ints(model.muscle_law)
         self.muscle_prm = [f.shared.constant(model.muscle_prm[:, k]) for k in range(model.muscle_prm.shape[1])]
+        self.elastic = bool(np.any(model.muscle_tendonadr >= 0))
+        self.tendonadr, self.tendon_strain = (
+            f.ints(model.muscle_tendonadr),
+            f.shared.constant(model.muscle_tendon_strain),
+        )
+        self.tolerance = f.shared.constant([_TOLERANCE[f.precision]])
         for name in ("muscle_force", "muscle_optimal_length", "muscle_slack_length"):
             items = f.fitted.constant(getattr(model, name))
             setattr(self, name, items)
@@ -162,10 +170,11 @@ class ActuatorScratch:
     |---|---|---|
     | length, velocity, force | MuJoCo's actuator_length and so on | nu |
     | kv, free | d force/d velocity; 1 where the force is not clamped | nu |
+    | rate | dz/dt of fibres on elastic tendons (`elastic`) [1/s] | nu |
     | qfrc | generalised forces [N, N m] | nv |
     | dof_implicit, dof_unclamped | their part of dof_implicit; 1 where a joint's total force is not clamped | nv |
     """
 
     def __init__(self, m, f: Fields):
-        allot(self, f, "length velocity force kv free", m.nu)
+        allot(self, f, "length velocity force kv free rate", m.nu)
         allot(self, f, "qfrc dof_implicit dof_unclamped", m.nv)

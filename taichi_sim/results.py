@@ -1,0 +1,186 @@
+"""What `Simulator.forward` gives: `ForwardData`, and by it `FibreData` of the muscles."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from taichi_sim.muscles.fibres import NUM_INPUTS, NUM_RESULTS
+from taichi_sim.types import GAIN_MUSCLE, JNT_BALL, TRN_TENDON, Model
+
+
+@dataclasses.dataclass
+class FibreData:
+    """The fibres of the muscles, (N, nu) each, all differentiable; 0 for other actuators.
+
+    A fibre's force is along itself, not along its tendon (`muscles.laws`). Gradients flow to qpos, qvel, act and ctrl,
+    but not to the position of a unit on a ball, or on a joint that an equality determines.
+
+    | field | meaning |
+    |---|---|
+    | length, velocity | [m], [m/s]; lengthening is positive |
+    | active_force | F0 a FL FV, the pull of its activation [N] |
+    | passive_force | F0 (FP + beta w), that of its stretch and its damping [N] |
+    | isometric_force | F0 a FL, the active force if it stood still [N] |
+    | activation, excitation | the entry in act, or else the control; the control, clamped to [0, 1] |
+    """
+
+    length: torch.Tensor
+    velocity: torch.Tensor
+    active_force: torch.Tensor
+    passive_force: torch.Tensor
+    isometric_force: torch.Tensor
+    activation: torch.Tensor
+    excitation: torch.Tensor
+
+
+@dataclasses.dataclass
+class ForwardData:
+    """What `Simulator.forward` computes from a state; MuJoCo's names, one row per world.
+
+    | field | meaning | shape |
+    |---|---|---|
+    | xpos, xquat | frames of the bodies [m], differentiable | (N, nbody, 3), (N, nbody, 4) |
+    | xipos | centres of mass [m], differentiable | (N, nbody, 3) |
+    | site_xpos | sites [m], differentiable | (N, nsite, 3) |
+    | qM | mass matrix, armature included [kg, kg m^2] | (N, nv, nv) |
+    | qfrc_bias | Coriolis, centrifugal and gravity forces [N, N m] | (N, nv) |
+    | qfrc_passive | springs and dampers [N, N m] | (N, nv) |
+    | qfrc_limit | penalty forces of joint limits [N, N m] | (N, nv) |
+    | qfrc_contact | contact forces [N, N m] | (N, nv) |
+    | qfrc_friction | dry friction of joints and tendons at qvel: none at rest [N, N m] | (N, nv) |
+    | qfrc_actuator | actuators' forces on the joints [N, N m] | (N, nv) |
+    | qacc | acceleration [m/s^2, rad/s^2] | (N, nv) |
+    | actuator_length, actuator_velocity | transmission's length and its rate | (N, nu) |
+    | actuator_force | scalar force of the actuator [N, N m] | (N, nu) |
+    | act_dot | rate of the activations [1/s] | (N, na) |
+    | ten_length, ten_velocity | tendons' lengths [m] and their rates [m/s], differentiable | (N, ntendon) |
+    | ten_J | d ten_length / d q, in the coordinates of qvel | (N, ntendon, nv) |
+
+    | property | meaning |
+    |---|---|
+    | fibres | `FibreData` of the muscles, differentiable; computed when it is asked for |
+    """
+
+    xpos: torch.Tensor
+    xquat: torch.Tensor
+    xipos: torch.Tensor
+    site_xpos: torch.Tensor
+    qM: torch.Tensor  # noqa: N815
+    qfrc_bias: torch.Tensor
+    qfrc_passive: torch.Tensor
+    qfrc_limit: torch.Tensor
+    qfrc_actuator: torch.Tensor
+    qfrc_contact: torch.Tensor
+    qfrc_friction: torch.Tensor
+    qacc: torch.Tensor
+    actuator_length: torch.Tensor
+    actuator_velocity: torch.Tensor
+    actuator_force: torch.Tensor
+    act_dot: torch.Tensor
+    ten_length: torch.Tensor
+    ten_velocity: torch.Tensor
+    ten_J: torch.Tensor  # noqa: N815
+    _measure: Callable[[], FibreData] = dataclasses.field(repr=False)
+
+    @functools.cached_property
+    def fibres(self) -> FibreData:
+        """What the muscles' fibres do."""
+        return self._measure()
+
+
+class Units:
+    """Which entries of the state and the controls the muscles of a model depend on.
+
+    Args:
+        model: whose muscles.
+        tensor: makes tensors of the simulator's precision and device from arrays.
+    """
+
+    def __init__(self, model: Model, tensor):
+        def pairs(where, targets):
+            """Muscles and their entries, for those of which `where` holds."""
+            units = np.flatnonzero(where & (model.actuator_gaintype == GAIN_MUSCLE))
+            return tensor(units).long(), tensor(np.asarray(targets)[units]).long()
+
+        on_tendon = model.actuator_trntype == TRN_TENDON
+        joint = model.actuator_trnid * ~on_tendon
+        dependent = np.isin(joint, model.eq_joint1) & model.opt.equality
+        scalar = ~on_tendon & (model.jnt_type[joint] > JNT_BALL) & ~dependent
+        self._gear = tensor(model.actuator_gear[:, 0])
+        self._tendon = pairs(on_tendon, model.actuator_trnid)
+        self._qpos, self._qvel = pairs(scalar, model.jnt_qposadr[joint]), pairs(scalar, model.jnt_dofadr[joint])
+        acts = model.actuator_actadr >= 0
+        self._act, self._strain = (pairs(adr >= 0, adr) for adr in (model.actuator_actadr, model.muscle_tendonadr))
+        self._ctrl = pairs(~acts, np.arange(model.nu))
+        limited = model.actuator_ctrllimited & model.opt.clampctrl
+        low, high = np.where(limited[:, None], model.actuator_ctrlrange, [-np.inf, np.inf]).T
+        self._low, self._high = tensor(low), tensor(high)
+        self._sizes = model.ntendon, model.nq, model.nv, model.na
+
+    def data(self, found: torch.Tensor, act: torch.Tensor, ctrl: torch.Tensor) -> FibreData:
+        """What `Measure` has found, with what drives the muscles."""
+        control = torch.minimum(torch.maximum(ctrl, self._low), self._high)
+        units, entries = self._act
+        activation = control.index_copy(1, units, act[:, entries]) if len(units) else control
+        return FibreData(*found.unbind(1), activation=activation, excitation=control.clamp(0, 1))
+
+    def spread(self, bars: torch.Tensor, ctrl: torch.Tensor):
+        """Adjoints of the tendons' lengths and velocities, and of the state and the controls by other ways.
+
+        Args:
+            bars: adjoints of each unit's length, velocity, tendon's strain and activation, (N, 4, nu).
+            ctrl: the controls.
+        """
+        length, velocity, strain, activation = bars.unbind(1)
+        tendons, nq, nv, na = self._sizes
+
+        def summed(size, *parts):
+            total = bars.new_zeros(len(bars), size)
+            for (units, entries), bar in parts:
+                total.index_add_(1, entries, bar[:, units])
+            return total
+
+        length, velocity = length * self._gear, velocity * self._gear
+        by_tendons = [summed(tendons, (self._tendon, bar)) for bar in (length, velocity)]
+        inside = (ctrl >= self._low) & (ctrl <= self._high)
+        motion = [summed(nq, (self._qpos, length)), summed(nv, (self._qvel, velocity))]
+        drive = [
+            summed(na, (self._act, activation), (self._strain, strain)),
+            summed(ctrl.shape[1], (self._ctrl, activation)) * inside,
+        ]
+        return torch.cat(by_tendons, dim=1), torch.cat(motion, dim=1), torch.cat(drive, dim=1)
+
+
+class Measure(torch.autograd.Function):
+    """`muscles.fibres.measure`: from (qpos, qvel), (act, ctrl) to the results, (N, 5, nu)."""
+
+    @staticmethod
+    def forward(ctx, motion, drive, cells, sim):
+        m = sim._m
+        packed = torch.cat([motion, drive], dim=1).detach()
+        sim._require_finite(packed, "", sim._sizes)
+        fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
+        # other actuators' stay 0
+        results, slopes = (sim._empty(n * m.nu).zero_() for n in (NUM_RESULTS, NUM_RESULTS * NUM_INPUTS))
+        sim._engine.measure(sim._constants, (sim._to_lanes(packed, sim._rest), fitted, results, slopes))
+        ctx.sim, ctx.constants = sim, sim._constants
+        ctx.save_for_backward(motion, drive, slopes)
+        return sim._from_lanes(results).reshape(len(motion), NUM_RESULTS, m.nu)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        sim, (motion, drive, slopes) = ctx.sim, ctx.saved_tensors
+        m = sim._m
+        grad = sim._to_lanes(grad.reshape(len(grad), -1)).reshape(-1, NUM_RESULTS, 1, m.nu, slopes.shape[2])
+        bars = (slopes.reshape(-1, NUM_RESULTS, NUM_INPUTS, m.nu, slopes.shape[2]) * grad).sum(1)
+        bars = sim._from_lanes(bars.reshape(len(slopes), NUM_INPUTS * m.nu, -1)).reshape(len(motion), NUM_INPUTS, m.nu)
+        by_tendons, by_motion, by_drive = sim._units.spread(bars, drive[:, drive.shape[1] - m.nu :])
+        if m.tendon.number:
+            by_motion = by_motion + sim._kinematic_adjoint(ctx.constants, motion, None, by_tendons)
+        return by_motion, by_drive, None, None
