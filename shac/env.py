@@ -96,7 +96,7 @@ class Env:
       task: the task.
       num_envs: number of worlds.
       seed: seed of the initial states.
-      device: "cpu" or "cuda"; None leaves the choice to `taichi_sim.init`.
+      device: as in `taichi_sim.init`; None: what the process runs on, or the CPU.
       stochastic_init: draw initial states at random rather than begin at the nominal one.
       substeps: divide the model's control step into so many; by default as the model says.
       theta: implicitness of the substep (`taichi_sim.Option`); by default as the model says.

@@ -273,7 +273,7 @@ class Simulator:
             raise ValueError(f"{name} must have shape {expected} (num_worlds, entries), got {tuple(x.shape)}")
         if x.dtype != self.dtype:
             raise ValueError(f"{name} must be {self.dtype} (the precision of ts.init), got {x.dtype}")
-        if x.device.type != self.device.type:
+        if x.device != self.device:
             raise ValueError(f"{name} must be on {self.device} (the device of ts.init), got {x.device}")
         return x
 

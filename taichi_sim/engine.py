@@ -13,7 +13,7 @@ import weakref
 
 import numpy as np
 
-from taichi_sim import adjoint, data, forward
+from taichi_sim import adjoint, cuda, data, forward
 from taichi_sim.buffers import Fields
 from taichi_sim.runtime import Runtime, exclusive, require_alive
 
@@ -68,6 +68,8 @@ class Engine:
 
     def _launch(self, constants: tuple[np.ndarray, ...], kernels) -> None:
         """Runs the kernels one after the other, for some blocks at a time."""
+        if self.runtime.device.type == "cuda":
+            cuda.require_default_stream()
         with exclusive(self.runtime):
             if self._filled is not constants:
                 self._fields.fill(constants)

@@ -46,6 +46,17 @@ class Finite(click.FloatRange):
         return number
 
 
+class Device(click.ParamType):
+    """A device's name; whether there is one is known when it is used."""
+
+    name = "cpu|cuda|cuda:N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"cpu|auto|cuda(:\d{1,4})?", value):
+            self.fail(f"{value!r} is not cpu, cuda, cuda:1 and so on, or auto.", param, ctx)
+        return value
+
+
 class Command(click.Command):
     """A command whose help ends with examples, laid out as they are written."""
 

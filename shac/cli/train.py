@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shac.cli.common import Command, reports_errors
+from shac.cli.common import Command, Device, reports_errors
 from shac.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ ALGOS = ["shac", "bptt", "ppo", "sac", "redq", "mbpo"]
 @click.option("--num-envs", type=int, help="Parallel worlds.")
 @click.option("--max-epochs", type=int, help="Epochs to train.")
 @click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.  [default: cuda if there is one]")
+@click.option("--device", type=Device(), help="Where to compute.  [default: cpu]")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file of settings.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One setting; may be repeated.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Run folder.  [default: runs/MODEL-ALGO-SEED-TIME]")
