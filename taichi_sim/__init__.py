@@ -4,6 +4,7 @@ from taichi_sim import parameters
 from taichi_sim.bridge import ForwardData, Simulator
 from taichi_sim.mjcf import ModelError, UnsupportedModelError, load, save
 from taichi_sim.runtime import init
+from taichi_sim.taichi_step import TaichiStep
 from taichi_sim.types import Model, Option, State
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Option",
     "Simulator",
     "State",
+    "TaichiStep",
     "UnsupportedModelError",
     "init",
     "load",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
-import numpy as np
 import torch
 
-from taichi_sim import data, engine, forward, memory, quaternion, runtime, taping
-from taichi_sim.buffers import Fields
+from taichi_sim import forward, quaternion, taping
+from taichi_sim.engine import Bound
 from taichi_sim.parameters import Parameters
-from taichi_sim.types import MOST_SUBSTEPS, Model, State
+from taichi_sim.types import Model, State
 
 
 @dataclasses.dataclass
@@ -59,7 +57,7 @@ class ForwardData:
     ten_J: torch.Tensor  # noqa: N815
 
 
-class Simulator:
+class Simulator(Bound):
     """Steps many worlds of one model side by side; gradients flow through torch's autograd.
 
     Of `model.opt` timestep, substeps, theta and gravity may change from step to step; all else about the model is fixed
@@ -83,47 +81,25 @@ class Simulator:
     """
 
     def __init__(self, model: Model, num_worlds: int = 1, *, parameters=(), check_finite: bool = True):
-        if not isinstance(num_worlds, int) or num_worlds < 1:
-            raise ValueError(f"num_worlds must be a positive integer, got {num_worlds!r}")
-        self._runtime = runtime.get()
-        self.model, self.num_worlds, self.check_finite = model, num_worlds, check_finite
+        declared = Parameters.check(parameters)
+        super().__init__(model, num_worlds, declared)
+        self.check_finite = check_finite
         self.device, self.dtype = self._runtime.device, self._runtime.dtype
-        self._lanes = self._runtime.lanes(num_worlds)
-        self._blocks = -(-num_worlds // self._lanes)
-        self._declared = Parameters.check(parameters)
-        fields = Fields(self._runtime, self._lanes, bool(self._declared))
-        self._m = data.DeviceModel(model, fields, self._declared)
-        # what comes and goes with every step: in and out, across lanes and back, with gradients
-        figures = 8 * (self._m.nstate + self._m.nu) + 2 * self._m.ncell * fields.fit
-        memory.require(num_worlds * figures * self.dtype.itemsize, f"a Simulator of {num_worlds:,} worlds")
-        scratch = data.Data(self._m, fields)
-        self._constants = fields.constants()
-        self._engine = engine.lease(self, self._m, scratch, fields, self._runtime, self._lanes, self._blocks)
-        self._parameters = None
-        if self._declared:
+        self._declared, self._parameters = declared, None
+        if declared:
             figures = self._constants[1]
-            self._parameters = Parameters(model, self._m, figures, self._declared, self.dtype, self.device)
-        model.seal()
-        self._option = copy.deepcopy(model.opt)
+            self._parameters = Parameters(model, self._m, figures, declared, self.dtype, self.device)
         self._sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na, "ctrl": model.nu}
         # stands for the tape, or for fitted constants, where there are none
         self._nothing = self._empty(1)
         self._body_ipos, self._site_pos = self._tensor(model.body_ipos), self._tensor(model.site_pos.reshape(-1, 3))
         self._site_bodyid = torch.tensor(model.site_bodyid, dtype=torch.long, device=self.device)
         # lanes beyond the last world are filled with a state at rest, which every model can simulate
-        self._rest = self._tensor(self._resting(model))
+        self._rest = self._tensor(self._resting())
 
     def __reduce__(self):
         # a copy shares kernels, not memory
         return _rebuild, (self.model, self.num_worlds, self._declared, self.check_finite)
-
-    @staticmethod
-    def _resting(model: Model) -> np.ndarray:
-        """qpos0, but for joints that an equality holds elsewhere."""
-        qpos = np.array(model.qpos0)
-        if model.opt.equality:
-            qpos[model.jnt_qposadr[model.eq_joint1]] += model.eq_polycoef[:, 0]
-        return qpos
 
     def initial_state(self) -> State:
         """All worlds at rest at qpos0, dependent joints of equalities where these want them."""
@@ -216,32 +192,6 @@ class Simulator:
             ten_J=jacobian.reshape(n, m.ntendon, m.nv),
         )
 
-    def _follow_options(self) -> None:
-        """Takes over what has changed in `model.opt`."""
-        now, before = self.model.opt, self._option
-        # seen: 2^40 substeps are none to a kernel
-        if not 1 <= now.substeps <= MOST_SUBSTEPS:
-            raise ValueError(f"model.opt.substeps must be from 1 to {MOST_SUBSTEPS:,}, got {now.substeps!r}")
-        for name in _SWITCHES:
-            if getattr(now, name) != getattr(before, name):
-                raise ValueError(
-                    f"model.opt.{name} was {getattr(before, name)} when this Simulator was made and is "
-                    f"{getattr(now, name)} now; what is simulated is compiled in: make a new Simulator"
-                )
-        if not np.array_equal(now.gravity, before.gravity):
-            shared = self._constants[0].copy()
-            shared[self._m.gravity.cells(0)] = self._gravity(now.gravity)
-            # new ones, so that backward passes of earlier steps keep theirs
-            self._constants = (shared, *self._constants[1:])
-            self._option = copy.deepcopy(now)
-
-    @staticmethod
-    def _gravity(value) -> np.ndarray:
-        gravity = np.asarray(value, float)
-        if gravity.shape != (3,) or not np.isfinite(gravity).all():
-            raise ValueError(f"model.opt.gravity must be three finite numbers [m/s^2], got {value!r}")
-        return gravity
-
     def _cells(self, parameters: dict | None):
         if self._parameters is None:
             if parameters:
@@ -311,10 +261,6 @@ class Simulator:
         return x.transpose(1, 2).reshape(self._blocks * self._lanes, -1)[: self.num_worlds]
 
 
-# Options that are compiled in.
-_SWITCHES = ("contact", "limit", "spring", "damper", "friction", "actuation", "clampctrl", "equality", "coriolis")
-
-
 def _rebuild(model: Model, num_worlds: int, parameters: tuple[str, ...], check_finite: bool) -> Simulator:
     """A Simulator from what `Simulator.__reduce__` keeps."""
     return Simulator(model, num_worlds, parameters=parameters, check_finite=check_finite)
@@ -323,18 +269,17 @@ def _rebuild(model: Model, num_worlds: int, parameters: tuple[str, ...], check_f
 class _Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx, packed, cells, sim: Simulator):
-        opt, m = sim.model.opt, sim._m
+        m, plan = sim._m, sim._plan()
         sim._require_finite(packed, "", sim._sizes)
         record = any(ctx.needs_input_grad[:2])
-        tape = sim._empty(taping.total(m, opt.substeps)) if record else sim._nothing
+        tape = sim._empty(taping.total(m, plan.substeps)) if record else sim._nothing
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         out = sim._empty(m.nstate)
         inputs = sim._to_lanes(packed.detach(), sim._rest)
         mode = forward.RECORD if record else forward.ADVANCE
+        sim._engine.step(sim._constants, (inputs, fitted, out, tape), *plan, mode)
         # options may have changed by the time of the backward pass
-        ctx.plan = opt.timestep, opt.theta * opt.timestep, opt.substeps
-        sim._engine.step(sim._constants, (inputs, fitted, out, tape), *ctx.plan, mode)
-        ctx.sim, ctx.constants = sim, sim._constants
+        ctx.sim, ctx.constants, ctx.plan = sim, sim._constants, plan
         ctx.save_for_backward(tape, fitted)
         return sim._from_lanes(out)
 

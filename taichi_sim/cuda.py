@@ -50,8 +50,8 @@ def begin(card: int) -> None:
     if torch.cuda.is_initialized():
         if card != 0 or torch.cuda.current_device() != 0:
             raise RuntimeError(
-                f"card {card} was asked for after torch had begun to use CUDA, and Taichi takes the first card that the "
-                f"process sees: call ts.init() before torch uses a card, or set {_VISIBLE}={card} and ask for 'cuda'"
+                f"card {card} was asked for after torch had begun to use CUDA, and Taichi takes the first card that the"
+                f" process sees: call ts.init() before torch uses a card, or set {_VISIBLE}={card} and ask for 'cuda'"
             )
     else:
         os.environ[_VISIBLE] = _visible(card, os.environ.get(_VISIBLE))
@@ -77,8 +77,8 @@ def why_not() -> str:
         driver = ctypes.CDLL("libcuda.so")
     except OSError:
         return (
-            "libcuda.so, the driver's library, is not found: install NVIDIA's driver, or, where there is a libcuda.so.1, "
-            "link libcuda.so to it in a folder of LD_LIBRARY_PATH"
+            "libcuda.so, the driver's library, is not found: install NVIDIA's driver or, where there is a libcuda.so.1,"
+            " link libcuda.so to it in a folder of LD_LIBRARY_PATH"
         )
     status, version, cards = driver.cuInit(0), ctypes.c_int(), ctypes.c_int()
     driver.cuDriverGetVersion(ctypes.byref(version))

@@ -136,23 +136,23 @@ def require_alive(runtime: Runtime) -> None:
 
 @contextlib.contextmanager
 def exclusive(runtime: Runtime):
-    """For launches of kernels: one thread at a time, and Taichi compiles as `init` wants it.
+    """For launches of kernels: one thread at a time; Taichi compiles as `init` wants it; no `ti.ad.Tape` records them.
 
     Raises:
         RuntimeError: see `require_alive`.
     """
     require_alive(runtime)
     with _lock:
-        if not runtime.shared:
-            yield
-            return
-        config, ours = runtime.program.config(), _compile_settings(runtime.precision)
+        taichi, config = ti.lang.impl.get_runtime(), runtime.program.config()
+        ours = _compile_settings(runtime.precision) if runtime.shared else {}
         theirs = {name: getattr(config, name) for name in ours}
+        replaced, taichi.grad_replaced = taichi.grad_replaced, True
         try:
             for name, value in ours.items():
                 setattr(config, name, value)
             yield
         finally:
+            taichi.grad_replaced = replaced
             for name, value in theirs.items():
                 setattr(config, name, value)
 
