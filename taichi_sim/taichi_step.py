@@ -50,6 +50,8 @@ class TaichiStep(Bound):
         self._no_tape = returned(ti.Vector.ndarray(self._lanes, self._runtime.real, (1, 1)))
         # by the number of substeps: memory that no record needs any more
         self._idle: dict[int, list] = {}
+        # where fields are copied to: two times of states, one of controls
+        self._staged: dict[str, object] = {}
 
     def __call__(self, state, ctrl, t: int) -> None:
         """state[t], ctrl[t] -> state[t + 1].
@@ -106,8 +108,7 @@ class TaichiStep(Bound):
 
     def _port(self, array, name: str, t: int, rows: int, size: int) -> "_Port":
         """An array as `__call__` takes it, if it is as it should be."""
-        kind = _FieldPort if isinstance(array, ti.ScalarField) else _Port
-        if kind is _Port and not isinstance(array, ti.ScalarNdarray):
+        if not isinstance(array, (ti.ScalarField, ti.ScalarNdarray)):
             raise ValueError(f"{name} must be a ti.field or a ti.ndarray of scalars, got {type(array).__name__}")
         real = self._runtime.real
         if array.dtype != real:
@@ -117,7 +118,11 @@ class TaichiStep(Bound):
             raise ValueError(f"{name} must have shape (times, {self.num_worlds}, {size}), got {shape}")
         if not 0 <= t <= shape[0] - rows:
             raise ValueError(f"t is {t}, and {name} has times from 0 to {shape[0] - 1}")
-        return kind(array, name, t, rows)
+        if isinstance(array, ti.ScalarNdarray):
+            return _Port(array, name, t)
+        if name not in self._staged:
+            self._staged[name] = ti.ndarray(real, (rows, *shape[1:]))
+        return _FieldPort(array, name, t, self._staged[name])
 
     def _memory(self, substeps: int) -> list:
         """Tapes of a control step, one per launch."""
@@ -132,8 +137,8 @@ class TaichiStep(Bound):
 class _Port:
     """Some times of a ti.ndarray, which kernels take as it is."""
 
-    def __init__(self, array, name: str, t: int, rows: int):
-        self.array, self.name, self.t, self.rows = array, name, t, rows
+    def __init__(self, array, name: str, t: int):
+        self.array, self.name, self.t = array, name, t
 
     def require_gradient(self) -> None:
         """Raises a ValueError if the array has no gradient."""
@@ -151,12 +156,15 @@ class _Port:
 class _FieldPort(_Port):
     """Some times of a ti.field, copied into an ndarray and back."""
 
+    def __init__(self, array, name: str, t: int, staged: ti.ScalarNdarray):
+        super().__init__(array, name, t)
+        self._staged = staged
+
     def require_gradient(self) -> None:
         if not self.array.snode.ptr.has_adjoint():
             raise ValueError(f"{self.name} is part of a ti.ad.Tape: make it with needs_grad=True")
 
     def taken(self, rows: int, *, gradient: bool = False):
-        self._staged = ti.ndarray(self.array.dtype, (self.rows, *self.array.shape[1:]))
         _copy_in(self.array.grad if gradient else self.array, self._staged, self.t, rows)
         return self._staged, 0
 
