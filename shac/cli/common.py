@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from shac.errors import NonFiniteError, UserError
+from shac.errors import LostRankError, NonFiniteError, UserError
 
 
 def reports_errors(command: Callable) -> Callable:
@@ -23,7 +23,7 @@ def reports_errors(command: Callable) -> Callable:
             return command(*args, **kwargs)
         except (UserError, OSError, MemoryError) as error:
             status, message = 2, str(error)
-        except (NonFiniteError, FloatingPointError) as error:
+        except (NonFiniteError, FloatingPointError, LostRankError) as error:
             status, message = 1, str(error)
         except RuntimeError as error:
             # torch and Taichi have no type of their own for what no estimate has foreseen, such as a small card
