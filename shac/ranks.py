@@ -132,9 +132,9 @@ def _sending() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # what torch says of it is pages of the C++ stack
-        reason = next(iter(str(error).splitlines()), "").partition("] ")[2] or type(error).__name__
+        # torch's own message is of many lines, that on the other side of the connection
+        reason = str(error).partition("] ")[2].partition(". ")[0].splitlines()
         raise LostRankError(
-            f"process {os.environ.get('RANK')} has lost another one ({reason[:100]}), so the training ends in all of them: "
-            "--resume goes on"
+            f"process {os.environ.get('RANK')} has lost another one of this training and ends, too "
+            f"({(reason or ['?'])[0][:100]}): shac-train --resume goes on, in one process or under torchrun"
         ) from error

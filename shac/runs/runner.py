@@ -63,7 +63,7 @@ def start(config: Settings, run_dir: Path, *, quiet: bool = False) -> bool:
 
 
 def resume(run_dir: Path, *, quiet: bool = False) -> bool:
-    """Goes on with the run in a folder, as if it had not been interrupted, in any number of processes; see `Run.train`."""
+    """Goes on with a folder's run as if it had not been interrupted, in any number of processes; see `Run.train`."""
     config = checkpoint.read_config(run_dir)
     path = checkpoint.path_of(run_dir, "last")
     state = checkpoint.load(path)

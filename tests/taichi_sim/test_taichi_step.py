@@ -13,7 +13,8 @@ from taichi_sim.runtime import ti
 # A ball that carries a hinge with a muscle and a motor: nq, nv, na and nu all differ. Five worlds leave lanes empty.
 XML = """<mujoco><option timestep="0.005"/><custom><numeric name="substeps" data="2"/></custom><worldbody>
   <body><joint name="a" type="ball" damping=".3"/><geom size=".1" pos=".1 0 -.4" mass="1"/>
-    <body pos="0 0 -.4"><joint name="b" axis="0 1 0" damping=".1"/><geom size=".08" pos="0 .1 -.3" mass=".5"/></body></body>
+    <body pos="0 0 -.4"><joint name="b" axis="0 1 0" damping=".1"/><geom size=".08" pos="0 .1 -.3" mass=".5"/></body>
+  </body>
 </worldbody><actuator><motor joint="b" gear="2"/>
   <muscle joint="b" gear=".05" force="30" lengthrange=".05 .15"/></actuator></mujoco>"""
 WORLDS, STEPS = 5, 3
