@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from typing import Any, ClassVar
 
 import torch
@@ -85,6 +86,13 @@ class Task(abc.ABC):
     def nominal(num: int, sim: ts.Simulator) -> State:
         """`num` copies of the simulator's initial state, safe to write to."""
         return State(*(rows[:1].expand(num, -1).clone() for rows in sim.initial_state()))
+
+
+@functools.lru_cache
+def constant(values: tuple | float, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Numbers as a tensor, for tasks; made once, since to copy them to a card waits for it. Not to be written to."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 class Env:
@@ -238,6 +246,9 @@ class Env:
 
     def _restart(self, ended: torch.Tensor) -> None:
         """Begins new episodes in the worlds of `ended`; the others keep their states and gradients."""
+        if self.device.type == "cuda":
+            self._restart_without_waiting(ended)
+            return
         everywhere = self.ranks.gather(ended)
         num = int(everywhere.sum())
         if num == 0:
@@ -260,6 +271,28 @@ class Env:
         self.limit = self.limit.index_put((rows,), limit)
         # Of all worlds again, not only of the fresh ones: a task may ask the simulator, which knows whole batches.
         self.obs = self._ask("observe", self.state, self.action)
+
+    def _restart_without_waiting(self, ended: torch.Tensor) -> None:
+        """The same with states drawn for all worlds: how many have ended is not known without waiting for the card."""
+        fresh = self._begin(self._everywhere, self._own)
+
+        def choose(new: torch.Tensor | float, old: torch.Tensor) -> torch.Tensor:
+            return torch.where(ended.unsqueeze(1) if old.dim() > 1 else ended, new, old)
+
+        self.state = State(*map(choose, fresh, self.state))
+        self.action = choose(0.0, self.action)
+        self.progress = choose(0, self.progress)
+        limit = torch.full_like(self.limit, self.task.episode_length)
+        if self.early_limits > 0:
+            draw = torch.rand(self._everywhere, generator=self.generator, device=self.device)
+            early, limits = draw < self.early_limits, self._early_limits(self._everywhere)
+            limit = torch.where(early[self._own], limits[self._own], limit)
+        self.limit = choose(limit, self.limit)
+        self.obs = self._ask("observe", self.state, self.action)
+
+    def require_finite(self) -> None:
+        """Looks now at what a simulator on CUDA has not looked at yet; see `taichi_sim.Simulator.require_finite`."""
+        getattr(self.sim, "require_finite", lambda: None)()
 
     def _begin(self, num: int, own: slice) -> State:
         """States that episodes begin with in `num` worlds, of which `own` are this process's."""

@@ -72,8 +72,8 @@ class Simulator(Bound):
             body_inertia, body_ipos, dof_armature, dof_damping, dof_frictionloss, jnt_stiffness, actuator_gainprm,
             actuator_biasprm, muscle_force, muscle_optimal_length, muscle_slack_length, muscle_timeconst. None cost
             nothing.
-        check_finite: look for non-finite numbers in what enters a step and in its gradient. Each check waits for the
-            device; without it they spread.
+        check_finite: look for non-finite numbers in what enters a step and in its gradient; without it they spread. On
+            CUDA 64 looks are taken together, or those that there are by `require_finite`.
 
     Raises:
         ValueError: `num_worlds` is not a positive integer, or a parameter is unknown.
@@ -89,7 +89,8 @@ class Simulator(Bound):
         if declared:
             figures = self._constants[1]
             self._parameters = Parameters(model, self._m, figures, declared, self.dtype, self.device)
-        self._sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na, "ctrl": model.nu}
+        sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na, "ctrl": model.nu}
+        self._looks = _Looks(num_worlds, sizes, at_once=self.device.type == "cpu")
         # stands for the tape, or for fitted constants, where there are none
         self._nothing = self._empty(1)
         self._body_ipos, self._site_pos = self._tensor(model.body_ipos), self._tensor(model.site_pos.reshape(-1, 3))
@@ -227,18 +228,17 @@ class Simulator(Bound):
             raise ValueError(f"{name} must be on {self.device} (the device of ts.init), got {x.device}")
         return x
 
-    def _require_finite(self, x: torch.Tensor, what: str, sizes: dict[str, int]) -> None:
-        """Raises a FloatingPointError if a number in x (N, n), the named parts side by side, is not finite."""
-        if not self.check_finite or torch.isfinite(x).all():
-            return
-        world, column = (~torch.isfinite(x)).nonzero()[0].tolist()
-        worlds = int((~torch.isfinite(x)).any(1).sum())
-        for name, size in sizes.items():
-            if column < size:
-                raise FloatingPointError(
-                    f"{what}{name}[{column}] of world {world} is not finite ({worlds} of {self.num_worlds} worlds)"
-                )
-            column -= size
+    def require_finite(self) -> None:
+        """Looks now at what has not been looked at yet: on CUDA a look waits for the device, and steps do not.
+
+        Raises:
+            FloatingPointError: as `step`, with the step counted from the last look.
+        """
+        self._looks.settle()
+
+    def _require_finite(self, x: torch.Tensor, what: str, step: int) -> None:
+        if self.check_finite:
+            self._looks.look(x, what, step)
 
     def _tensor(self, values) -> torch.Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
@@ -261,6 +261,62 @@ class Simulator(Bound):
         return x.transpose(1, 2).reshape(self._blocks * self._lanes, -1)[: self.num_worlds]
 
 
+class _Looks:
+    """Looks for numbers that are not finite in (N, n) tensors, the parts of a state and the controls side by side.
+
+    Args:
+        num_worlds: N.
+        sizes: the parts' names and sizes.
+        at_once: raise in `look`; otherwise later, so that nothing waits for the device in between.
+    """
+
+    MOST = 64
+
+    def __init__(self, num_worlds: int, sizes: dict[str, int], *, at_once: bool):
+        self._num_worlds, self._sizes, self.at_once = num_worlds, sizes, at_once
+        self._pending: list[tuple[torch.Tensor, int, str, int]] = []
+        self._steps = 0
+
+    def count(self) -> int:
+        """The number of a step, or of a call of `forward`, since the last look."""
+        self._steps += 1
+        return self._steps
+
+    def look(self, x: torch.Tensor, what: str, step: int) -> None:
+        """Raises a FloatingPointError if a number of x is not finite, now or later; `what` begins its message."""
+        finite = torch.isfinite(x)
+        if self.at_once and finite.all():
+            return
+        bad = ~finite.flatten()
+        # whether there is one, where the first is, in how many worlds
+        found = torch.stack([bad.any().long(), bad.to(torch.uint8).argmax(), (~finite).any(1).sum()])
+        self._pending.append((found, x.shape[1], what, step))
+        if self.at_once or len(self._pending) >= self.MOST:
+            self.settle()
+
+    def settle(self) -> None:
+        """Raises a FloatingPointError if a number was not finite."""
+        pending, self._pending, self._steps = self._pending, [], 0
+        if not pending:
+            return
+        found = torch.stack([found for found, *_ in pending]).tolist()
+        for (any_bad, place, worlds), (_, width, what, step) in zip(found, pending, strict=True):
+            if any_bad:
+                world, column = divmod(place, width)
+                when = "" if self.at_once else f", in step {step} since the last look"
+                raise FloatingPointError(
+                    f"{what}{self._name(column)} of world {world} is not finite "
+                    f"({worlds} of {self._num_worlds} worlds){when}"
+                )
+
+    def _name(self, column: int) -> str:
+        for name, size in self._sizes.items():
+            if column < size:
+                return f"{name}[{column}]"
+            column -= size
+        raise IndexError(column)
+
+
 def _rebuild(model: Model, num_worlds: int, parameters: tuple[str, ...], check_finite: bool) -> Simulator:
     """A Simulator from what `Simulator.__reduce__` keeps."""
     return Simulator(model, num_worlds, parameters=parameters, check_finite=check_finite)
@@ -270,7 +326,8 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx, packed, cells, sim: Simulator):
         m, plan = sim._m, sim._plan()
-        sim._require_finite(packed, "", sim._sizes)
+        ctx.number = sim._looks.count()
+        sim._require_finite(packed, "", ctx.number)
         record = any(ctx.needs_input_grad[:2])
         tape = sim._empty(taping.total(m, plan.substeps)) if record else sim._nothing
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
@@ -288,13 +345,13 @@ class _Step(torch.autograd.Function):
     def backward(ctx, grad_out):
         sim, (tape, fitted) = ctx.sim, ctx.saved_tensors
         m = sim._m
-        sim._require_finite(grad_out, "the gradient that reached a step's ", sim._sizes)
+        sim._require_finite(grad_out, "the gradient that reached a step's ", ctx.number)
         grad_in = sim._empty(m.nstate + m.nu)
         grad_fitted = sim._empty(m.ncell) if m.fit else sim._nothing
         arrays = tape, fitted, sim._to_lanes(grad_out), grad_in, grad_fitted
         sim._engine.adjoint_step(ctx.constants, arrays, *ctx.plan)
         grad_in = sim._from_lanes(grad_in)
-        sim._require_finite(grad_in, "the gradient of a step in ", sim._sizes)
+        sim._require_finite(grad_in, "the gradient of a step in ", ctx.number)
         return grad_in, sim._from_lanes(grad_fitted) if m.fit else None, None
 
 
@@ -303,7 +360,7 @@ class _Evaluate(torch.autograd.Function):
     def forward(ctx, motion, drive, cells, sim: Simulator):
         m = sim._m
         packed = torch.cat([motion, drive], dim=1).detach()
-        sim._require_finite(packed, "", sim._sizes)
+        sim._require_finite(packed, "", sim._looks.count())
         inputs = sim._to_lanes(packed, sim._rest)
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         poses, mass = sim._empty(7 * m.nbody), sim._empty(m.nv * m.nv)

@@ -199,6 +199,7 @@ class SHAC(Learner):
         self.actor.zero_grad()
         try:
             loss.backward()
+            self.env.require_finite()
         except ArithmeticError as error:
             raise NonFiniteError(f"in the backward pass of epoch {self.epoch}: {error}") from error
         self.ranks.average_gradients(self.actor.parameters())
