@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import distributed
 
+import taichi_sim as ts
 from shac.errors import LostRankError, UserError
 
 # What torchrun tells each process that it starts.
@@ -103,7 +104,13 @@ def joined(device: str | None) -> Iterator[Ranks]:
         raise UserError(
             f"device {device} is one card for several processes: ask for cuda, and each takes one of its own"
         )
-    if not on_card:
+    if on_card:
+        try:
+            # first: it shows the process its own card alone, which must be before anything counts them
+            ts.init(device=device)
+        except RuntimeError as error:
+            raise UserError(str(error)) from error
+    else:
         _take_cores(int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
     distributed.init_process_group("nccl" if on_card else "gloo")
     yield Ranks(distributed.get_rank(), distributed.get_world_size())
