@@ -167,7 +167,8 @@ class Run:
         except NonFiniteError as error:
             if self.ranks.size > 1:
                 # the state is in several processes, of which this one may be the only one that knows
-                message = f"{error}. shac-train --resume {self.run_dir}, in one process, comes here again"
+                own = f"process {self.ranks.rank}, {learner.env.num_envs} worlds"
+                message = f"{own}: {error}. shac-train --resume {self.run_dir} in one process comes here again"
                 logger.event(f"Stopped: {message}", show=False)
                 raise NonFiniteError(message) from error
             path = checkpoint.path_of(self.run_dir, "nonfinite")
