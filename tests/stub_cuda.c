@@ -35,6 +35,7 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
         case 75: *value = 9; break;       // compute capability, major
         case 97: *value = 232448; break;  // shared memory per block, opt-in
         case 106: *value = 32; break;     // blocks per multiprocessor
+        case 115: *value = 1; break;      // memory pools: without them a kernel, which does not run here, hands out memory
         default: *value = 0;
     }
     return 0;
