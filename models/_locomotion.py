@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import normalize
 
 import taichi_sim as ts
-from shac.env import Task
+from shac.env import Task, constant
 from taichi_sim import quaternion
 from taichi_sim.types import State
 
@@ -76,7 +76,7 @@ class FreeRunner(Task):
         position, quat, joints = state.qpos[:, :3], state.qpos[:, 3:7], state.qpos[:, 7:]
         linear, angular, joint_velocities = state.qvel[:, :3], state.qvel[:, 3:6], state.qvel[:, 6:]
         # MuJoCo has a free joint's angular velocity in the torso's axes.
-        forward, upward = angular.new_tensor(((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)))
+        forward, upward = constant(((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)), angular.dtype, angular.device)
         in_torso = torch.stack((angular, forward.expand_as(angular), upward.expand_as(angular)), dim=1)
         angular, forward, upward = quaternion.rotate(quat[:, None], in_torso).unbind(1)
         to_target = normalize(torch.stack((self.target_distance - position[:, 0], -position[:, 1]), dim=1), dim=1)
@@ -110,7 +110,7 @@ class FreeRunner(Task):
         if self.start_height is not None:
             qpos[:, 2] = self.start_height
         if self.start_joints is not None:
-            qpos[:, 7:] = qpos.new_tensor(self.start_joints)
+            qpos[:, 7:] = constant(self.start_joints, qpos.dtype, qpos.device)
         if stochastic:
             draw = functools.partial(uniform, generator, sim, num)
             qpos[:, :3] += draw(3, POSITION_SPREAD)

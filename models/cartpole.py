@@ -11,7 +11,7 @@ import math
 import torch
 
 import taichi_sim as ts
-from shac.env import Task
+from shac.env import Task, constant
 from taichi_sim.types import State
 
 # Costs of theta^2, theta'^2, x^2 and x'^2.
@@ -79,7 +79,7 @@ class CartPole(Task):
         # The angle to the nearest upright: it does not grow with the number of turns.
         theta = torch.atan2(sin, cos)
         terms = torch.stack((theta, thetadot, x, xdot), dim=1)
-        return -(terms.square() @ terms.new_tensor(COSTS))
+        return -(terms.square() @ constant(COSTS, terms.dtype, terms.device))
 
     def reset(self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True) -> State:
         state = self.nominal(num, sim)

@@ -27,7 +27,7 @@ def make(
       name: a built-in model's name (`shac.models.names()`), or the path of a Python file that defines one `Task`.
       num_envs: number of worlds.
       seed: seed of the initial states.
-      device: "cpu" or "cuda"; None leaves the choice to `taichi_sim.init`.
+      device: as in `taichi_sim.init`; None: what the process runs on, or the CPU.
       stochastic_init: draw initial states at random rather than begin at the nominal one.
       settings: the task's own.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ import torch
 import taichi_sim as ts
 from shac import check_task, seeding, typed
 from shac.errors import UserError
+from shac.ranks import SOLO, Ranks
 from taichi_sim.types import State
 
 
@@ -93,6 +95,13 @@ class Task(abc.ABC):
         return State(*(rows[:1].expand(num, -1).clone() for rows in sim.initial_state()))
 
 
+@functools.lru_cache
+def constant(values: tuple | float, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Numbers as a tensor, for tasks; made once, since to copy them to a card waits for it. Not to be written to."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
+
+
 class Env:
     """`num_envs` episodes of a task, side by side; an episode that ends is followed by the next one at once.
 
@@ -101,13 +110,14 @@ class Env:
 
     Args:
       task: the task.
-      num_envs: number of worlds.
+      num_envs: number of worlds, of all processes together.
       seed: seed of the initial states.
-      device: "cpu" or "cuda"; None leaves the choice to `taichi_sim.init`.
+      device: as in `taichi_sim.init`; None: what the process runs on, or the CPU.
       stochastic_init: draw initial states at random rather than begin at the nominal one.
       substeps: divide the model's control step into so many; by default as the model says.
       theta: implicitness of the substep (`taichi_sim.Option`); by default as the model says.
       early_limits: fraction of the episodes, but for the first ones, whose time limit is drawn from 1 to the task's.
+      ranks: the processes that share the worlds; the attribute `num_envs`, and all shapes, are those of this one's.
     """
 
     def __init__(
@@ -121,6 +131,7 @@ class Env:
         substeps: int | None = None,
         theta: float | None = None,
         early_limits: float = 0.0,
+        ranks: Ranks = SOLO,
     ):
         if not isinstance(num_envs, int) or num_envs < 1:
             raise UserError(f"num_envs must be at least 1, got {num_envs!r}")
@@ -128,10 +139,12 @@ class Env:
             raise UserError(f"task must be an object of a subclass of shac.Task, got {task!r:.100}")
         check_task.check_attributes(task)
         self.task = task
-        self.num_envs = num_envs
+        self.ranks = ranks
+        self._everywhere, self._own = num_envs, ranks.share(num_envs)
+        self.num_envs = num_envs // ranks.size
         self.stochastic_init = stochastic_init
         self.early_limits = early_limits
-        self.sim = check_task.expect_simulator(task, num_envs, device)
+        self.sim = check_task.expect_simulator(task, self.num_envs, device)
         if substeps is not None or theta is not None:
             option = self.sim.model.opt
             try:
@@ -155,14 +168,14 @@ class Env:
         if seed is not None:
             self.generator = seeding.generator(seed, "reset", self.device)
         if mask is None:
-            self.state = self._begin(torch.arange(self.num_envs, device=self.device))
+            self.state = self._begin(self._everywhere, self._own)
             self.action = torch.zeros(self.num_envs, self.task.num_actions, dtype=self.dtype, device=self.device)
             self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
             self.limit = torch.full_like(self.progress, self.task.episode_length)
             self.obs = self._ask("observe", self.state, self.action)
         elif mask.dtype != torch.bool or mask.shape != (self.num_envs,):
             raise ValueError(f"mask must be bool of shape ({self.num_envs},), got {mask.dtype} {tuple(mask.shape)}")
-        elif mask.any():
+        else:
             self._restart(mask)
         return self.obs
 
@@ -196,14 +209,12 @@ class Env:
         truncated = self.progress >= self.limit
         whole = self.limit == self.task.episode_length
         info = {"final_obs": self.obs, "final_state": self.state, "whole": whole}
-        ended = terminated | truncated
-        if ended.any():
-            self._restart(ended)
+        self._restart(terminated | truncated)
         return self.obs, reward, terminated, truncated, info
 
     def stagger(self) -> None:
         """Gives the episodes under way early time limits."""
-        self.limit = self._early_limits(self.num_envs)
+        self.limit = self._early_limits(self._everywhere)[self._own]
 
     def cut(self) -> torch.Tensor:
         """Cuts the gradient here, at the beginning of a window: what follows does not flow back beyond it.
@@ -217,47 +228,84 @@ class Env:
         return self.obs
 
     def state_dict(self) -> dict[str, Any]:
-        """All that decides what follows, for an exact continuation."""
+        """All that decides what follows, for an exact continuation; of all processes' worlds."""
+        gather = self.ranks.gather
         return {
-            "state": {name: x.detach() for name, x in self.state._asdict().items()},
-            "action": self.action.detach(),
-            "obs": self.obs.detach(),
-            "progress": self.progress,
-            "limit": self.limit,
+            "state": {name: gather(x.detach()) for name, x in self.state._asdict().items()},
+            "action": gather(self.action.detach()),
+            "obs": gather(self.obs.detach()),
+            "progress": gather(self.progress),
+            "limit": gather(self.limit),
             "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Continues from `state_dict`'s result, on this environment's device."""
         num_envs = len(saved["progress"])
-        if num_envs != self.num_envs:
-            raise ValueError(f"the saved state has {num_envs} worlds, this environment {self.num_envs}")
-        self.state = State(**{name: x.to(self.device) for name, x in saved["state"].items()})
-        self.action = saved["action"].to(self.device)
-        self.obs = saved["obs"].to(self.device)
-        self.progress = saved["progress"].to(self.device)
-        self.limit = saved["limit"].to(self.device)
+        if num_envs != self._everywhere:
+            raise ValueError(f"the saved state has {num_envs} worlds, this environment {self._everywhere}")
+        self.state = State(**{name: x[self._own].to(self.device) for name, x in saved["state"].items()})
+        self.action = saved["action"][self._own].to(self.device)
+        self.obs = saved["obs"][self._own].to(self.device)
+        self.progress = saved["progress"][self._own].to(self.device)
+        self.limit = saved["limit"][self._own].to(self.device)
         self.generator.set_state(saved["generator"].cpu())
 
     def _restart(self, ended: torch.Tensor) -> None:
         """Begins new episodes in the worlds of `ended`; the others keep their states and gradients."""
+        if self.device.type == "cuda":
+            self._restart_without_waiting(ended)
+            return
+        everywhere = self.ranks.gather(ended)
+        num = int(everywhere.sum())
+        if num == 0:
+            return
+        # of all states that are drawn this process's follow those of the worlds before its own
+        before = int(everywhere[: self._own.start].sum())
         rows = ended.nonzero().squeeze(1)
-        fresh = self._begin(rows)
+        own = slice(before, before + len(rows))
+        fresh = self._begin(num, own)
+        limit = torch.full_like(rows, self.task.episode_length)
+        if self.early_limits > 0:
+            early = torch.rand(num, generator=self.generator, device=self.device) < self.early_limits
+            limits = self._early_limits(num)
+            limit = torch.where(early[own], limits[own], limit)
+        if len(rows) == 0:
+            return
         self.state = State(*(x.index_put((rows,), new) for x, new in zip(self.state, fresh)))
         self.action = self.action.index_fill(0, rows, 0.0)
         self.progress = self.progress.index_fill(0, rows, 0)
-        self.limit = self.limit.index_fill(0, rows, self.task.episode_length)
-        if self.early_limits > 0:
-            early = torch.rand(len(rows), generator=self.generator, device=self.device) < self.early_limits
-            limits = self._early_limits(len(rows))
-            self.limit = self.limit.index_put((rows[early],), limits[early])
+        self.limit = self.limit.index_put((rows,), limit)
         # Of all worlds again, not only of the fresh ones: a task may ask the simulator, which knows whole batches.
         self.obs = self._ask("observe", self.state, self.action)
 
-    def _begin(self, rows: torch.Tensor) -> State:
-        """States that episodes begin with in the worlds `rows`, indices (num,)."""
-        state = check_task.call(self.task, "reset", len(rows), self.generator, self.sim, self.stochastic_init)
-        return check_task.expect_state(self.task, state, len(rows), self.sim)
+    def _restart_without_waiting(self, ended: torch.Tensor) -> None:
+        """The same with states drawn for all worlds: how many have ended is not known without waiting for the card."""
+        fresh = self._begin(self._everywhere, self._own)
+
+        def choose(new: torch.Tensor | float, old: torch.Tensor) -> torch.Tensor:
+            return torch.where(ended.unsqueeze(1) if old.dim() > 1 else ended, new, old)
+
+        self.state = State(*map(choose, fresh, self.state))
+        self.action = choose(0.0, self.action)
+        self.progress = choose(0, self.progress)
+        limit = torch.full_like(self.limit, self.task.episode_length)
+        if self.early_limits > 0:
+            draw = torch.rand(self._everywhere, generator=self.generator, device=self.device)
+            early, limits = draw < self.early_limits, self._early_limits(self._everywhere)
+            limit = torch.where(early[self._own], limits[self._own], limit)
+        self.limit = choose(limit, self.limit)
+        self.obs = self._ask("observe", self.state, self.action)
+
+    def require_finite(self) -> None:
+        """Looks now at what a simulator on CUDA has not looked at yet; see `taichi_sim.Simulator.require_finite`."""
+        getattr(self.sim, "require_finite", lambda: None)()
+
+    def _begin(self, num: int, own: slice) -> State:
+        """States that episodes begin with in `num` worlds, of which `own` are this process's."""
+        state = check_task.call(self.task, "reset", num, self.generator, self.sim, self.stochastic_init)
+        state = check_task.expect_state(self.task, state, num, self.sim)
+        return State(*(x[own] for x in state))
 
     def _ask(self, method: str, *args) -> torch.Tensor:
         """What one of the task's methods gives, if it is as it should be."""

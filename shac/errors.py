@@ -14,6 +14,10 @@ class NonFiniteError(ArithmeticError):
     """A quantity of the training became infinite or NaN; the message says where that began."""
 
 
+class LostRankError(Exception):
+    """Another process of a distributed training has ended."""
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """The part of a message that helps with a misspelt name: what it may have meant, or all there is."""
     candidates = sorted(candidates)

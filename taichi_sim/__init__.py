@@ -6,6 +6,7 @@ from taichi_sim.metabolics import Metabolics, cost_of_transport
 from taichi_sim.mjcf import ModelError, UnsupportedModelError, load, save
 from taichi_sim.results import FibreData, ForwardData
 from taichi_sim.runtime import init
+from taichi_sim.taichi_step import TaichiStep
 from taichi_sim.types import Model, Option, State
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Option",
     "Simulator",
     "State",
+    "TaichiStep",
     "UnsupportedModelError",
     "cost_of_transport",
     "init",

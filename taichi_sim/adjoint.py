@@ -110,26 +110,13 @@ class AdjointKernels:
                     for i in range(m.ncell):
                         fields.fitted.field[e, i] = fitted[e, i]
                         fields.gradient.field[e, i] = fitted[e, i] * 0.0
-                at = substeps * m.nrecord
                 for i in range(m.nq):
-                    d.qpos[e, i] = tape[e, at + i]
                     d.grad_raw[e, i] = grad_outputs[e, i]
-                for i in range(m.nu):
-                    d.ctrl[e, i] = tape[e, at + m.nq + i]
-                    d.grad_ctrl[e, i] = tape[e, at] * 0.0
                 for i in range(m.nv):
                     d.grad_qvel[e, i] = grad_outputs[e, m.nq + i]
                 for i in range(m.na):
                     d.grad_act[e, i] = grad_outputs[e, m.nq + m.nv + i]
-                integrate.tangent(m, d, e, d.grad_raw)
-                for _ in range(substeps):
-                    at = at - m.nrecord
-                    taping.recall_state(m, d, e, tape, at)
-                    taping.recall_solution(m, d, e, tape, at)
-                    substep(m, d, e, h, h_theta)
-                if ti.static(m.neq > 0):
-                    equality.adjoint_project(m, d, e, 0.0)
-                integrate.raw_gradient(m, d, e, d.grad_raw)
+                retreat(e, tape, h, h_theta, substeps)
                 for i in range(m.nq):
                     grad_inputs[e, i] = d.grad_raw[e, i]
                 for i in range(m.nv):
@@ -141,6 +128,25 @@ class AdjointKernels:
                 if ti.static(m.fit):
                     for i in range(m.ncell):
                         grad_fitted[e, i] = fields.gradient.field[e, i]
+
+        @ti.func
+        def retreat(e, tape: ti.template(), h, h_theta, substeps):
+            """Adjoints in d of the state after all substeps -> before them, and of the controls."""
+            at = substeps * m.nrecord
+            for i in range(m.nq):
+                d.qpos[e, i] = tape[e, at + i]
+            for i in range(m.nu):
+                d.ctrl[e, i] = tape[e, at + m.nq + i]
+                d.grad_ctrl[e, i] = tape[e, at] * 0.0
+            integrate.tangent(m, d, e, d.grad_raw)
+            for _ in range(substeps):
+                at = at - m.nrecord
+                taping.recall_state(m, d, e, tape, at)
+                taping.recall_solution(m, d, e, tape, at)
+                substep(m, d, e, h, h_theta)
+            if ti.static(m.neq > 0):
+                equality.adjoint_project(m, d, e, 0.0)
+            integrate.raw_gradient(m, d, e, d.grad_raw)
 
         @ti.func
         def load3(source: ti.template(), e, at):
@@ -207,4 +213,4 @@ class AdjointKernels:
             if ti.static(m.external):
                 external.adjoint_project(m, d, e)
 
-        self.step, self.kinematic = step, kinematic
+        self.step, self.kinematic, self.retreat = step, kinematic, retreat

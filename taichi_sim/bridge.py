@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 
-from taichi_sim import data, engine, forward, memory, quaternion, runtime, taping
-from taichi_sim.buffers import Fields
+from taichi_sim import forward, quaternion, taping
+from taichi_sim.engine import Bound
 from taichi_sim.parameters import Parameters
 from taichi_sim.results import FibreData, ForwardData, Measure, Units
-from taichi_sim.types import MOST_SUBSTEPS, Model, State
+from taichi_sim.types import Model, State
 
 
-class Simulator:
+class Simulator(Bound):
     """Steps many worlds of one model side by side; gradients flow through torch's autograd.
 
     Of `model.opt` timestep, substeps, theta and gravity may change from step to step; all else about the model is fixed
@@ -29,8 +27,8 @@ class Simulator:
             body_inertia, body_ipos, dof_armature, dof_damping, dof_frictionloss, jnt_stiffness, actuator_gainprm,
             actuator_biasprm, muscle_force, muscle_optimal_length, muscle_slack_length, muscle_timeconst. None cost
             nothing.
-        check_finite: look for non-finite numbers in what enters a step and in its gradient. Each check waits for the
-            device; without it they spread.
+        check_finite: look for non-finite numbers in what enters a step and in its gradient; without it they spread. On
+            CUDA 64 looks are taken together, or those that there are by `require_finite`.
 
     Raises:
         ValueError: `num_worlds` is not a positive integer, or a parameter is unknown.
@@ -38,29 +36,16 @@ class Simulator:
     """
 
     def __init__(self, model: Model, num_worlds: int = 1, *, parameters=(), check_finite: bool = True):
-        if not isinstance(num_worlds, int) or num_worlds < 1:
-            raise ValueError(f"num_worlds must be a positive integer, got {num_worlds!r}")
-        self._runtime = runtime.get()
-        self.model, self.num_worlds, self.check_finite = model, num_worlds, check_finite
+        declared = Parameters.check(parameters)
+        super().__init__(model, num_worlds, declared)
+        self.check_finite = check_finite
         self.device, self.dtype = self._runtime.device, self._runtime.dtype
-        self._lanes = self._runtime.lanes(num_worlds)
-        self._blocks = -(-num_worlds // self._lanes)
-        self._declared = Parameters.check(parameters)
-        fields = Fields(self._runtime, self._lanes, bool(self._declared))
-        self._m = data.DeviceModel(model, fields, self._declared)
-        # what comes and goes with every step: in and out, across lanes and back, with gradients
-        figures = 8 * (self._m.nstate + self._m.nu) + 2 * self._m.ncell * fields.fit
-        memory.require(num_worlds * figures * self.dtype.itemsize, f"a Simulator of {num_worlds:,} worlds")
-        scratch = data.Data(self._m, fields)
-        self._constants = fields.constants()
-        self._engine = engine.lease(self, self._m, scratch, fields, self._runtime, self._lanes, self._blocks)
-        self._parameters = None
-        if self._declared:
+        self._declared, self._parameters = declared, None
+        if declared:
             figures = self._constants[1]
-            self._parameters = Parameters(model, self._m, figures, self._declared, self.dtype, self.device)
-        model.seal()
-        self._option = copy.deepcopy(model.opt)
-        self._sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na, "ctrl": model.nu}
+            self._parameters = Parameters(model, self._m, figures, declared, self.dtype, self.device)
+        sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na, "ctrl": model.nu}
+        self._looks = _Looks(num_worlds, sizes, at_once=self.device.type == "cpu")
         # stands for the tape, or for fitted constants, where there are none
         self._nothing = self._empty(1)
         self._body_ipos, self._site_pos = self._tensor(model.body_ipos), self._tensor(model.site_pos.reshape(-1, 3))
@@ -68,19 +53,11 @@ class Simulator:
         self._units = Units(model, self._tensor)
         self._is_strain = self._tensor(np.isin(np.arange(model.na), model.muscle_tendonadr)).bool()
         # lanes beyond the last world are filled with a state at rest, which every model can simulate
-        self._rest = self._tensor(self._resting(model))
+        self._rest = self._tensor(self._resting())
 
     def __reduce__(self):
         # a copy shares kernels, not memory
         return _rebuild, (self.model, self.num_worlds, self._declared, self.check_finite)
-
-    @staticmethod
-    def _resting(model: Model) -> np.ndarray:
-        """qpos0, but for joints that an equality holds elsewhere."""
-        qpos = np.array(model.qpos0)
-        if model.opt.equality:
-            qpos[model.jnt_qposadr[model.eq_joint1]] += model.eq_polycoef[:, 0]
-        return qpos
 
     def initial_state(self) -> State:
         """All worlds at rest at qpos0, dependent joints of equalities where these want them; no muscle is active,
@@ -224,32 +201,6 @@ class Simulator:
             return torch.zeros(self.num_worlds, self.model.nu, dtype=self.dtype, device=self.device)
         return ctrl
 
-    def _follow_options(self) -> None:
-        """Takes over what has changed in `model.opt`."""
-        now, before = self.model.opt, self._option
-        # seen: 2^40 substeps are none to a kernel
-        if not 1 <= now.substeps <= MOST_SUBSTEPS:
-            raise ValueError(f"model.opt.substeps must be from 1 to {MOST_SUBSTEPS:,}, got {now.substeps!r}")
-        for name in _SWITCHES:
-            if getattr(now, name) != getattr(before, name):
-                raise ValueError(
-                    f"model.opt.{name} was {getattr(before, name)} when this Simulator was made and is "
-                    f"{getattr(now, name)} now; what is simulated is compiled in: make a new Simulator"
-                )
-        if not np.array_equal(now.gravity, before.gravity):
-            shared = self._constants[0].copy()
-            shared[self._m.gravity.cells(0)] = self._gravity(now.gravity)
-            # new ones, so that backward passes of earlier steps keep theirs
-            self._constants = (shared, *self._constants[1:])
-            self._option = copy.deepcopy(now)
-
-    @staticmethod
-    def _gravity(value) -> np.ndarray:
-        gravity = np.asarray(value, float)
-        if gravity.shape != (3,) or not np.isfinite(gravity).all():
-            raise ValueError(f"model.opt.gravity must be three finite numbers [m/s^2], got {value!r}")
-        return gravity
-
     def _cells(self, parameters: dict | None):
         if self._parameters is None:
             if parameters:
@@ -281,22 +232,21 @@ class Simulator:
             raise ValueError(f"{name} must have shape {expected} (num_worlds, entries), got {tuple(x.shape)}")
         if x.dtype != self.dtype:
             raise ValueError(f"{name} must be {self.dtype} (the precision of ts.init), got {x.dtype}")
-        if x.device.type != self.device.type:
+        if x.device != self.device:
             raise ValueError(f"{name} must be on {self.device} (the device of ts.init), got {x.device}")
         return x
 
-    def _require_finite(self, x: torch.Tensor, what: str, sizes: dict[str, int]) -> None:
-        """Raises a FloatingPointError if a number in x (N, n), the named parts side by side, is not finite."""
-        if not self.check_finite or torch.isfinite(x).all():
-            return
-        world, column = (~torch.isfinite(x)).nonzero()[0].tolist()
-        worlds = int((~torch.isfinite(x)).any(1).sum())
-        for name, size in sizes.items():
-            if column < size:
-                raise FloatingPointError(
-                    f"{what}{name}[{column}] of world {world} is not finite ({worlds} of {self.num_worlds} worlds)"
-                )
-            column -= size
+    def require_finite(self) -> None:
+        """Looks now at what has not been looked at yet: on CUDA a look waits for the device, and steps do not.
+
+        Raises:
+            FloatingPointError: as `step`, with the step counted from the last look.
+        """
+        self._looks.settle()
+
+    def _require_finite(self, x: torch.Tensor, what: str, step: int) -> None:
+        if self.check_finite:
+            self._looks.look(x, what, step)
 
     def _kinematic_adjoint(self, constants, motion, grad_poses, grad_tendons) -> torch.Tensor:
         """Adjoint of (qpos, qvel) from those of the bodies' poses, None: 0, and of tendons' lengths and velocities."""
@@ -329,8 +279,60 @@ class Simulator:
         return x.transpose(1, 2).reshape(self._blocks * self._lanes, -1)[: self.num_worlds]
 
 
-# Options that are compiled in.
-_SWITCHES = ("contact", "limit", "spring", "damper", "friction", "actuation", "clampctrl", "equality", "coriolis")
+class _Looks:
+    """Looks for numbers that are not finite in (N, n) tensors, the parts of a state and the controls side by side.
+
+    Args:
+        num_worlds: N.
+        sizes: the parts' names and sizes.
+        at_once: raise in `look`; otherwise later, so that nothing waits for the device in between.
+    """
+
+    MOST = 64
+
+    def __init__(self, num_worlds: int, sizes: dict[str, int], *, at_once: bool):
+        self._num_worlds, self._sizes, self.at_once = num_worlds, sizes, at_once
+        self._pending: list[tuple[torch.Tensor, int, str, int]] = []
+        self._steps = 0
+
+    def count(self) -> int:
+        """The number of a step, or of a call of `forward`, since the last look."""
+        self._steps += 1
+        return self._steps
+
+    def look(self, x: torch.Tensor, what: str, step: int) -> None:
+        """Raises a FloatingPointError if a number of x is not finite, now or later; `what` begins its message."""
+        finite = torch.isfinite(x)
+        if self.at_once and finite.all():
+            return
+        bad = ~finite.flatten()
+        # whether there is one, where the first is, in how many worlds
+        found = torch.stack([bad.any().long(), bad.to(torch.uint8).argmax(), (~finite).any(1).sum()])
+        self._pending.append((found, x.shape[1], what, step))
+        if self.at_once or len(self._pending) >= self.MOST:
+            self.settle()
+
+    def settle(self) -> None:
+        """Raises a FloatingPointError if a number was not finite."""
+        pending, self._pending, self._steps = self._pending, [], 0
+        if not pending:
+            return
+        found = torch.stack([found for found, *_ in pending]).tolist()
+        for (any_bad, place, worlds), (_, width, what, step) in zip(found, pending, strict=True):
+            if any_bad:
+                world, column = divmod(place, width)
+                when = "" if self.at_once else f", in step {step} since the last look"
+                raise FloatingPointError(
+                    f"{what}{self._name(column)} of world {world} is not finite "
+                    f"({worlds} of {self._num_worlds} worlds){when}"
+                )
+
+    def _name(self, column: int) -> str:
+        for name, size in self._sizes.items():
+            if column < size:
+                return f"{name}[{column}]"
+            column -= size
+        raise IndexError(column)
 
 
 def _rebuild(model: Model, num_worlds: int, parameters: tuple[str, ...], check_finite: bool) -> Simulator:
@@ -341,18 +343,18 @@ def _rebuild(model: Model, num_worlds: int, parameters: tuple[str, ...], check_f
 class _Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx, packed, cells, sim: Simulator):
-        opt, m = sim.model.opt, sim._m
-        sim._require_finite(packed, "", sim._sizes)
+        m, plan = sim._m, sim._plan()
+        ctx.number = sim._looks.count()
+        sim._require_finite(packed, "", ctx.number)
         record = any(ctx.needs_input_grad[:2])
-        tape = sim._empty(taping.total(m, opt.substeps)) if record else sim._nothing
+        tape = sim._empty(taping.total(m, plan.substeps)) if record else sim._nothing
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         out = sim._empty(m.nstate)
         inputs = sim._to_lanes(packed.detach(), sim._rest)
         mode = forward.RECORD if record else forward.ADVANCE
+        sim._engine.step(sim._constants, (inputs, fitted, out, tape), *plan, mode)
         # options may have changed by the time of the backward pass
-        ctx.plan = opt.timestep, opt.theta * opt.timestep, opt.substeps
-        sim._engine.step(sim._constants, (inputs, fitted, out, tape), *ctx.plan, mode)
-        ctx.sim, ctx.constants = sim, sim._constants
+        ctx.sim, ctx.constants, ctx.plan = sim, sim._constants, plan
         ctx.save_for_backward(tape, fitted)
         return sim._from_lanes(out)
 
@@ -361,13 +363,13 @@ class _Step(torch.autograd.Function):
     def backward(ctx, grad_out):
         sim, (tape, fitted) = ctx.sim, ctx.saved_tensors
         m = sim._m
-        sim._require_finite(grad_out, "the gradient that reached a step's ", sim._sizes)
+        sim._require_finite(grad_out, "the gradient that reached a step's ", ctx.number)
         grad_in = sim._empty(m.nstate + m.nu)
         grad_fitted = sim._empty(m.ncell) if m.fit else sim._nothing
         arrays = tape, fitted, sim._to_lanes(grad_out), grad_in, grad_fitted
         sim._engine.adjoint_step(ctx.constants, arrays, *ctx.plan)
         grad_in = sim._from_lanes(grad_in)
-        sim._require_finite(grad_in, "the gradient of a step in ", sim._sizes)
+        sim._require_finite(grad_in, "the gradient of a step in ", ctx.number)
         return grad_in, sim._from_lanes(grad_fitted) if m.fit else None, None
 
 
@@ -376,7 +378,7 @@ class _Evaluate(torch.autograd.Function):
     def forward(ctx, motion, drive, cells, sim: Simulator):
         m = sim._m
         packed = torch.cat([motion, drive], dim=1).detach()
-        sim._require_finite(packed, "", sim._sizes)
+        sim._require_finite(packed, "", sim._looks.count())
         inputs = sim._to_lanes(packed, sim._rest)
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         poses, mass = sim._empty(7 * m.nbody), sim._empty(m.nv * m.nv)

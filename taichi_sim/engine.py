@@ -8,14 +8,18 @@ A state passes through a launch, and scratch outlives none: any number of Simula
 from __future__ import annotations
 
 import collections
+import copy
 import threading
 import weakref
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from taichi_sim import adjoint, data, forward
+from taichi_sim import adjoint, cuda, data, forward, memory
 from taichi_sim.buffers import Fields
-from taichi_sim.runtime import Runtime, exclusive, require_alive
+from taichi_sim.runtime import Runtime, exclusive, get, require_alive
+from taichi_sim.types import MOST_SUBSTEPS, Model
 
 # Blocks of worlds that one launch takes on the CPU: enough for the threads of a large machine. More worlds take several
 # launches, so that scratch does not grow with them (a launch costs 0.1 ms, a block of humanoids' control step 0.1 ms).
@@ -44,6 +48,7 @@ class Engine:
             fields.fill(fields.constants())
         self._forward = forward.ForwardKernels(m, d, fields, runtime, lanes)
         self._adjoint = adjoint.AdjointKernels(m, d, fields, runtime, lanes)
+        self._lanes, self._others = lanes, {}
 
     def step(self, constants, arrays, *plan) -> None:
         """`ForwardKernels.step`; `arrays` are its inputs, fitted, outputs, tape."""
@@ -77,14 +82,121 @@ class Engine:
 
     def _launch(self, constants: tuple[np.ndarray, ...], kernels) -> None:
         """Runs the kernels one after the other, for some blocks at a time."""
+        if self.runtime.device.type == "cuda":
+            cuda.require_default_stream()
+        blocks = len(kernels[0][1][0])
+
+        def call(first: int, rows: int) -> None:
+            for kernel, arrays, plan in kernels:
+                kernel(*(x[first : first + rows] for x in arrays), *plan)
+
+        self.run(constants, blocks, call)
+
+    def run(self, constants: tuple[np.ndarray, ...], blocks: int, call: Callable[[int, int], None]) -> None:
+        """Calls `call(first, rows)`, which launches kernels for some blocks at a time."""
         with exclusive(self.runtime):
             if self._filled is not constants:
                 self._fields.fill(constants)
                 self._filled = constants
-            blocks = len(kernels[0][1][0])
-            for first in range(0, blocks, self._rows):
-                for kernel, arrays, plan in kernels:
-                    kernel(*(x[first : first + self._rows] for x in arrays), *plan)
+            for first, rows in self.launches(blocks):
+                call(first, rows)
+
+    def launches(self, blocks: int) -> list[tuple[int, int]]:
+        """The first block of each launch for so many, and how many it takes."""
+        return [(first, min(self._rows, blocks - first)) for first in range(0, blocks, self._rows)]
+
+    def others(self, make: Callable) -> object:
+        """Further kernels, made once: `make(m, d, forward kernels, adjoint kernels, runtime, lanes)`."""
+        with _lock:
+            if make not in self._others:
+                self._others[make] = make(self.m, self.d, self._forward, self._adjoint, self.runtime, self._lanes)
+            return self._others[make]
+
+
+# Options that are compiled in.
+_SWITCHES = ("contact", "limit", "spring", "damper", "friction", "actuation", "clampctrl", "equality", "coriolis")
+
+
+class Plan(NamedTuple):
+    """How a control step is divided: substep [s], theta times it [s], number of substeps."""
+
+    h: float
+    h_theta: float
+    substeps: int
+
+
+class Bound:
+    """A model that kernels have been made for, in a number of worlds, and what of its options may change.
+
+    Args:
+        model: what `taichi_sim.load` returns; sealed from here on.
+        num_worlds: number of worlds, N.
+        declared: names of the constants that may be fitted.
+
+    Raises:
+        ValueError: `num_worlds` is not a positive integer.
+        MemoryError: there is not enough memory for so many worlds.
+    """
+
+    def __init__(self, model: Model, num_worlds: int, declared: tuple[str, ...] = ()):
+        if not isinstance(num_worlds, int) or num_worlds < 1:
+            raise ValueError(f"num_worlds must be a positive integer, got {num_worlds!r}")
+        self._runtime = get()
+        self.model, self.num_worlds = model, num_worlds
+        self._lanes = self._runtime.lanes(num_worlds)
+        self._blocks = -(-num_worlds // self._lanes)
+        fields = Fields(self._runtime, self._lanes, bool(declared))
+        self._m = data.DeviceModel(model, fields, declared)
+        # what comes and goes with every step: in and out, across lanes and back, with gradients
+        figures = 8 * (self._m.nstate + self._m.nu) + 2 * self._m.ncell * fields.fit
+        memory.require(num_worlds * figures * self._runtime.dtype.itemsize, f"a Simulator of {num_worlds:,} worlds")
+        scratch = data.Data(self._m, fields)
+        self._constants = fields.constants()
+        self._engine = lease(self, self._m, scratch, fields, self._runtime, self._lanes, self._blocks)
+        model.seal()
+        self._option = copy.deepcopy(model.opt)
+
+    def _plan(self) -> Plan:
+        """As the model's options have it now."""
+        opt = self.model.opt
+        return Plan(opt.timestep, opt.theta * opt.timestep, opt.substeps)
+
+    def _resting(self) -> np.ndarray:
+        """qpos0, but for joints that an equality holds elsewhere."""
+        model, qpos = self.model, np.array(self.model.qpos0)
+        if model.opt.equality:
+            qpos[model.jnt_qposadr[model.eq_joint1]] += model.eq_polycoef[:, 0]
+        return qpos
+
+    def _follow_options(self) -> None:
+        """Takes over what has changed in `model.opt`.
+
+        Raises:
+            ValueError: something has that is compiled in, or to what cannot be simulated.
+        """
+        now, before = self.model.opt, self._option
+        # seen: 2^40 substeps are none to a kernel
+        if not 1 <= now.substeps <= MOST_SUBSTEPS:
+            raise ValueError(f"model.opt.substeps must be from 1 to {MOST_SUBSTEPS:,}, got {now.substeps!r}")
+        for name in _SWITCHES:
+            if getattr(now, name) != getattr(before, name):
+                raise ValueError(
+                    f"model.opt.{name} was {getattr(before, name)} when this Simulator was made and is "
+                    f"{getattr(now, name)} now; what is simulated is compiled in: make a new Simulator"
+                )
+        if not np.array_equal(now.gravity, before.gravity):
+            shared = self._constants[0].copy()
+            shared[self._m.gravity.cells(0)] = _gravity(now.gravity)
+            # new ones, so that backward passes of earlier steps keep theirs
+            self._constants = (shared, *self._constants[1:])
+            self._option = copy.deepcopy(now)
+
+
+def _gravity(value) -> np.ndarray:
+    gravity = np.asarray(value, float)
+    if gravity.shape != (3,) or not np.isfinite(gravity).all():
+        raise ValueError(f"model.opt.gravity must be three finite numbers [m/s^2], got {value!r}")
+    return gravity
 
 
 def lease(

@@ -98,7 +98,8 @@ class ForwardKernels:
     | measure | state and controls | `muscles.fibres.measure`: results and their derivatives |
 
     In mode EVALUATE, with one substep and h_theta = 0, `step` stops short of the integration and leaves the mass matrix
-    in place of the tape: it is a large kernel, and one compilation serves both.
+    in place of the tape: it is a large kernel, and one compilation serves both. `advance` is its inside, for kernels
+    that have their states elsewhere (`taichi_step`).
     """
 
     def __init__(self, m, d, fields, runtime: Runtime, lanes: int):
@@ -134,38 +135,43 @@ class ForwardKernels:
                 if idle > 0:
                     continue
                 load(e, inputs, fitted)
-                project(m, d, e)
-                integrate.begin(m, d, e)
-                if ti.static(m.actuator.elastic):
-                    actuator.begin(m, d, e)
-                at = 0
-                for _ in range(substeps):
-                    if mode == RECORD:
-                        taping.record_state(m, d, e, tape, at)
-                    acceleration(m, d, e, h, h_theta)
-                    if mode == EVALUATE:
-                        store_mass(e, tape)
-                    solve(m, d, e, h_theta)
-                    if mode == RECORD:
-                        taping.record_solution(m, d, e, tape, at)
-                    at = at + m.nrecord
-                    if mode != EVALUATE:
-                        integrate.integrate(m, d, e, h)
-                        activation.advance(m, d, e, h)
-                        if ti.static(m.actuator.elastic):
-                            actuator.stretch(m, d, e, h)
-                        project(m, d, e)
+                advance(e, tape, h, h_theta, substeps, mode)
                 for i in range(m.nq):
                     outputs[e, i] = d.qpos[e, i]
                 for i in range(m.nv):
                     outputs[e, m.nq + i] = d.qvel[e, i]
                 for i in range(m.na):
                     outputs[e, m.nq + m.nv + i] = d.act[e, i]
+
+        @ti.func
+        def advance(e, tape: ti.template(), h, h_theta, substeps, mode):
+            """The state in d through all substeps."""
+            project(m, d, e)
+            integrate.begin(m, d, e)
+            if ti.static(m.actuator.elastic):
+                actuator.begin(m, d, e)
+            at = 0
+            for _ in range(substeps):
                 if mode == RECORD:
-                    for i in range(m.nq):
-                        tape[e, at + i] = d.qpos[e, i]
-                    for i in range(m.nu):
-                        tape[e, at + m.nq + i] = d.ctrl[e, i]
+                    taping.record_state(m, d, e, tape, at)
+                acceleration(m, d, e, h, h_theta)
+                if mode == EVALUATE:
+                    store_mass(e, tape)
+                solve(m, d, e, h_theta)
+                if mode == RECORD:
+                    taping.record_solution(m, d, e, tape, at)
+                at = at + m.nrecord
+                if mode != EVALUATE:
+                    integrate.integrate(m, d, e, h)
+                    activation.advance(m, d, e, h)
+                    if ti.static(m.actuator.elastic):
+                        actuator.stretch(m, d, e, h)
+                    project(m, d, e)
+            if mode == RECORD:
+                for i in range(m.nq):
+                    tape[e, at + i] = d.qpos[e, i]
+                for i in range(m.nu):
+                    tape[e, at + m.nq + i] = d.ctrl[e, i]
 
         @ti.kernel
         def results(poses: array, forces: array, actuators: array, tendons: array):
@@ -266,4 +272,5 @@ class ForwardKernels:
                         for k in ti.static(range(fibres.NUM_RESULTS * fibres.NUM_INPUTS)):
                             slopes[e, k * m.nu + u] = rows[fibres.NUM_RESULTS + k, :]
 
-        self.step, self.results, self.rest, self.measure = step, results, rest, measure
+        self.step, self.results, self.advance = step, results, advance
+        self.rest, self.measure = rest, measure

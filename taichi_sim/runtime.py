@@ -27,6 +27,8 @@ import taichi as ti  # noqa: E402
 import torch  # noqa: E402
 from taichi.lang.ast import ast_transformer_utils  # noqa: E402
 
+from taichi_sim import cuda  # noqa: E402
+
 
 def _remember_positions() -> None:
     """Lets Taichi format the source position of a line once instead of for every node of every inlined copy of it.
@@ -68,6 +70,8 @@ class Runtime:
     # Taichi's program that kernels and fields belong to, and whether somebody else had begun it
     program: object = dataclasses.field(repr=False)
     shared: bool
+    # which of the machine's cards, on CUDA
+    card: int = 0
 
     @property
     def real(self):
@@ -132,23 +136,23 @@ def require_alive(runtime: Runtime) -> None:
 
 @contextlib.contextmanager
 def exclusive(runtime: Runtime):
-    """For launches of kernels: one thread at a time, and Taichi compiles as `init` wants it.
+    """For launches of kernels: one thread at a time; Taichi compiles as `init` wants it; no `ti.ad.Tape` records them.
 
     Raises:
         RuntimeError: see `require_alive`.
     """
     require_alive(runtime)
     with _lock:
-        if not runtime.shared:
-            yield
-            return
-        config, ours = runtime.program.config(), _compile_settings(runtime.precision)
+        taichi, config = ti.lang.impl.get_runtime(), runtime.program.config()
+        ours = _compile_settings(runtime.precision) if runtime.shared else {}
         theirs = {name: getattr(config, name) for name in ours}
+        replaced, taichi.grad_replaced = taichi.grad_replaced, True
         try:
             for name, value in ours.items():
                 setattr(config, name, value)
             yield
         finally:
+            taichi.grad_replaced = replaced
             for name, value in theirs.items():
                 setattr(config, name, value)
 
@@ -267,7 +271,8 @@ def init(device: str | None = None, precision: str | None = None, *, num_threads
     A program that has called `ti.init` itself shares it, if arch and default_fp are those asked for here.
 
     Args:
-        device: "cpu" or "cuda"; by default CUDA if torch sees a card, else the CPU.
+        device: "cpu" (default), "cuda", "cuda:1" and so on, or "auto": the CPU, until docs/performance.md shows a card
+          that is faster. "cuda" is the card that the environment's LOCAL_RANK says, or the first one.
         precision: "f32" (default) or "f64".
         num_threads: CPU threads of the simulation; by default as many as the environment's TI_CPU_MAX_NUM_THREADS says,
           or one on each core, which (on Linux) it does not leave.
@@ -277,17 +282,22 @@ def init(device: str | None = None, precision: str | None = None, *, num_threads
 
     Raises:
         ValueError: an unknown device or precision.
-        RuntimeError: the process is initialised already with other settings, or there is no CUDA device.
+        RuntimeError: the process is initialised already with other settings, or Taichi cannot run on the card; the
+          message has the cure.
     """
     global _runtime
-    if device not in (None, "cpu", "cuda"):
-        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
+    kind, card = cuda.parse(device)
     if precision not in (None, "f32", "f64"):
         raise ValueError(f"precision must be 'f32' or 'f64', got {precision!r}")
     with _lock:
         if _runtime is None or _program() is not _runtime.program:
-            _runtime = _begin(device, precision, num_threads) if _program() is None else _share()
-        for asked, settled in ((device, _runtime.device.type), (precision, _runtime.precision)):
+            _runtime = _begin(kind, card, precision, num_threads) if _program() is None else _share()
+        settled_card = None if card is None else f"cuda:{_runtime.card}"
+        for asked, settled in (
+            (kind, _runtime.device.type),
+            (None if card is None else device, settled_card),
+            (precision, _runtime.precision),
+        ):
             if asked is not None and asked != settled:
                 since = "your ti.init()" if _runtime.shared else "the first Simulator or init()"
                 raise RuntimeError(
@@ -297,11 +307,11 @@ def init(device: str | None = None, precision: str | None = None, *, num_threads
         return _runtime
 
 
-def _begin(device: str | None, precision: str | None, num_threads: int | None) -> Runtime:
+def _begin(kind: str | None, card: int | None, precision: str | None, num_threads: int | None) -> Runtime:
     """Begins a program of Taichi's."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("device='cuda' was asked for, but torch finds no CUDA device; use device='cpu'")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device, card = kind or "cpu", cuda.local_card() if card is None else card
+    if device == "cuda":
+        cuda.begin(card)
     precision = precision or "f32"
     threads = {} if num_threads is None else {"cpu_max_num_threads": num_threads}
     before = _threads()
@@ -314,12 +324,21 @@ def _begin(device: str | None, precision: str | None, num_threads: int | None) -
             **_compile_settings(precision),
             **threads,
         )
+    if device == "cuda" and _program().config().arch != ti.cuda:
+        # a program on the CPU, with a card's layout, is nothing to leave behind
+        ti.reset()
+        raise RuntimeError(f"device='cuda' was asked for, but Taichi runs on the CPU: {cuda.why_not()}")
     # with fewer threads than cores another process may want the same ones
     limited = num_threads is not None or "TI_CPU_MAX_NUM_THREADS" in os.environ
     if not limited and device == "cpu" and before:
         _pin(_threads() - before)
     atexit.register(_finish, _program())
-    return Runtime(torch.device(device), precision, _program(), shared=False)
+    return Runtime(_torch_device(device), precision, _program(), shared=False, card=card)
+
+
+def _torch_device(device: str) -> torch.device:
+    # the first card that the process sees is Taichi's, whatever torch's current one is
+    return torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
 
 
 def _share() -> Runtime:
@@ -333,7 +352,7 @@ def _share() -> Runtime:
         raise RuntimeError(f"your ti.init() chose the arch {config.arch}; taichi_sim runs on ti.cpu and ti.cuda only")
     atexit.register(_finish, _program())
     precision = "f64" if config.default_fp == ti.f64 else "f32"
-    return Runtime(torch.device(device), precision, _program(), shared=True)
+    return Runtime(_torch_device(device), precision, _program(), shared=True)
 
 
 def get() -> Runtime:

@@ -15,6 +15,7 @@ from shac.algos.episodes import Episodes
 from shac.algos.normalizer import Normalizer
 from shac.algos.sizes import require_networks
 from shac.env import Env, Task
+from shac.ranks import SOLO, Ranks
 
 if TYPE_CHECKING:
     from shac.runs.settings import Settings
@@ -47,6 +48,7 @@ class Learner(abc.ABC):
     Args:
       task: what is to be learnt.
       config: all settings.
+      ranks: the processes that share the worlds.
 
     | attribute | meaning |
     |---|---|
@@ -56,8 +58,8 @@ class Learner(abc.ABC):
     | epoch | epochs done |
     """
 
-    def __init__(self, task: Task, config: Settings):
-        self.config = config
+    def __init__(self, task: Task, config: Settings, ranks: Ranks = SOLO):
+        self.config, self.ranks = config, ranks
         require_networks(task, config)
         self.env = Env(
             task,
@@ -68,6 +70,7 @@ class Learner(abc.ABC):
             substeps=config.substeps,
             theta=config.theta,
             early_limits=config.early_limits,
+            ranks=ranks,
         )
         self.normalizer = Normalizer(task.num_obs).to(self.env.device)
         self.exploration = seeding.generator(config.seed, "exploration", self.env.device)

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from shac.errors import NonFiniteError
+from shac.ranks import SOLO, Ranks
 
 
-def check_window(epoch: int, quantities: Mapping[str, torch.Tensor]) -> None:
-    """Raises if any number of a window is not finite.
+def check_window(epoch: int, quantities: Mapping[str, torch.Tensor], ranks: Ranks = SOLO) -> None:
+    """Raises if any number of a window is not finite, in all processes.
 
     Args:
       epoch: the present epoch, for the message.
@@ -19,8 +20,11 @@ def check_window(epoch: int, quantities: Mapping[str, torch.Tensor]) -> None:
     Raises:
       NonFiniteError: names the first step with such a number, its first quantity and the first world there.
     """
-    if bool(torch.stack([values.isfinite().all() for values in quantities.values()]).all()):
+    finite = bool(torch.stack([values.isfinite().all() for values in quantities.values()]).all())
+    if not ranks.any(not finite, next(iter(quantities.values())).device):
         return
+    if finite:
+        raise NonFiniteError(f"a number is not finite in epoch {epoch}, in the worlds of another process")
     first = None
     for name, values in quantities.items():
         bad = ~values.isfinite().flatten(2).all(2) if values.dim() > 2 else ~values.isfinite()

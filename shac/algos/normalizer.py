@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from shac.ranks import SOLO, Ranks
+
 # Added to the variance under the root: an observation that never changes must not be divided by zero.
 EPSILON = 1e-5
 
@@ -42,14 +44,18 @@ class Normalizer(nn.Module):
         self.register_buffer("count", torch.tensor(1e-4, dtype=torch.float64))
 
     @torch.no_grad()
-    def update(self, obs: torch.Tensor) -> None:
-        """Takes in a batch of observations (..., num_obs); any leading dimensions."""
+    def update(self, obs: torch.Tensor, ranks: Ranks = SOLO) -> None:
+        """Takes in a batch of observations (..., num_obs), any leading dimensions; one of each process's."""
         obs = obs.reshape(-1, obs.shape[-1]).double()
-        total = self.count + len(obs)
-        delta = obs.mean(0) - self.mean
-        between = delta.square() * (self.count * len(obs) / total)
-        self.var.copy_((self.var * self.count + obs.var(0, correction=0) * len(obs) + between) / total)
-        self.mean.add_(delta * (len(obs) / total))
+        num = len(obs) * ranks.size
+        own_mean, own_var = obs.mean(0), obs.var(0, correction=0)
+        mean = ranks.mean(own_mean)
+        var = ranks.mean(own_var + (own_mean - mean).square())
+        total = self.count + num
+        delta = mean - self.mean
+        between = delta.square() * (self.count * num / total)
+        self.var.copy_((self.var * self.count + var * num + between) / total)
+        self.mean.add_(delta * (num / total))
         self.count.copy_(total)
 
     def snapshot(self, dtype: torch.dtype) -> Standardize:

@@ -24,6 +24,7 @@ from shac.algos.sizes import require_window
 from shac.algos.window import Window, actor_loss, rollout
 from shac.env import Task
 from shac.errors import NonFiniteError
+from shac.ranks import SOLO, Ranks
 
 if TYPE_CHECKING:
     from shac.runs.settings import Config
@@ -37,8 +38,8 @@ MUON_MOMENTUM = 0.9
 class SHAC(Learner):
     """SHAC and, with `algo` "bptt", BPTT; see `Learner`."""
 
-    def __init__(self, task: Task, config: Config):
-        super().__init__(task, config)
+    def __init__(self, task: Task, config: Config, ranks: Ranks = SOLO):
+        super().__init__(task, config, ranks)
         device, dtype = self.env.device, self.env.dtype
         require_window(self.env, config)
         with self._weights():
@@ -62,7 +63,7 @@ class SHAC(Learner):
         normalize = self.normalizer.snapshot(self.env.dtype)
         window = self.rollout(normalize)
         next_values = self._next_values(window, normalize)
-        check_window(self.epoch, self._quantities(window, next_values))
+        check_window(self.epoch, self._quantities(window, next_values), self.ranks)
         rolled_out = time.perf_counter()
 
         loss = self.actor_loss(window, normalize)
@@ -76,17 +77,20 @@ class SHAC(Learner):
             self._update_target()
         if self.config.normalize_obs:
             # Each observation that the actor saw counts once. (The reference counts those between windows twice.)
-            self.normalizer.update(window.obs)
-        finished = self.episodes.add(window.rewards.detach(), window.ended, window.whole)
+            self.normalizer.update(window.obs, self.ranks)
+        # all processes know the episodes of all worlds, and so agree on which policy is the best
+        episodes = (self.ranks.gather(x, dim=1) for x in (window.rewards.detach(), window.ended, window.whole))
+        finished = self.episodes.add(*episodes)
         self.epoch += 1
         times = (rolled_out - begin, updated - rolled_out, time.perf_counter() - updated)
-        return Epoch(loss.item(), critic_loss, grad_norm, finished, *times)
+        return Epoch(self.ranks.mean(loss).item(), critic_loss, grad_norm, finished, *times)
 
     def rollout(self, normalize: Standardize) -> Window:
         """A window of `horizon` steps from where the last one ended, with the gradient cut at its beginning."""
         env, config = self.env, self.config
         shape = (config.horizon, config.num_envs, env.task.num_actions)
         eps = torch.randn(shape, generator=self.exploration, dtype=env.dtype, device=env.device)
+        eps = eps[:, self.ranks.share(config.num_envs)]
         try:
             return rollout(env, self.actor, normalize, eps)
         except NonFiniteError as error:
@@ -195,8 +199,10 @@ class SHAC(Learner):
         self.actor.zero_grad()
         try:
             loss.backward()
+            self.env.require_finite()
         except ArithmeticError as error:
             raise NonFiniteError(f"in the backward pass of epoch {self.epoch}: {error}") from error
+        self.ranks.average_gradients(self.actor.parameters())
         norm = nn.utils.clip_grad_norm_(self.actor.parameters(), self.config.max_grad_norm)
         # The reference also stops at norms above 1e6. Those are finite, are clipped, and are BPTT's daily bread.
         check_gradient(self.epoch, norm, window.actions)
@@ -224,10 +230,11 @@ class SHAC(Learner):
                 loss = nn.functional.mse_loss(self.critic(obs), target)
                 self.critic_optimizer.zero_grad()
                 loss.backward()
+                self.ranks.average_gradients(parameters)
                 nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
                 self.critic_optimizer.step()
                 total += loss.detach()
-        mean = total.item() / len(batches)
+        mean = self.ranks.mean(total).item() / len(batches)
         # Once it is not finite, a loss stays so: to ask after the last pass is enough, and keeps a GPU busy.
         if mean != mean or mean in (float("inf"), float("-inf")):
             raise NonFiniteError(f"the critic's loss is not finite in epoch {self.epoch}, although its targets are")

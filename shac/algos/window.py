@@ -74,6 +74,10 @@ def rollout(env: Env, actor: nn.Module, normalize: Standardize, eps: torch.Tenso
         terminations.append(terminated)
         truncations.append(truncated)
         whole.append(info["whole"])
+    try:
+        env.require_finite()
+    except ArithmeticError as error:
+        raise NonFiniteError(f"the window: {error}") from error
     terminated = torch.stack(terminations)
     return Window(
         obs=torch.stack(seen),

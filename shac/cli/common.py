@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from shac.errors import NonFiniteError, UserError
+from shac.errors import LostRankError, NonFiniteError, UserError
 
 
 def reports_errors(command: Callable) -> Callable:
@@ -23,7 +23,7 @@ def reports_errors(command: Callable) -> Callable:
             return command(*args, **kwargs)
         except (UserError, OSError, MemoryError) as error:
             status, message = 2, str(error)
-        except (NonFiniteError, FloatingPointError) as error:
+        except (NonFiniteError, FloatingPointError, LostRankError) as error:
             status, message = 1, str(error)
         except RuntimeError as error:
             # torch and Taichi have no type of their own for what no estimate has foreseen, such as a small card
@@ -44,6 +44,17 @@ class Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not finite.", param, ctx)
         return number
+
+
+class Device(click.ParamType):
+    """A device's name; whether there is one is known when it is used."""
+
+    name = "cpu|cuda|cuda:N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"cpu|auto|cuda(:\d{1,4})?", value):
+            self.fail(f"{value!r} is not cpu, cuda, cuda:1 and so on, or auto.", param, ctx)
+        return value
 
 
 class Command(click.Command):

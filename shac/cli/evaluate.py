@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from shac.cli.common import Command, Finite, reports_errors
+from shac.cli.common import Command, Device, Finite, reports_errors
 from shac.errors import UserError
 
 EXAMPLES = """
@@ -23,7 +23,7 @@ shac-eval runs/mine --engine mujoco           # or on this engine's contacts and
 @click.option("--episodes", type=click.IntRange(min=1), default=128, show_default=True, help="Episodes to run.")
 @click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", show_default=True, help="Policy.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the initial states.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.  [default: the run's]")
+@click.option("--device", type=Device(), help="Where to compute.  [default: the run's]")
 @click.option("--stochastic", is_flag=True, help="Sample the actions, rather than take the distribution's centre.")
 @click.option("--substeps", type=click.IntRange(min=1), help="Substeps per control step.  [default: the run's]")
 @click.option("--theta", type=Finite(0, 1), help="Implicitness, 0: explicit.  [default: the run's]")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from shac.cli.common import Command, Finite, reports_errors
+from shac.cli.common import Command, Device, Finite, reports_errors
 from shac.errors import UserError, nearest
 
 EXAMPLES = """
@@ -41,7 +41,7 @@ TURN = 6.0
 @click.option("--frames", type=click.IntRange(1, 64), default=5, show_default=True, help="Frames in a png of a RUN.")
 @click.option("--every", type=Finite(min=0, min_open=True), help=EVERY_HELP)
 @click.option("--camera", metavar="KEY=VALUE,...", help="azimuth, elevation, fovy [deg], distance [m], track (a body).")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.")
+@click.option("--device", type=Device(), help="Where to compute.")
 @reports_errors
 def main(run_dir, out, page, model, steps, seed, checkpoint, width, height, fps, frames, every, camera, device):
     """Film the deterministic policy of the run in folder RUN, in one world and in real time.

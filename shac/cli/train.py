@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shac.cli.common import Command, reports_errors
+from shac.cli.common import Command, Device, reports_errors
 from shac.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ shac-train --model cartpole --algo bptt --set horizon=64 --set actor_units=64,64
 shac-train --model my_model.py --run-dir runs/mine
 shac-train --model my_model.py --init runs/mine --set actor_lr=5e-4 --run-dir runs/on
 shac-train --resume runs/mine
+torchrun --nproc-per-node 2 -m shac.cli.train --model humanoid --run-dir runs/two
 """
 INTERRUPTED = 130
 # As in shac.runs.settings, which takes seconds to import.
@@ -36,31 +37,37 @@ ALGOS = ["shac", "bptt", "ppo", "sac", "redq", "mbpo"]
 @click.option("--num-envs", type=int, help="Parallel worlds.")
 @click.option("--max-epochs", type=int, help="Epochs to train.")
 @click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.  [default: cuda if there is one]")
+@click.option("--device", type=Device(), help="Where to compute.  [default: cpu]")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file of settings.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One setting; may be repeated.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Run folder.  [default: runs/MODEL-ALGO-SEED-TIME]")
 @click.option("--init", metavar="RUN", help="Begin with another run's networks.")
 @click.option("--resume", "resume_dir", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run.")
+@click.option("--distributed", is_flag=True, help="Refuse to train alone: torchrun must have started this process.")
 @click.option("--list-models", is_flag=True, help="List the built-in models and exit.")
 @click.option("--list-settings", is_flag=True, help="List a model's settings (with --model) and exit.")
 @click.option("--quiet", is_flag=True, help="Show nothing but errors.")
 @reports_errors
-def main(list_models, list_settings, resume_dir, quiet, run_dir, config_file, assignments, **flags):
+def main(list_models, list_settings, distributed, resume_dir, quiet, run_dir, config_file, assignments, **flags):
     """Train a policy with SHAC (or BPTT) on the simulator's analytic gradients, or with a baseline that takes none.
 
     Settings come from the model's preset, --config, --set and the flags, later ones winning. Ctrl-C saves and stops;
-    --resume goes on exactly there, and also after a crash. Exit status: 0 complete, 1 stopped by a non-finite number,
-    2 wrong usage, 130 interrupted.
+    --resume goes on exactly there, and also after a crash. Under torchrun its processes share the worlds. Exit status:
+    0 complete, 1 stopped by a non-finite number or a lost process, 2 wrong usage, 130 interrupted.
     """
     # Not above: torch and Taichi take seconds to import, and --help needs neither.
-    from shac import models
+    from shac import models, ranks
     from shac.runs import runner
     from shac.runs.config import to_yaml
 
     if list_models:
         click.echo("\n".join(models.names()))
         return
+    if distributed and not ranks.started_by_torchrun():
+        raise UserError(
+            "--distributed needs torchrun, which starts the processes: "
+            "torchrun --nproc-per-node 2 -m shac.cli.train --model ant"
+        )
     if resume_dir is not None:
         given = [name for name, value in flags.items() if value is not None]
         given += [

@@ -59,7 +59,7 @@ def evaluate(
       policy: what acts.
       episodes: number of episodes.
       seed: seed of the initial states, and of the actions if they are sampled; no training's stream is met again.
-      device: "cpu" or "cuda"; None leaves the choice to `taichi_sim.init`.
+      device: as in `taichi_sim.init`; None: what the process runs on, or the CPU.
       stochastic_policy: sample the actions, rather than take tanh(mu).
       substeps, theta: as for `Env`; in MuJoCo, substeps are its steps in a control step.
       engine: what simulates the episodes. "mujoco" is MuJoCo on the task's asset (`in_mujoco.InMujoco`).

@@ -61,6 +61,16 @@ LONGEST = datetime.timedelta.max // datetime.timedelta(seconds=1)
 TIMES = ("seconds", "cpu_seconds", "time_rollout", "time_backward", "time_critic")
 
 
+class NoLogger:
+    """What a process has instead that does not write the run folder."""
+
+    def log(self, metrics: Metrics) -> None: ...
+
+    def event(self, message: str, *, show: bool = True) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Logger:
     """Writes a run's metrics into its folder and shows them: live on a terminal, else a plain line per epoch.
 

@@ -20,11 +20,12 @@ from shac.check_task import rehearse
 from shac.env import Task
 from shac.errors import NonFiniteError, UserError
 from shac.models import load_task
+from shac.ranks import SOLO, Ranks, joined
 from shac.runs import checkpoint
 from shac.runs.checkpoint import build_policy
 from shac.runs.config import to_yaml
 from shac.runs.evaluate import evaluate
-from shac.runs.logger import Logger, Metrics
+from shac.runs.logger import Logger, Metrics, NoLogger
 from shac.runs.misfit import refusing_misfits, require_learner, require_like
 from shac.runs.settings import GRADIENT_ALGOS, Settings
 
@@ -40,46 +41,52 @@ LEARNERS = {
 
 
 def start(config: Settings, run_dir: Path, *, quiet: bool = False) -> bool:
-    """Trains in a new run folder; see `Run.train`.
+    """Trains in a new run folder, in all processes that torchrun has started; see `Run.train`.
 
     Raises:
       UserError: the folder holds a run already, or the run to begin with does not fit this one.
     """
-    if (run_dir / "config.yaml").exists():
-        raise UserError(
-            f"{run_dir} holds a run already: --resume {run_dir} continues it, another --run-dir begins anew"
-        )
-    run = Run(config, run_dir)
-    if config.init is not None:
-        run.begin_with(checkpoint.path_of(config.init, "last"))
-    run.check_task()
-    # From here on the folder is a run, and can be resumed: so the state must be there before the settings are.
-    run.save()
-    checkpoint.atomic_write(run_dir / "config.yaml", lambda file: file.write(to_yaml(config).encode()))
-    return run.train(quiet=quiet)
+    with joined(config.device) as ranks:
+        if ranks.first and (run_dir / "config.yaml").exists():
+            raise UserError(
+                f"{run_dir} holds a run already: --resume {run_dir} continues it, another --run-dir begins anew"
+            )
+        run = Run(config, run_dir, ranks)
+        if config.init is not None:
+            run.begin_with(checkpoint.path_of(config.init, "last"))
+        run.check_task()
+        # From here on the folder is a run, and can be resumed: so the state must be there before the settings are.
+        run.save()
+        if ranks.first:
+            checkpoint.atomic_write(run_dir / "config.yaml", lambda file: file.write(to_yaml(config).encode()))
+        return run.train(quiet=quiet)
 
 
 def resume(run_dir: Path, *, quiet: bool = False) -> bool:
-    """Goes on with the run in a folder, as if it had not been interrupted; see `Run.train`."""
+    """Goes on with a folder's run as if it had not been interrupted, in any number of processes; see `Run.train`."""
     config = checkpoint.read_config(run_dir)
     path = checkpoint.path_of(run_dir, "last")
     state = checkpoint.load(path)
-    run = Run(config, run_dir)
-    with refusing_misfits(f"{path} does not fit its run's settings"):
-        run.load(state)
-    return run.train(quiet=quiet)
+    with joined(config.device) as ranks:
+        run = Run(config, run_dir, ranks)
+        with refusing_misfits(f"{path} does not fit its run's settings"):
+            run.load(state)
+        return run.train(quiet=quiet)
 
 
-def build_learner(task: Task, config: Settings) -> Learner:
+def build_learner(task: Task, config: Settings, ranks: Ranks = SOLO) -> Learner:
     """The learner of a run's algorithm, untrained.
 
     Raises:
-      UserError: the algorithm needs a library that is not installed.
+      UserError: the algorithm needs a library that is not installed, or has no use for several processes.
     """
+    if ranks.size > 1 and config.algo not in GRADIENT_ALGOS:
+        raise UserError(f"{config.algo} trains in one process, shac and bptt in several: start it without torchrun")
     # The baselines' library is an extra, and takes seconds to import.
     module, name = LEARNERS[config.algo].split(":")
     try:
-        return getattr(importlib.import_module(module), name)(task, config)
+        learner = getattr(importlib.import_module(module), name)
+        return learner(task, config) if ranks.size == 1 else learner(task, config, ranks)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in ("torchrl", "tensordict"):
@@ -94,14 +101,16 @@ class Run:
 
     Args:
       config: all settings.
-      run_dir: the run folder; nothing is written before `save` or `train`.
+      run_dir: the run folder; nothing is written before `save` or `train`, and that by the first process alone.
+      ranks: the processes that train together; each calls the same methods.
     """
 
-    def __init__(self, config: Settings, run_dir: Path):
+    def __init__(self, config: Settings, run_dir: Path, ranks: Ranks = SOLO):
         torch.set_num_threads(config.threads)
         self.config = config
         self.run_dir = run_dir
-        self.learner = build_learner(load_task(config.model, config.task), config)
+        self.ranks = ranks
+        self.learner = build_learner(load_task(config.model, config.task), config, ranks)
         self.seconds = 0.0
         # None: a release that did not count it began the run.
         self.cpu_seconds: float | None = 0.0
@@ -122,35 +131,31 @@ class Run:
             earlier one, from which a resumed run meets the same error again.
         """
         learner, config = self.learner, self.config
-        logger = Logger(
-            self.run_dir,
-            config.max_epochs,
-            max_cpu_seconds=config.max_cpu_seconds,
-            epoch=learner.epoch,
-            quiet=quiet,
-        )
+        logger = self._logger(quiet)
         try:
             logger.event(
                 f"{'Begins' if learner.epoch == 0 else f'Goes on after epoch {learner.epoch}'}: {self.run_dir}"
             )
+            if self.ranks.size > 1:
+                logger.event(f"{self.ranks.size} processes, {learner.env.num_envs} worlds each")
             for warning in self.warnings:
                 logger.event(warning)
             with _interruption() as interrupted:
-                clock = _Clock(self.seconds, self.cpu_seconds)
-                if not self.complete:
+                clock = _Clock(self.seconds, self.cpu_seconds, self.ranks)
+                if not self.complete and self.ranks.first:
                     # it may have been before somebody gave it more epochs
                     checkpoint.completeness_of(self.run_dir).unlink(missing_ok=True)
                 self._keep_snapshot()
-                while not self.complete and not interrupted.is_set():
+                while not self.complete and not self.ranks.any(interrupted.is_set(), learner.env.device):
                     epoch = learner.train_epoch()
-                    self.seconds, self.cpu_seconds = clock.read()
+                    self.seconds, self.cpu_seconds = clock.read(learner.env.device)
                     self._keep_best(epoch)
                     logger.log(self._metrics(epoch))
                     self._keep_snapshot()
                     if learner.epoch % config.save_interval == 0:
                         self.save()
                 self.save()
-            if self.complete:
+            if self.complete and self.ranks.first:
                 self._compare_last_with_best()
                 checkpoint.atomic_write(checkpoint.completeness_of(self.run_dir), lambda file: None)
             logger.event(
@@ -160,6 +165,12 @@ class Run:
             )
             return self.complete
         except NonFiniteError as error:
+            if self.ranks.size > 1:
+                # the state is in several processes, of which this one may be the only one that knows
+                own = f"process {self.ranks.rank}, {learner.env.num_envs} worlds"
+                message = f"{own}: {error}. shac-train --resume {self.run_dir} in one process comes here again"
+                logger.event(f"Stopped: {message}", show=False)
+                raise NonFiniteError(message) from error
             path = checkpoint.path_of(self.run_dir, "nonfinite")
             checkpoint.save(path, self._state())
             # What was learnt before stays learnt; last.pt is left as it is, and leads here again.
@@ -180,12 +191,29 @@ class Run:
     def save(self) -> None:
         """Writes the checkpoints. best.pt goes first: a crash between the two leaves a best policy at least as good."""
         self._save_best()
-        checkpoint.save(checkpoint.path_of(self.run_dir, "last"), self._state(complete=self.complete))
+        self._write("last", self._state(complete=self.complete))
 
     def _keep_snapshot(self) -> None:
         epoch = self.learner.epoch
         if epoch in self.config.snapshots:
-            checkpoint.save(checkpoint.path_of(self.run_dir, f"epoch-{epoch}"), self._state())
+            self._write(f"epoch-{epoch}", self._state())
+
+    def _write(self, which: str, state: dict) -> None:
+        # all processes make the state together, one writes it
+        if self.ranks.first:
+            checkpoint.save(checkpoint.path_of(self.run_dir, which), state)
+
+    def _logger(self, quiet: bool) -> Logger | NoLogger:
+        config = self.config
+        if not self.ranks.first:
+            return NoLogger()
+        return Logger(
+            self.run_dir,
+            config.max_epochs,
+            max_cpu_seconds=config.max_cpu_seconds,
+            epoch=self.learner.epoch,
+            quiet=quiet,
+        )
 
     def check_task(self) -> None:
         """Looks whether the task can be learnt from gradients; the first line of the log may be a warning.
@@ -227,7 +255,7 @@ class Run:
 
     def _save_best(self) -> None:
         if not self.best_is_saved:
-            checkpoint.save(checkpoint.path_of(self.run_dir, "best"), self.best)
+            self._write("best", self.best)
             self.best_is_saved = True
 
     def _keep_best(self, epoch: Epoch) -> None:
@@ -314,15 +342,16 @@ class Run:
 
 
 class _Clock:
-    """Wall-clock and processor time of a training, earlier parts of it included [s]."""
+    """Wall-clock and processor time of a training, of all processes and earlier parts of it [s]."""
 
-    def __init__(self, seconds: float, cpu_seconds: float | None):
+    def __init__(self, seconds: float, cpu_seconds: float | None, ranks: Ranks):
         self._begin = time.perf_counter() - seconds
-        self._cpu_begin = None if cpu_seconds is None else time.process_time() - cpu_seconds
+        self._before, self._cpu_begin, self._ranks = cpu_seconds, time.process_time(), ranks
 
-    def read(self) -> tuple[float, float | None]:
-        cpu_seconds = None if self._cpu_begin is None else time.process_time() - self._cpu_begin
-        return time.perf_counter() - self._begin, cpu_seconds
+    def read(self, device: torch.device) -> tuple[float, float | None]:
+        cpu_seconds = self._ranks.sum(time.process_time() - self._cpu_begin, device)
+        total = None if self._before is None else self._before + cpu_seconds
+        return time.perf_counter() - self._begin, total
 
 
 @contextlib.contextmanager

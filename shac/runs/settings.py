@@ -7,6 +7,7 @@ import math
 from typing import Any, Literal, get_args
 
 from shac.errors import UserError
+from taichi_sim import cuda
 from taichi_sim.types import MOST_SUBSTEPS
 
 # The part of the epochs that `final_substeps` is for: 150 of 2,000 sufficed for Hopper and Humanoid (docs/substeps.md).
@@ -39,7 +40,7 @@ class Settings:
     seed: int = 0
     """Seed of everything random in the run."""
     device: str | None = None
-    """"cpu" or "cuda"; None: CUDA if there is one."""
+    """"cpu", "cuda", "cuda:1" and so on, or "auto"; None: the CPU."""
     init: str | None = None
     """Run folder: begin with the networks that it ended with. Optimisers, targets and worlds begin anew."""
     threads: int = 1
@@ -98,7 +99,10 @@ class Settings:
         self._require(self.theta is None or 0 <= self.theta <= 1, "theta", "between 0 and 1")
         self._require(self.seed >= 0, "seed", "at least 0")
         self._require(all(epoch >= 0 for epoch in self.snapshots), "snapshots", "epochs from 0 up")
-        self._require(self.device in (None, "cpu", "cuda"), "device", "cpu or cuda")
+        try:
+            cuda.parse(self.device)
+        except ValueError:
+            self._require(False, "device", "cpu, cuda, cuda:1 and so on, or auto")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             numbers = value if isinstance(value, tuple) else (value,)

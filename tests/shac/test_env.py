@@ -7,6 +7,7 @@ import torch
 from cartpole_double import CartPoleDouble, CartPoleOnDouble
 from gymnasium.utils import env_checker
 from gymnasium.vector import AutoresetMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from toy import Line
 
 import shac
@@ -296,3 +297,30 @@ def test_episodes_with_early_limits_do_not_count():
     again.load_state_dict(episodes.state_dict())
     assert again.add(rewards[:1], torch.tensor([[False, True]]), torch.tensor([[True, True]])) == 1
     assert list(again.recent_returns) == [8.0, 8.0]
+
+
+def test_a_step_on_a_card_does_not_wait_for_it():
+    """Fake tensors have no values: whatever asks for one, and so would wait, raises."""
+    env = Env(CartPoleOnDouble(), 4, early_limits=0.5)
+    env._restart = env._restart_without_waiting
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        env.state = State(*map(fake.from_tensor, env.state))
+        action = torch.zeros(4, 1, dtype=env.dtype)
+        for _ in range(2):
+            obs, *_ = env.step(action)
+        with pytest.raises(DataDependentOutputException):
+            obs.sum().item()
+
+
+def test_episodes_begun_without_waiting_are_as_the_others():
+    """Worlds that go on keep their states and gradients, others begin anew; the draws are others."""
+    env = Env(Line(), 4)
+    action = torch.full((4, 1), 0.5, dtype=env.dtype, requires_grad=True)
+    env._restart = env._restart_without_waiting
+    # world i begins at i, of a whole reset, and has failed from 2 on
+    obs, _, terminated, _, info = env.step(action)
+    assert terminated.tolist() == [False, False, True, True]
+    assert info["final_obs"][:, 0].tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert obs.tolist() == [[0.5, 0.5], [1.5, 0.5], [2.0, 0.0], [3.0, 0.0]]
+    assert env.progress.tolist() == [1, 1, 0, 0]
+    assert torch.autograd.grad(obs[:, 0].sum(), action)[0].flatten().tolist() == [1, 1, 0, 0]

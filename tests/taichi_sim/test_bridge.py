@@ -83,6 +83,29 @@ def test_non_finite_gradient(sim, name):
     assert name in message and "world 2" in message and "gradient" in message
 
 
+def test_looks_taken_together_name_the_step_too(sim):
+    """As on CUDA, where a look at a number would wait for the device."""
+    together = ts.Simulator(sim.model, N)
+    together._looks.at_once = False
+    good, bad = arguments(sim), arguments(sim)
+    bad["qvel"][2] = float("nan")
+    for inputs in (good, bad, good):
+        step(together, **inputs)
+    with pytest.raises(FloatingPointError, match=r"^qvel\[0\] of world 2 is not finite \(1 of 3 .* step 2 since"):
+        together.require_finite()
+    together.require_finite()
+
+    state = step(together, **{key: x.requires_grad_() for key, x in good.items()})
+    (state.qpos[1, 0] * float("nan")).backward()
+    with pytest.raises(FloatingPointError, match=r"reached a step's qpos\[0\] of world 1 .* step 1 since"):
+        together.require_finite()
+
+    for _ in range(together._looks.MOST - 1):
+        step(together, **bad)
+    with pytest.raises(FloatingPointError, match="step 1 since"):
+        step(together, **good)
+
+
 def test_settings_are_made_once():
     assert ts.init() is ts.init(device="cpu", precision="f64")
     with pytest.raises(RuntimeError, match="f64.*f32.*process"):

@@ -1,0 +1,172 @@
+"""CUDA as far as it shows without a card: what is refused, and that every kernel compiles.
+
+A driver that does nothing (tests/stub_cuda.c) takes the place of libcuda.so and keeps the PTX that Taichi gives it.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from processes import run
+
+from taichi_sim import cuda
+
+# The second has all that ant has, too: a free joint, contact with planes.
+BODIES = "cartpole", "humanoid_mtu"
+# What a step's kernels are called, of the forward pass and of its adjoint, and the others of `Simulator.forward`.
+KERNELS = {"step": 2, "results": 1, "kinematic": 1}
+
+
+@pytest.fixture(scope="module")
+def stub(tmp_path_factory):
+    """The folder of a libcuda.so that answers, and does nothing."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler, cc, to make the stub of a driver with")
+    folder = tmp_path_factory.mktemp("stub")
+    source = Path(__file__).parents[1] / "stub_cuda.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-w", "-o", folder / "libcuda.so", source], check=True)
+    return str(folder)
+
+
+def test_names_of_devices():
+    assert cuda.parse(None) == cuda.parse("auto") == (None, None)
+    assert cuda.parse("cpu") == ("cpu", None)
+    assert cuda.parse("cuda") == ("cuda", None) and cuda.parse("cuda:12") == ("cuda", 12)
+    for wrong in ("gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0", 0):
+        with pytest.raises(ValueError, match="device must be 'cpu' or 'cuda'"):
+            cuda.parse(wrong)
+
+
+def test_a_card_is_one_of_those_that_are_visible(monkeypatch):
+    assert cuda._visible(2, None) == "2"
+    assert cuda._visible(1, "5, 7") == "7"
+    assert cuda._visible(0, "GPU-1f2e") == "GPU-1f2e"
+    with pytest.raises(RuntimeError, match="card 2 was asked for, but CUDA_VISIBLE_DEVICES=5,7 shows 2"):
+        cuda._visible(2, "5,7")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert cuda.local_card() == 3
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="this torch has CUDA")
+def test_cuda_is_refused_where_it_does_not_run_and_the_cpu_is_taken_unasked():
+    """Without torch's CUDA; without a driver, where Taichi falls back to the CPU; and where torch finds a card."""
+    process = run("""
+        from taichi_sim import cuda
+        def refused():
+            try:
+                ts.init(device="cuda")
+            except RuntimeError as error:
+                print(error)
+        refused()
+        cuda.begin = lambda card: None
+        refused()
+        torch.cuda.is_available = lambda: True
+        print(ts.init("auto").device, ts.init().device)
+    """)
+    build, driver, device = process.stdout.splitlines()
+    assert "a build without CUDA: install one with CUDA" in build
+    assert "but Taichi runs on the CPU: libcuda.so, the driver's library, is not found" in driver
+    assert device == "cpu cpu"
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"STUB_CUDA_VERSION": "10020"}, "one for CUDA 10.2, and Taichi needs 11.1: install a newer driver"),
+        ({"STUB_CUDA_INIT": "999"}, r"does not start \(cuInit gives 999\): nvidia-smi"),
+        ({"STUB_CUDA_CARDS": "0", "CUDA_VISIBLE_DEVICES": "9"}, r"shows no card \(CUDA_VISIBLE_DEVICES='9'\)"),
+        ({}, "shows a card, but Taichi did not take it: TI_LOG_LEVEL=trace"),
+    ],
+)
+def test_what_is_wrong_with_a_driver_is_named(stub, monkeypatch, answers, message):
+    driver = cuda.ctypes.CDLL(f"{stub}/libcuda.so")
+    monkeypatch.setattr(cuda.ctypes, "CDLL", lambda name: driver)
+    for name, value in answers.items():
+        monkeypatch.setenv(name, value)
+    assert re.search(message, cuda.why_not())
+
+
+def test_every_kernel_compiles(stub, tmp_path):
+    """To PTX, and with ptxas, where there is one, for an H100."""
+    process = run(
+        """
+        import os
+        import taichi as ti
+        ti.init(arch=ti.cuda, default_fp=ti.f32)
+        import taichi_sim as ts
+        from taichi_sim import forward, runtime, taping
+        from taichi_sim.engine import Bound
+        assert ti.cfg.arch == ti.cuda
+        for name in os.environ["BODIES"].split():
+            model = ts.load(name)
+            bound = Bound(model, 32)
+            m, engine, plan = bound._m, bound._engine, bound._plan()
+            # a Simulator's arrays are torch's, on the card
+            def empty(cells):
+                return ti.Vector.ndarray(1, ti.f32, (32, max(1, cells)))
+            inputs, state, nothing = empty(m.nstate + m.nu), empty(m.nstate), empty(1)
+            tape = empty(taping.total(m, plan.substeps))
+            poses, tendons = empty(7 * m.nbody), empty(m.tendon.number * (2 + m.nv))
+            with runtime.exclusive(bound._runtime):
+                engine._forward.step(inputs, nothing, state, tape, *plan, forward.RECORD)
+                engine._adjoint.step(tape, nothing, state, inputs, nothing, *plan)
+                engine._forward.results(poses, empty(7 * m.nv), empty(3 * m.nu + m.na), tendons)
+                engine._adjoint.kinematic(state, poses, tendons, empty(m.nq + m.nv))
+        """,
+        prelude="",
+        BODIES=" ".join(BODIES),
+        LD_LIBRARY_PATH=stub,
+        STUB_CUDA_PTX=str(tmp_path),
+    )
+    assert "falling back" not in process.stderr
+    files = sorted(tmp_path.glob("*.ptx"))
+    text = "\n".join(file.read_text() for file in files)
+    for kernel, number in KERNELS.items():
+        entries = re.findall(rf"\.entry {kernel}_c\d+_\d+_kernel_\d+_range_for\(", text)
+        assert len(entries) == number * len(BODIES), kernel
+    assembler = shutil.which("ptxas")
+    for file in files if assembler else ():
+        subprocess.run([assembler, "-arch=sm_90", "-o", os.devnull, file], check=True)
+
+
+@pytest.mark.cuda
+def test_a_card_steps_as_the_cpu_does(tmp_path):
+    """In double precision, but for rounding, where contacts make and break."""
+    results = []
+    for device in ("cpu", "cuda"):
+        run(
+            f"""
+            ts.init({device!r}, "f64")
+            model = ts.load("ant")
+            sim = ts.Simulator(model, 64)
+            state = sim.initial_state()
+            ctrl = torch.full((64, model.nu), 0.3, dtype=sim.dtype, device=sim.device, requires_grad=True)
+            for _ in range(4):
+                state = sim.step(state, ctrl)
+            state.qpos.sum().backward()
+            torch.save([x.detach().cpu() for x in (*state, ctrl.grad)], {str(tmp_path / device)!r})
+            """
+        )
+        results.append(torch.load(tmp_path / device))
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.cuda
+def test_a_stream_of_torchs_is_refused():
+    run("""
+        ts.init("cuda")
+        sim = ts.Simulator(pendulum())
+        fall(sim)
+        with torch.cuda.stream(torch.cuda.Stream()):
+            try:
+                fall(sim)
+            except RuntimeError as error:
+                assert "default stream" in str(error)
+            else:
+                raise AssertionError
+    """)
