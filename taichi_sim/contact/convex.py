@@ -150,7 +150,7 @@ def adjoint_touch(m: ti.template(), d: ti.template(), e, k, c1, q1, c2, q2, d_ba
     n_bar, p_bar = rotate_inv(q2, n_bar), rotate_inv(q2, p_bar)
     n_bar = n_bar + scale(p_bar, 0.5 * (m.contact.pairs.radius2[k] - m.contact.pairs.radius1[k]))
     n, own = d.contact.found.n[e, row], d.contact.found.own[e, row]
-    moment, force, m_bar, more = features.adjoint_point(
+    y_bar, moment, force, m_bar, more = features.adjoint_point(
         m.contact.shapes,
         one,
         two,
@@ -167,13 +167,16 @@ def adjoint_touch(m: ti.template(), d: ti.template(), e, k, c1, q1, c2, q2, d_ba
         d_bar,
         p_bar,
     )
-    n_bar = n_bar + more + scale(m_bar, own)
+    ahead, t = d.contact.found.ahead[e, row], d.contact.found.tilt[e, row]
+    seen = portal.adjoint_direction(q, n, t, y_bar)
+    moment = moment + cross(ahead, y_bar) - cross(n, seen)
+    n_bar = n_bar + more + scale(m_bar, own) + seen
     # of the direction ahead, then of the normal
     bar, at, is_n = scale(m_bar, 1.0 - own), row, own * 0.0
     for step in range(2):
         if step == 1:
             bar, at, is_n = n_bar, m.contact.pairs.main[k], own * 0.0 + 1.0
-        m_k, f_k, more = features.adjoint_direction(
+        y_bar, m_k, f_k, more = features.adjoint_direction(
             m.contact.shapes,
             one,
             two,
@@ -190,6 +193,8 @@ def adjoint_touch(m: ti.template(), d: ti.template(), e, k, c1, q1, c2, q2, d_ba
             is_n,
             bar,
         )
-        moment, force, n_bar = moment + m_k, force + f_k, n_bar + more
+        seen = portal.adjoint_direction(q, n, d.contact.found.tilt[e, at], y_bar)
+        moment = moment + m_k + cross(d.contact.found.ahead[e, at], y_bar) - cross(n, seen)
+        force, n_bar = force + f_k, n_bar + more + seen
     force = rotate(q2, force)
     return rotate(q2, moment) + cross(c2, force), force

@@ -7,10 +7,11 @@ overlap m = n and t = 0; `portal` has the others.) What is furthest along a dire
     flat: an edge or a face, along which points slide, while its directions e stay orthogonal to that direction;
     bent: it moves by the Hessian K of the support function as the direction turns; of a vertex K = 0.
 
-With a displacement (w, v) of shape 1, v(x) = v + w x x, and the tangents g of n that no flat direction covers,
+With a displacement (w, v) of shape 1, v(x) = v + w x x, y = w x m + (t' - w x t), and the tangents g of n that no flat
+direction covers,
 
-    x1' = v(x1) + K1 (w x m - m') - s e,    x2' = K2 m' + s e,    x2' - x1' = depth' n + depth n'
-    e . m' = e . (w x m) of shape 1, 0 of shape 2;                g . (K1 + K2) m' = g . (v(x1) + depth n' + K1 (w x m))
+    x1' = v(x1) + K1 (y - m') - s e,       x2' = K2 m' + s e,      x2' - x1' = depth' n + depth n'
+    e . m' = e . y of shape 1, 0 of shape 2;                       g . (K1 + K2) m' = g . (v(x1) + depth n' + K1 y)
 
 These are the equations that `sharpen` solves by Newton's method, and `adjoint_normal`, `adjoint_point` transposed.
 All is in the axes of shape 2.
@@ -159,9 +160,8 @@ def _transposed(m11, m12, m21, m22, y1, y2):
 
 @ti.func
 def adjoint_direction(s: ti.template(), one, two, q, n, m, t, x1, depth, a, a1, b, b1, own, m_bar):
-    """The adjoint m_bar of m as a displacement's (moment, force) about shape 2's centre, and the adjoint of n.
-
-    Where own is 1 n is m, and has none of its own.
+    """The adjoint m_bar of m as the adjoint of y, the moment and the force about shape 2's centre at a fixed y, and the
+    adjoint of n. Where own is 1 n is m, and has none of its own.
     """
     x, y = tangents(n, a)
     m11, m12, m21, m22, there_x, there_y = system(s, one, two, q, m, t, x, y, a, b, own * depth)
@@ -170,24 +170,26 @@ def adjoint_direction(s: ti.template(), one, two, q, n, m, t, x1, depth, a, a1, 
     z1, z2 = z1 * there_x, z2 * there_y
     pull = scale(x, ti.select(is_a, 0.0, z1)) + scale(y, ti.select(is_b, 0.0, z2))
     turn = scale(a, ti.select(is_a, a1 * z1, 0.0)) + scale(b, ti.select(is_b, b1 * z2, 0.0))
-    moment = cross(x1, pull) + cross(m, curve1(s, one, q, m, t, pull) + turn)
+    y_bar = curve1(s, one, q, m, t, pull) + turn
     flat_n = ti.select(is_a, z1 * dot(a, n), 0.0) + ti.select(is_b, z2 * dot(b, n), 0.0)
     across = flat_n + dot(curve(s, one, two, q, m, t, n), pull) - dot(m_bar, n)
     n_bar = scale(pull, depth) + scale(m, across)
-    return moment, pull, scale(n_bar, 1.0 - own)
+    return y_bar, cross(x1, pull), pull, scale(n_bar, 1.0 - own)
 
 
 @ti.func
 def adjoint_point(s: ti.template(), one, two, q, n, m, t, x1, depth, a, a1, b, b1, d_bar, p_bar):
-    """Adjoints of the depth and of the point midway -> (moment, force), and the adjoints of m and n, at a fixed m and n."""
+    """Adjoints of the depth and of the point midway -> those of y, (moment, force) at a fixed y, of m and of n, at a fixed m
+    and n.
+    """
     x, y = tangents(n, a)
     is_a, is_b = dot(a, a) > 0.5, dot(b, b) > 0.5
     d_bar = d_bar - 0.5 * dot(p_bar, n)
     lift = scale(n, d_bar)
     force = -lift
-    bent = curve1(s, one, q, m, t, lift)
-    moment = -cross(x1, lift) - cross(m, bent)
-    m_bar = bent + bend(s, two, m, lift + p_bar)
+    y_bar = -curve1(s, one, q, m, t, lift)
+    moment = -cross(x1, lift)
+    m_bar = -y_bar + bend(s, two, m, lift + p_bar)
     # of how far points slide along a and b
     ya = dot(a, lift + scale(p_bar, 1.0 - a1))
     yb = dot(b, lift + scale(p_bar, 1.0 - b1))
@@ -195,7 +197,8 @@ def adjoint_point(s: ti.template(), one, two, q, n, m, t, x1, depth, a, a1, b, b
     zb = ti.select(is_b, (yb - za * dot(b, x)) / ti.select(is_b, dot(b, y), 1.0), 0.0)
     slide = scale(x, za) + scale(y, zb)
     force = force + slide
-    moment = moment + cross(x1, slide) + cross(m, curve1(s, one, q, m, t, slide))
+    moment = moment + cross(x1, slide)
+    y_bar = y_bar + curve1(s, one, q, m, t, slide)
     m_bar = m_bar - curve(s, one, two, q, m, t, slide)
     n_bar = scale(slide - 0.5 * p_bar, depth)
-    return moment, force, m_bar, n_bar
+    return y_bar, moment, force, m_bar, n_bar

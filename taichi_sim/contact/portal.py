@@ -26,19 +26,35 @@ _ASIDE = 1e-6
 
 
 @ti.func
+def frame(q, n):
+    """Two unit vectors across n, the first as close to an axis of shape 1 (of orientation q) as can be, and the cotangent of
+    the angle between that axis and n. Unless n is along it the axis is the third: a cylinder may roll.
+    """
+    x, z = quat_axis(q, 0), quat_axis(q, 2)
+    axis = pick(ti.abs(dot(n, z)) > 0.8, x, z)
+    across = axis - scale(n, dot(n, axis))
+    inv = 1.0 / ti.sqrt(dot(across, across))
+    across = scale(across, inv)
+    return across, cross(n, across), dot(n, axis) * inv
+
+
+@ti.func
 def direction(q, n, k):
-    """The vector t of point k, 0 to 3: it moves with shape 1, whose orientation is q (4, L)."""
-    x, y, z = quat_axis(q, 0), quat_axis(q, 1), quat_axis(q, 2)
-    nx, ny, nz = ti.abs(dot(n, x)), ti.abs(dot(n, y)), ti.abs(dot(n, z))
-    # of its axes, the two furthest from n
-    a = pick((nx >= ny) & (nx >= nz), y, x)
-    b = pick((nz > nx) & (nz > ny), y, z)
+    """The vector t of point k, 0 to 3, across n, with shape 1 in the orientation q."""
+    a, b, _cotangent = frame(q, n)
     along, aside = TILT * _COSINE, TILT * _SINE
     if k % 2 == 1:
         along, aside = -TILT * _SINE, TILT * _COSINE
     if k > 1:
         along, aside = -along, -aside
     return a * along + b * aside
+
+
+@ti.func
+def adjoint_direction(q, n, t, t_bar):
+    """The adjoint of n, as shape 1 sees it, from that of t."""
+    _a, b, cotangent = frame(q, n)
+    return -scale(b, cotangent * dot(cross(n, t), t_bar)) - scale(t, dot(n, t_bar))
 
 
 @ti.func
