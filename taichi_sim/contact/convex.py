@@ -24,7 +24,11 @@ def find(m: ti.template(), d: ti.template(), e, k, c1, q1, c2, q2):
     """Finds all contacts of the pair whose first row is k, for `touch` and `turn` of this row and the next ones."""
     one, two = m.contact.pairs.shape1[k], m.contact.pairs.shape2[k]
     r, q = rotate_inv(q2, c1 - c2), quat_mul(quat_conj(q2), q1)
-    size, reach, tolerance = m.contact.pairs.size[k], m.contact.pairs.reach1[k] + m.contact.pairs.reach2[k], m.contact.pairs.tolerance[k]
+    size, reach, tolerance = (
+        m.contact.pairs.size[k],
+        m.contact.pairs.reach1[k] + m.contact.pairs.reach2[k],
+        m.contact.pairs.tolerance[k],
+    )
     touching = m.contact.pairs.radius1[k] + m.contact.pairs.radius2[k] + ti.max(m.contact.pairs.margin[k], 0.0)
     n, h = least_overlap(m, d, e, one, two, r, q, size, tolerance, touching)
     main, points = m.contact.pairs.main[k], m.contact.pairs.points[k]
@@ -32,19 +36,22 @@ def find(m: ti.template(), d: ti.template(), e, k, c1, q1, c2, q2):
         d.contact.found.depth[e, main + j] = size * 0.0 - gjk.FAR
     if (h + touching).max() > 0.0:
         for j in range(points + 1):
-            t, ahead, own, good = n * 0.0, n, size * 0.0 + 1.0, size > 0.0
+            t, ahead, own, good, least = n * 0.0, n, size * 0.0 + 1.0, size > 0.0, _LEAST
             if j > 0:
                 t = portal.direction(q, n, j - 1)
-                ahead, good = portal.leave(m.contact.shapes, d.contact.triangle, e, one, two, r, q, n, t, size, reach, tolerance)
-                own = size * 0.0
-                for i in range(3):
-                    d.contact.triangle.share[e, i] = size * 0.0 + 1.0
+                ahead, good = portal.leave(
+                    m.contact.shapes, d.contact.triangle, e, one, two, r, q, n, t, size, reach, tolerance
+                )
+                own, least = size * 0.0, -1.0
             rough, rough1, rough2 = ahead, n * 0.0, n * 0.0
             for i in range(3):
-                rough1, rough2 = rough1 + scale(d.contact.triangle.f1[e, i], d.contact.triangle.share[e, i]), rough2 + scale(d.contact.triangle.f2[e, i], d.contact.triangle.share[e, i])
+                rough1, rough2 = (
+                    rough1 + scale(d.contact.triangle.f1[e, i], d.contact.triangle.share[e, i]),
+                    rough2 + scale(d.contact.triangle.f2[e, i], d.contact.triangle.share[e, i]),
+                )
             rough1 = rough1 + rotate(q, support.bulge(m.contact.shapes, one, rotate_inv(q, t - ahead)))
             rough2 = rough2 + support.bulge(m.contact.shapes, two, ahead)
-            a, a1, b, b1 = features.flats(m.contact.shapes, d.contact.triangle, e, one, two, q, ahead, t, _LEAST)
+            a, a1, b, b1 = features.flats(m.contact.shapes, d.contact.triangle, e, one, two, q, ahead, t, least)
             f1, f2 = largest(d.contact.triangle, e)
             x1, x2 = rough1, rough2
             for _ in range(_NEWTON):
@@ -58,16 +65,17 @@ def find(m: ti.template(), d: ti.template(), e, k, c1, q1, c2, q2):
             sure = ti.abs(most - dot(ahead, x2 - x1) - dot(t, x1)) < _TRUST * size
             if j == 0:
                 sure = sure & (most < h + _TRUST * size)
-                # else the direction found, without features
-                ahead, x1, x2 = pick(sure, ahead, rough), pick(sure, x1, rough1), pick(sure, x2, rough2)
+            # else what was found, without features
+            ahead, x1, x2 = pick(sure, ahead, rough), pick(sure, x1, rough1), pick(sure, x2, rough2)
+            if j == 0:
                 n = ahead
-            else:
-                good = good & sure
             gap = dot(n, x2 - x1)
             p = 0.5 * (x1 + x2 + scale(n, m.contact.pairs.radius2[k] - m.contact.pairs.radius1[k]))
             for i in range(1, j):
                 gone = p - d.contact.found.p[e, main + i]
-                other = (d.contact.found.depth[e, main + i] > -0.5 * gjk.FAR) & (dot(gone, gone) < SEAM * SEAM * size * size)
+                other = (d.contact.found.depth[e, main + i] > -0.5 * gjk.FAR) & (
+                    dot(gone, gone) < SEAM * SEAM * size * size
+                )
                 good = good & ~other
             d.contact.found.depth[e, main + j] = ti.select(
                 good, gap + m.contact.pairs.radius1[k] + m.contact.pairs.radius2[k], size * 0.0 - gjk.FAR
@@ -99,13 +107,17 @@ def least_overlap(m: ti.template(), d: ti.template(), e, one, two, r, q, size, t
             trial, overlap = gjk.start(m.contact.shapes, one, two, r, q, first)
             first = trial
             if (overlap + touching).max() > 0.0:
-                trial, overlap = gjk.descend(m.contact.shapes, d.contact.triangle, e, one, two, r, q, trial, size, tolerance)
+                trial, overlap = gjk.descend(
+                    m.contact.shapes, d.contact.triangle, e, one, two, r, q, trial, size, tolerance
+                )
             better = overlap < h - tolerance
             n, h = pick(better, trial, n), ti.select(better, overlap, h)
             for i in range(3):
                 d.contact.kept.f1[e, i] = pick(better, d.contact.triangle.f1[e, i], d.contact.kept.f1[e, i])
                 d.contact.kept.f2[e, i] = pick(better, d.contact.triangle.f2[e, i], d.contact.kept.f2[e, i])
-                d.contact.kept.share[e, i] = ti.select(better, d.contact.triangle.share[e, i], d.contact.kept.share[e, i])
+                d.contact.kept.share[e, i] = ti.select(
+                    better, d.contact.triangle.share[e, i], d.contact.kept.share[e, i]
+                )
     for i in range(3):
         d.contact.triangle.f1[e, i] = d.contact.kept.f1[e, i]
         d.contact.triangle.f2[e, i] = d.contact.kept.f2[e, i]
@@ -129,9 +141,20 @@ def fall_back(d: ti.template(), e, main):
     none = d.contact.found.depth[e, main + 1] < -0.5 * gjk.FAR
     for i in range(2, SLOTS + 1):
         none = none & (d.contact.found.depth[e, main + i] < -0.5 * gjk.FAR)
-    for entry in ti.static((d.contact.found.depth, d.contact.found.gap, d.contact.found.a1, d.contact.found.b1, d.contact.found.own)):
+    for entry in ti.static(
+        (d.contact.found.depth, d.contact.found.gap, d.contact.found.a1, d.contact.found.b1, d.contact.found.own)
+    ):
         entry[e, main + 1] = ti.select(none, entry[e, main], entry[e, main + 1])
-    for entry in ti.static((d.contact.found.p, d.contact.found.ahead, d.contact.found.tilt, d.contact.found.x1, d.contact.found.a, d.contact.found.b)):
+    for entry in ti.static(
+        (
+            d.contact.found.p,
+            d.contact.found.ahead,
+            d.contact.found.tilt,
+            d.contact.found.x1,
+            d.contact.found.a,
+            d.contact.found.b,
+        )
+    ):
         entry[e, main + 1] = pick(none, entry[e, main], entry[e, main + 1])
 
 
@@ -139,7 +162,11 @@ def fall_back(d: ti.template(), e, main):
 def touch(m: ti.template(), d: ti.template(), e, k, c2, q2):
     """Depth [m] (L), far below 0 where there is no contact; normal (3, L), point [m] (3, L) of the pairs' row k."""
     row = m.contact.pairs.row[k]
-    return d.contact.found.depth[e, row], rotate(q2, d.contact.found.n[e, row]), c2 + rotate(q2, d.contact.found.p[e, row])
+    return (
+        d.contact.found.depth[e, row],
+        rotate(q2, d.contact.found.n[e, row]),
+        c2 + rotate(q2, d.contact.found.p[e, row]),
+    )
 
 
 @ti.func

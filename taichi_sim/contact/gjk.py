@@ -140,13 +140,28 @@ def _triangle(a, b, c):
     zero = x * 0.0
     s, d2 = _segment(a, b)
     edge = d2 < distance2
-    x, y, z, distance2 = ti.select(edge, 1 - s, x), ti.select(edge, s, y), ti.select(edge, zero, z), ti.min(d2, distance2)
+    x, y, z, distance2 = (
+        ti.select(edge, 1 - s, x),
+        ti.select(edge, s, y),
+        ti.select(edge, zero, z),
+        ti.min(d2, distance2),
+    )
     s, d2 = _segment(b, c)
     edge = d2 < distance2
-    x, y, z, distance2 = ti.select(edge, zero, x), ti.select(edge, 1 - s, y), ti.select(edge, s, z), ti.min(d2, distance2)
+    x, y, z, distance2 = (
+        ti.select(edge, zero, x),
+        ti.select(edge, 1 - s, y),
+        ti.select(edge, s, z),
+        ti.min(d2, distance2),
+    )
     s, d2 = _segment(c, a)
     edge = d2 < distance2
-    x, y, z, distance2 = ti.select(edge, s, x), ti.select(edge, zero, y), ti.select(edge, 1 - s, z), ti.min(d2, distance2)
+    x, y, z, distance2 = (
+        ti.select(edge, s, x),
+        ti.select(edge, zero, y),
+        ti.select(edge, 1 - s, z),
+        ti.min(d2, distance2),
+    )
     return x, y, z, distance2
 
 

@@ -125,11 +125,37 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
             contacts = [*contacts, *ends]
         for kind_, pos, axis, slot in contacts:
             reach1, reach2 = _reach(model, shapes, one, kind_), _reach(model, shapes, two, kind_)
-            geoms = pos, pos2, axis, axis2, radius1, radius2, quat1, quat2, size1, size2, reach1 + max(margin, 0.0), reach2
+            geoms = (
+                pos,
+                pos2,
+                axis,
+                axis2,
+                radius1,
+                radius2,
+                quat1,
+                quat2,
+                size1,
+                size2,
+                reach1 + max(margin, 0.0),
+                reach2,
+            )
             row = convex_columns[4] + (slot + 1 if convex_columns[3] else 0)
             rows.append((kind_, slot, *links, *geoms, *convex_columns, row, margin, *_gains(model, k)))
     names = ("kind", "slot", "link1", "link2", "pos1", "pos2", "axis1", "axis2", "radius1", "radius2")
-    names = (*names, "quat1", "quat2", "size1", "size2", "reach1", "reach2", "shape1", "shape2", "size", "points", "main")
+    names = (
+        *names,
+        "quat1",
+        "quat2",
+        "size1",
+        "size2",
+        "reach1",
+        "reach2",
+        "shape1",
+        "shape2",
+        "size",
+        "points",
+        "main",
+    )
     widths = {"pos1": 3, "pos2": 3, "axis1": 3, "axis2": 3, "quat1": 4, "quat2": 4, "size1": 3, "size2": 3}
     return _table(rows, (*names, "row", "margin", *_GAINS), widths), shapes
 

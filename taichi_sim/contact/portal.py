@@ -62,7 +62,7 @@ def leave(s: ti.template(), w: ti.template(), e, one, two, r, q, n, t, size, rea
     """The triangle of C in which the line along n leaves it.
 
     Args:
-        w: as in `gjk.descend`; the weights are not set.
+        w: as in `gjk.descend`; the weights are those of the point on the line.
         n, t: in the axes of shape 2, (3, L).
         size, reach: the smaller shape's size, and that of both together [m], (L).
         tolerance: how exact the depth is to be [m], (L).
@@ -105,4 +105,10 @@ def leave(s: ti.template(), w: ti.template(), e, one, two, r, q, n, t, size, rea
             left = ti.floor(false / bit)
             had = left - 2.0 * ti.floor(0.5 * left)
             false = ti.select(working > 0.0, false - bit * had, false)
-    return out, (false < 0.5) & (working < 0.5)
+    a, b, c = w.c[e, 0], w.c[e, 1], w.c[e, 2]
+    sa, sb, sc = dot(n, cross(b, c)), dot(n, cross(c, a)), dot(n, cross(a, b))
+    inv = 1.0 / ti.max(sa + sb + sc, 1e-20)
+    w.share[e, 0] = sa * inv
+    w.share[e, 1] = sb * inv
+    w.share[e, 2] = sc * inv
+    return out, false < 0.5

@@ -55,7 +55,16 @@ class Shapes:
                     least = min(least, ellipsoid[0])
                 least = least if kind not in (GEOM_SPHERE, GEOM_CAPSULE) else radius
                 rows.append(
-                    (sum(map(len, corners)), len(vertices), sum(map(len, faces)), len(face), ellipsoid, radius, extent, least)
+                    (
+                        sum(map(len, corners)),
+                        len(vertices),
+                        sum(map(len, faces)),
+                        len(face),
+                        ellipsoid,
+                        radius,
+                        extent,
+                        least,
+                    )
                 )
                 corners.append(vertices)
                 faces.append(face)

@@ -184,10 +184,14 @@ def gains(mj_model, pairs: Pairs, refsafe: bool) -> dict[str, np.ndarray]:
     stiffness, damping = reference_gains(pairs.solref, pairs.dmax, m.opt.timestep, refsafe).T
     fixed1, fixed2 = (m.body_weldid[m.geom_bodyid[geom]] == 0 for geom in (pairs.geom1, pairs.geom2))
     on_plane = m.geom_type[pairs.geom1] == mujoco.mjtGeom.mjGEOM_PLANE
-    box1, box2 = (m.geom_type[geom] == mujoco.mjtGeom.mjGEOM_BOX for geom in (pairs.geom1, pairs.geom2))
-    implicit = on_plane | fixed2 | (fixed1 & (box1 | ~box2))
-    # boxes touch each other in four points and more
-    explicit = np.where(box1 & box2, _KF_EXPLICIT / 4, _KF_EXPLICIT)
+    kind = mujoco.mjtGeom
+    smooth = (kind.mjGEOM_SPHERE, kind.mjGEOM_ELLIPSOID)
+    round1 = np.isin(m.geom_type[pairs.geom1], (kind.mjGEOM_SPHERE, kind.mjGEOM_CAPSULE))
+    single = np.isin(m.geom_type[pairs.geom1], smooth) | np.isin(m.geom_type[pairs.geom2], smooth)
+    single |= round1 & np.isin(m.geom_type[pairs.geom2], (kind.mjGEOM_CAPSULE, kind.mjGEOM_BOX))
+    implicit = on_plane | fixed2 | (fixed1 & ~(round1 & (m.geom_type[pairs.geom2] == kind.mjGEOM_BOX)))
+    # what has edges or faces touches in four points and more
+    explicit = np.where(single, _KF_EXPLICIT, _KF_EXPLICIT / 4)
     kf = mass / m.opt.timestep * np.where(implicit, _KF_IMPLICIT, explicit)
     inverse = m.body_invweight0[m.geom_bodyid, 1]
     turning = kf / mass / np.maximum(inverse[pairs.geom1] + inverse[pairs.geom2], 1e-10)
