@@ -1,12 +1,13 @@
 """Where any two convex shapes touch, and the exact gradient of that; conventions as in `collide`.
 
-The direction of least overlap is `gjk`'s. Shapes without edges have one point, all others up to four, those of `portal`; of
-points closer to each other than SEAM that in the lowest slot counts. `features` makes both exact.
+The direction of least overlap is `gjk`'s. Pairs with a sphere or an ellipsoid have one point, all others up to four,
+those of `portal`; of points closer to each other than SEAM that in the lowest slot counts. `features` makes all of this
+exact. From feature to feature, contact jumps.
 """
 
 from taichi_sim.contact import features, gjk, portal, support
 from taichi_sim.runtime import ti
-from taichi_sim.spatial import cross, dot, quat_conj, quat_mul, pick, rotate, rotate_inv, scale
+from taichi_sim.spatial import cross, dot, pick, quat_conj, quat_mul, rotate, rotate_inv, scale
 
 # Points that shapes with edges or faces touch in.
 SLOTS = 4
@@ -14,7 +15,7 @@ SLOTS = 4
 SEAM = 1e-3
 # By how much the overlap may be missed before features are not trusted, over the same.
 _TRUST = 1e-4
-# Share of a corner in the closest point from which on it counts, in units of the rounding.
+# Share of a corner in the closest point from which on it counts.
 _LEAST = 1e-4
 _NEWTON = 5
 
@@ -101,7 +102,7 @@ def least_overlap(m: ti.template(), d: ti.template(), e, one, two, r, q, size, t
     direction along which they are. Leaves its triangle in contact.triangle.
     """
     h, n, first = size * 0.0 + gjk.FAR, r * 0.0, r * 0.0
-    for attempt in range(2):
+    for _ in range(2):
         # apart, there is one minimum only
         if h.max() > 0.0:
             trial, overlap = gjk.start(m.contact.shapes, one, two, r, q, first)
@@ -194,16 +195,13 @@ def adjoint_touch(m: ti.template(), d: ti.template(), e, k, c1, q1, c2, q2, d_ba
         d_bar,
         p_bar,
     )
-    ahead, t = d.contact.found.ahead[e, row], d.contact.found.tilt[e, row]
-    seen = portal.adjoint_direction(q, n, t, y_bar)
-    moment = moment + cross(ahead, y_bar) - cross(n, seen)
-    n_bar = n_bar + more + scale(m_bar, own) + seen
+    n_bar = n_bar + more + scale(m_bar, own)
     # of the direction ahead, then of the normal
     bar, at, is_n = scale(m_bar, 1.0 - own), row, own * 0.0
     for step in range(2):
         if step == 1:
-            bar, at, is_n = n_bar, m.contact.pairs.main[k], own * 0.0 + 1.0
-        y_bar, m_k, f_k, more = features.adjoint_direction(
+            bar, at, is_n, y_bar = n_bar, m.contact.pairs.main[k], own * 0.0 + 1.0, n * 0.0
+        y_k, m_k, f_k, more = features.adjoint_direction(
             m.contact.shapes,
             one,
             two,
@@ -220,6 +218,7 @@ def adjoint_touch(m: ti.template(), d: ti.template(), e, k, c1, q1, c2, q2, d_ba
             is_n,
             bar,
         )
+        y_bar = y_bar + y_k
         seen = portal.adjoint_direction(q, n, d.contact.found.tilt[e, at], y_bar)
         moment = moment + m_k + cross(d.contact.found.ahead[e, at], y_bar) - cross(n, seen)
         force, n_bar = force + f_k, n_bar + more + seen

@@ -1,8 +1,8 @@
 """The features in which two convex shapes touch: exact points from them, and their gradient.
 
-A contact has a normal n, a direction m that decides which points touch, and a short vector t: shape 1 touches with what it
-has furthest along t - m, shape 2 with what it has furthest along m, and these two are opposite along n. (For the least
-overlap m = n and t = 0; `portal` has the others.) What is furthest along a direction is
+A contact has a normal n, a direction m that decides which points touch, and a short vector t: shape 1 touches with what
+it has furthest along t - m, shape 2 with what it has furthest along m, and these two are opposite along n. (For the
+least overlap m = n and t = 0; `portal` has the others.) What is furthest along a direction is
 
     flat: an edge or a face, along which points slide, while its directions e stay orthogonal to that direction;
     bent: it moves by the Hessian K of the support function as the direction turns; of a vertex K = 0.
@@ -18,7 +18,7 @@ All is in the axes of shape 2.
 """
 
 from taichi_sim.contact.collide import TINY
-from taichi_sim.contact.support import bend, bulge, flat
+from taichi_sim.contact.support import bend, bends, bulge, flat
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import basis, cross, dot, pick, quat_axis, rotate, rotate_inv, scale
 
@@ -82,15 +82,21 @@ def tangents(n, a):
 
 
 @ti.func
-def curve(s: ti.template(), one, two, q, m, t, x):
-    """(K1 + K2) x."""
-    return rotate(q, bend(s, one, rotate_inv(q, t - m), rotate_inv(q, x))) + bend(s, two, m, x)
+def curve1(s: ti.template(), one, q, m, t, x):
+    """K1 x."""
+    y = x * 0.0
+    if ti.static(s.round):
+        y = rotate(q, bend(s, one, rotate_inv(q, t - m), rotate_inv(q, x)))
+    return y
 
 
 @ti.func
-def curve1(s: ti.template(), one, q, m, t, x):
-    """K1 x."""
-    return rotate(q, bend(s, one, rotate_inv(q, t - m), rotate_inv(q, x)))
+def curve2(s: ti.template(), two, m, x):
+    """K2 x."""
+    y = x * 0.0
+    if ti.static(s.round):
+        y = bend(s, two, m, x)
+    return y
 
 
 @ti.func
@@ -101,8 +107,11 @@ def system(s: ti.template(), one, two, q, m, t, x, y, a, b, depth):
     Returns:
         Its four entries by rows, and 1 where the first and where the second row are there.
     """
-    kx, ky = curve(s, one, two, q, m, t, x), curve(s, one, two, q, m, t, y)
-    xx, xy, yy = dot(x, kx) - depth, dot(x, ky), dot(y, ky) - depth
+    xx, xy, yy = -depth, depth * 0.0, -depth
+    if ti.static(s.round):
+        xx1, xy1, yy1 = bends(s, one, rotate_inv(q, t - m), rotate_inv(q, x), rotate_inv(q, y))
+        xx2, xy2, yy2 = bends(s, two, m, x, y)
+        xx, xy, yy = xx + xx1 + xx2, xy1 + xy2, yy + yy1 + yy2
     is_a, is_b = dot(a, a) > 0.5, dot(b, b) > 0.5
     zero = depth * 0.0
     one_ = zero + 1.0
@@ -170,35 +179,29 @@ def adjoint_direction(s: ti.template(), one, two, q, n, m, t, x1, depth, a, a1, 
     z1, z2 = z1 * there_x, z2 * there_y
     pull = scale(x, ti.select(is_a, 0.0, z1)) + scale(y, ti.select(is_b, 0.0, z2))
     turn = scale(a, ti.select(is_a, a1 * z1, 0.0)) + scale(b, ti.select(is_b, b1 * z2, 0.0))
-    y_bar = curve1(s, one, q, m, t, pull) + turn
+    bent = curve1(s, one, q, m, t, pull)
+    y_bar = bent + turn
     flat_n = ti.select(is_a, z1 * dot(a, n), 0.0) + ti.select(is_b, z2 * dot(b, n), 0.0)
-    across = flat_n + dot(curve(s, one, two, q, m, t, n), pull) - dot(m_bar, n)
+    across = flat_n + dot(n, bent + curve2(s, two, m, pull)) - dot(m_bar, n)
     n_bar = scale(pull, depth) + scale(m, across)
     return y_bar, cross(x1, pull), pull, scale(n_bar, 1.0 - own)
 
 
 @ti.func
 def adjoint_point(s: ti.template(), one, two, q, n, m, t, x1, depth, a, a1, b, b1, d_bar, p_bar):
-    """Adjoints of the depth and of the point midway -> those of y, (moment, force) at a fixed y, of m and of n, at a fixed m
-    and n.
-    """
+    """Adjoints of the depth and of the point midway -> that of y, moment and force at a fixed y, adjoints of m and of n."""
     x, y = tangents(n, a)
     is_a, is_b = dot(a, a) > 0.5, dot(b, b) > 0.5
     d_bar = d_bar - 0.5 * dot(p_bar, n)
     lift = scale(n, d_bar)
-    force = -lift
-    y_bar = -curve1(s, one, q, m, t, lift)
-    moment = -cross(x1, lift)
-    m_bar = -y_bar + bend(s, two, m, lift + p_bar)
     # of how far points slide along a and b
     ya = dot(a, lift + scale(p_bar, 1.0 - a1))
     yb = dot(b, lift + scale(p_bar, 1.0 - b1))
     za = ti.select(is_a, ya / ti.select(is_a, dot(a, x), 1.0), 0.0)
     zb = ti.select(is_b, (yb - za * dot(b, x)) / ti.select(is_b, dot(b, y), 1.0), 0.0)
     slide = scale(x, za) + scale(y, zb)
-    force = force + slide
-    moment = moment + cross(x1, slide)
-    y_bar = y_bar + curve1(s, one, q, m, t, slide)
-    m_bar = m_bar - curve(s, one, two, q, m, t, slide)
+    force = slide - lift
+    y_bar = curve1(s, one, q, m, t, force)
+    m_bar = curve2(s, two, m, p_bar - force) - y_bar
     n_bar = scale(slide - 0.5 * p_bar, depth)
-    return y_bar, moment, force, m_bar, n_bar
+    return y_bar, cross(x1, force), force, m_bar, n_bar

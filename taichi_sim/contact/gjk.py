@@ -1,20 +1,20 @@
 """The direction in which two convex shapes overlap least, or in which they are closest.
 
 With h(n) the overlap along a unit vector n, that is how far shape 2 reaches along n less where shape 1 begins, both are
-the minimum of h: below zero its negative is the distance. In C, the differences of points of shape 2 and of shape 1, h(n)
-is how far C reaches along n, and the minimum belongs to the point of C's surface that is closest to the origin.
+the minimum of h: below zero its negative is the distance. Of C, the differences of points of shape 2 and of shape 1,
+h(n) is the reach along n, and the minimum belongs to the point of C's surface that is closest to the origin.
 
 From outside of C that point is found by the algorithm of Gilbert, Johnson and Keerthi (IEEE J. Robotics and Automation
-4, 1988), with triangles of points of C. From inside, and next to the surface where the direction would be lost to rounding, we
-look from the point (h(n) + clearance) n, which is outside of C whatever n is, and which follows the best n so far.
-Every n that is found so is at least as good as the last: from there C is no nearer than the clearance. It is a descent,
-so a deep overlap has it begin from the two best of some directions that the shapes know (`shapes`).
+4, 1988), with triangles of points of C. From inside, and next to the surface where the direction would be lost to
+rounding, we look from the point (h(n) + clearance) n, which is outside of C whatever n is, and which follows the best n
+so far. An n that is found so is no worse than the last: seen from there, C is no nearer than the clearance. That is a
+descent, so where shapes overlap it begins from the two best of some directions that they know (`shapes`).
 """
 
 from taichi_sim.contact.collide import TINY, clamp
-from taichi_sim.contact.support import both, bulge, vertex
+from taichi_sim.contact.support import both
 from taichi_sim.runtime import ti
-from taichi_sim.spatial import cross, dot, pick, rotate, rotate_inv, scale
+from taichi_sim.spatial import dot, pick, rotate, scale
 
 FAR = 1e9
 # Of the smaller shape's size: what `clearance` is above.
@@ -31,26 +31,19 @@ def start(s: ti.template(), one, two, r, q, avoid):
     Returns:
         The direction (3, L), and the overlap along it (L).
     """
-    n = scale(r, 1.0 / ti.sqrt(dot(r, r) + TINY))
-    # centres that coincide have no direction between them
-    n = pick(dot(r, r) > TINY, n, cross(n, n) + 0.57735)
-    _f1, _f2, x1, x2 = both(s, one, two, r, q, n, n * 0.0)
-    h = ti.select(dot(n, avoid) > _SAME, FAR, dot(n, x2 - x1))
-    for k in range(s.facenum[one] + s.facenum[two]):
-        trial, reach = n, h
-        if k < s.facenum[one]:
-            face = s.face[s.faceadr[one] + k]
-            trial = -rotate(q, face)
-            x = vertex(s, two, trial) + bulge(s, two, trial)
-            reach = s.facetop[s.faceadr[one] + k] + dot(trial, x - r)
-        else:
-            i = s.faceadr[two] + k - s.facenum[one]
-            trial = s.face[i]
-            u = -rotate_inv(q, trial)
-            x = vertex(s, one, u) + bulge(s, one, u)
-            reach = s.facetop[i] - dot(trial, r) + dot(u, x)
-        better = (reach < h) & (dot(trial, avoid) < _SAME)
-        n, h = pick(better, trial, n), ti.select(better, reach, h)
+    n, h = r, r[0, :] * 0.0 + FAR
+    for k in range(s.facenum[one] + s.facenum[two] + 1):
+        # centres that coincide have no direction between them
+        trial = pick(dot(r, r) > TINY, r, r * 0.0 + 1.0)
+        if 0 < k <= s.facenum[one]:
+            trial = -rotate(q, s.face[s.faceadr[one] + k - 1])
+        if k > s.facenum[one]:
+            trial = s.face[s.faceadr[two] + k - 1 - s.facenum[one]]
+        trial = scale(trial, 1.0 / ti.sqrt(dot(trial, trial)))
+        _f1, _f2, x1, x2 = both(s, one, two, r, q, trial, r * 0.0)
+        overlap = dot(trial, x2 - x1)
+        better = (overlap < h) & (dot(trial, avoid) < _SAME)
+        n, h = pick(better, trial, n), ti.select(better, overlap, h)
     return n, h
 
 
@@ -66,19 +59,17 @@ def descend(s: ti.template(), w: ti.template(), e, one, two, r, q, n, size, tole
     Returns:
         The direction (3, L), and the overlap along it (L).
     """
-    f1, f2, x1, x2 = both(s, one, two, r, q, n, n * 0.0)
-    for k in range(3):
-        w.c[e, k] = x2 - x1
-        w.f1[e, k] = f1
-        w.f2[e, k] = f2
-        w.share[e, k] = size * 0.0
-    w.share[e, 0] = size * 0.0 + 1.0
     h, best, origin = size * 0.0 + FAR, n, n * 0.0
-    at, working = x2 - x1 - scale(n, h), size * 0.0 + 1.0
-    for _ in range(_ITERATIONS):
+    at, working = scale(n, -h), size * 0.0 + 1.0
+    for step in range(_ITERATIONS):
         if working.max() > 0.0:
             f1, f2, x1, x2 = both(s, one, two, r, q, n, n * 0.0)
             c = x2 - x1
+            if step == 0:
+                for k in range(3):
+                    w.c[e, k] = c
+                    w.f1[e, k] = f1
+                    w.f2[e, k] = f2
             reach = dot(c, n)
             better = (reach < h) & (working > 0.0)
             h, best = ti.select(better, reach, h), pick(better, n, best)

@@ -95,7 +95,8 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
     | size1, size2 | half-extents of boxes [m] | (n, 3), (n, 3) |
     | reach1, reach2 | radii of balls that enclose the geoms, the margin in the first [m] | (n,), (n,) |
     | shape1, shape2, size | CONVEX: rows of the shapes, size of the smaller [m] | (n,), (n,), (n,) |
-    | points, main, row | CONVEX: how many slots but the least overlap's; where in the scratch this and the row are | (n,), ... |
+    | points | CONVEX: how many slots there are besides the least overlap | (n,) |
+    | main, row | CONVEX: where in the scratch the least overlap and the row's contact are | (n,), (n,) |
     | margin, ke, kd, kc, kf, mu, spin_kf, ... | as `Model.pair_margin` and so on | (n,) |
     """
     pairs = [_ordered(model, tree, k) for k in range(model.npair) if model.geom_type[model.pair_geom1[k]] != GEOM_PLANE]

@@ -26,8 +26,8 @@ class Shapes:
 
     | field | meaning | shape |
     |---|---|---|
-    | columns | the table for kernels: vertadr, vertnum, faceadr, facenum, ellipsoid (its half-axes [m]) | (n,), (n, 3) |
-    | points | what vertadr and faceadr point into: vert [m], face (unit vectors), facetop (reach along them) [m] | (k, 3), ... |
+    | columns | for kernels: vertadr, vertnum, faceadr, facenum, ellipsoid (its half-axes [m]) | (n,), (n, 3) |
+    | points | what they point into: vert [m], face (unit vectors) | (k, 3), (j, 3) |
     | radius | of the ball [m] | (n,) |
     | reach, size | radius of a ball that encloses the shape, half its least extent [m] | (n,), (n,) |
 
@@ -39,7 +39,7 @@ class Shapes:
     def __init__(self, model: Model, geoms: list[int]):
         self._of_geom: dict[int, int] = {}
         known: dict[tuple, int] = {}
-        rows, corners, faces, tops = [], [], [], []
+        rows, corners, faces = [], [], []
         for geom in geoms:
             kind = int(model.geom_type[geom])
             mesh = int(model.geom_dataid[geom]) if kind == GEOM_MESH else -1
@@ -68,7 +68,6 @@ class Shapes:
                 )
                 corners.append(vertices)
                 faces.append(face)
-                tops.append(top)
             self._of_geom[geom] = known[key]
         columns = list(zip(*rows, strict=True)) or [()] * 8
         names = ("vertadr", "vertnum", "faceadr", "facenum")
@@ -78,7 +77,6 @@ class Shapes:
         self.points = {
             "vert": np.concatenate([*corners, np.zeros((0, 3))]),
             "face": np.concatenate([*faces, np.zeros((0, 3))]),
-            "facetop": np.concatenate([*tops, np.zeros(0)]),
         }
 
     def __getitem__(self, geom: int) -> int:
@@ -113,7 +111,7 @@ def parts(model: Model, geom: int) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def _faces(kind: int, vertices: np.ndarray) -> np.ndarray:
-    """Directions in which a shape may be left on a short way, (n, 3): those of its faces, or of the flattest of them."""
+    """Directions in which a shape may be left on a short way, (n, 3): of its faces, or of the flattest of them."""
     axes = np.concatenate([np.eye(3), -np.eye(3)])
     if kind in (GEOM_BOX, GEOM_ELLIPSOID):
         return axes

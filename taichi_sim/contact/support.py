@@ -41,16 +41,27 @@ def bulge(s: ti.template(), shape, u):
 @ti.func
 def bend(s: ti.template(), shape, u, x):
     """The rate at which `bulge` moves as u changes by x (3, L): the Hessian of the support function, times x."""
-    y = u * 0.0
-    if ti.static(s.round):
-        size = s.ellipsoid[shape]
-        v = size * u
-        # of a disk seen along its axis the rate has no bound
-        floor = FLAT * FLAT * dot(size, size) * dot(u, u)
-        inv = 1.0 / ti.sqrt(ti.max(dot(v, v), floor + TINY))
-        b = scale(size * v, inv)
-        y = scale(size * size * x - scale(b, dot(b, x)), inv)
-    return y
+    size, b, inv = _steep(s, shape, u)
+    return scale(size * size * x - scale(b, dot(b, x)), inv)
+
+
+@ti.func
+def bends(s: ti.template(), shape, u, x, y):
+    """The Hessian's products with two vectors, (3, L): x . H x, x . H y and y . H y."""
+    size, b, inv = _steep(s, shape, u)
+    bx, by, sx, sy = dot(b, x), dot(b, y), size * x, size * y
+    return inv * (dot(sx, sx) - bx * bx), inv * (dot(sx, sy) - bx * by), inv * (dot(sy, sy) - by * by)
+
+
+@ti.func
+def _steep(s: ti.template(), shape, u):
+    """Half-axes, `bulge` and the factor of the Hessian."""
+    size = s.ellipsoid[shape]
+    v = size * u
+    # of a disk seen along its axis the rate has no bound
+    floor = FLAT * FLAT * dot(size, size) * dot(u, u)
+    inv = 1.0 / ti.sqrt(ti.max(dot(v, v), floor + TINY))
+    return size, scale(size * v, inv), inv
 
 
 @ti.func
