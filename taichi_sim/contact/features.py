@@ -189,7 +189,7 @@ def adjoint_direction(s: ti.template(), one, two, q, n, m, t, x1, depth, a, a1, 
 
 @ti.func
 def adjoint_point(s: ti.template(), one, two, q, n, m, t, x1, depth, a, a1, b, b1, d_bar, p_bar):
-    """Adjoints of the depth and of the point midway -> that of y, moment and force at a fixed y, adjoints of m and of n."""
+    """Adjoints of depth and point -> that of y, moment and force at a fixed y, adjoints of m and n."""
     x, y = tangents(n, a)
     is_a, is_b = dot(a, a) > 0.5, dot(b, b) > 0.5
     d_bar = d_bar - 0.5 * dot(p_bar, n)

@@ -6,9 +6,9 @@ x2 - x1 = depth n, the one that is sought has most of
     depth + t . x1
 
 with a short vector t across n: if faces lie on each other, the corner of their overlap that is furthest along t; if
-shape 1 is tilted by more than t is long, the deepest point. Of the differences x2 - x1 + (t . x1) n, which make a convex
-body C, it is where the line through the origin along n leaves C. A triangle of points of C that the line passes through
-is refined until C has nothing beyond its plane (G. Snethen, XenoCollide, in Game Programming Gems 7, 2008; there it
+shape 1 is tilted by more than t is long, the deepest point. Of the differences x2 - x1 + (t . x1) n, a convex body C,
+it is where the line through the origin along n leaves C. A triangle of points of C that the line passes through is
+refined until C has nothing beyond its plane (G. Snethen, XenoCollide, in Game Programming Gems 7, 2008; there it
 begins from a point inside of C).
 """
 
@@ -28,8 +28,8 @@ _ASIDE = 1e-6
 
 @ti.func
 def frame(q, n):
-    """Two unit vectors across n, the first as close to an axis of shape 1 as can be, and the cotangent of the angle between
-    that axis and n. Unless n is along it the axis is the third: a cylinder may roll. q is the shape's orientation.
+    """Two unit vectors across n, the first as close to an axis of shape 1 as can be, and the cotangent of the angle
+    between that axis and n. Unless n is along it the axis is the third: a cylinder may roll. q is the shape's orientation.
     """
     x, z = quat_axis(q, 0), quat_axis(q, 2)
     axis = pick(ti.abs(dot(n, z)) > 0.8, x, z)

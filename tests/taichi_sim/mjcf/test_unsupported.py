@@ -171,13 +171,14 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
     path = tmp_path / "many.xml"
     path.write_text(
         mjcf_text(
-            world=BALL + '<body name="hand" mocap="true"/>',
+            world=HILL + '<body name="hand" mocap="true"/>',
             flag="",
             joint='limited="true" range="-.1 .1" margin=".2"',
             rest=TENDON.format('armature="1"')
             + WELD
             + "<actuator><motor joint='elbow' armature='1'/></actuator>"
-            + "<custom><numeric name='substeps' data='0'/></custom>",
+            + "<custom><numeric name='substeps' data='0'/></custom>"
+            + HEIGHTS,
         )
     )
     with pytest.raises(mjcf.UnsupportedModelError) as error:
