@@ -29,7 +29,7 @@ _ASIDE = 1e-6
 @ti.func
 def frame(q, n):
     """Two unit vectors across n, the first as close to an axis of shape 1 as can be, and the cotangent of the angle
-    between that axis and n. Unless n is along it the axis is the third: a cylinder may roll. q is the shape's orientation.
+    between that axis and n. Unless n is along it the axis is the third: a cylinder may roll. q is its orientation.
     """
     x, z = quat_axis(q, 0), quat_axis(q, 2)
     axis = pick(ti.abs(dot(n, z)) > 0.8, x, z)
