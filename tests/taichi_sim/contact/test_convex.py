@@ -120,7 +120,7 @@ class Finder:
     def geoms(self, k: int) -> tuple[int, int]:
         return int(self.model.pair_geom1[k]), int(self.model.pair_geom2[k])
 
-    def __cfound_(self, k: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, k: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, 21) -> rows' entries (N, slots, ENTRIES) with depths without margin, depths of the least overlap (N,)."""
         found, size = [], LANES * BLOCKS
         for start in range(0, len(rows), size):
