@@ -174,24 +174,22 @@ def finder():
 
 
 def test_distance_and_normal_are_mujocos(finder):
-    rng, sides, others = np.random.default_rng(0), np.zeros(2, int), 0
+    rng, sides = np.random.default_rng(0), np.zeros(2, int)
     for k, kind in enumerate(KINDS):
         rows = finder.poses(k, rng, 24, flat=False)
         entries, depth = finder(k, rows)
         between = np.zeros((len(rows), 6))
         apart = np.array([finder.distance(k, row, x) for row, x in zip(rows, between, strict=True)])
         sides += np.bincount((apart > 0).astype(int), minlength=2)
-        # never less than the least, and once in a while another minimum
-        assert (depth > -apart - 1e-6).all(), kind
-        least = depth < -apart + 1e-6
-        others += (~least).sum()
+        # from one direction only, the search ends in another minimum once
+        np.testing.assert_allclose(depth, -apart, atol=1e-6, err_msg=str(kind))
         axis = between[:, 3:] - between[:, :3]
-        clear = least & (np.abs(apart) > 1e-3)
+        clear = np.abs(apart) > 1e-3
         normal = entries[np.arange(len(rows)), entries[:, :, 0].argmax(axis=1), 1:4][clear]
         length = np.linalg.norm(axis[clear], axis=1)
         cosine = np.abs((normal * axis[clear]).sum(axis=1)) / length
         assert (cosine > 1 - 1e-6).all(), (kind, cosine.min())
-    assert sides.min() > 150 and others < 0.005 * sides.sum()
+    assert sides.min() > 150
 
 
 @pytest.mark.parametrize("flat", [False, True])
