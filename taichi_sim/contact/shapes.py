@@ -28,7 +28,6 @@ class Shapes:
     |---|---|---|
     | columns | for kernels: vertadr, vertnum, faceadr, facenum, ellipsoid (its half-axes [m]) | (n,), (n, 3) |
     | points | what they point into: vert [m], face (unit vectors) | (k, 3), (j, 3) |
-    | radius | of the ball [m] | (n,) |
     | reach, size | radius of a ball that encloses the shape, half its least extent [m] | (n,), (n,) |
 
     Args:
@@ -61,7 +60,6 @@ class Shapes:
                         sum(map(len, faces)),
                         len(face),
                         ellipsoid,
-                        radius,
                         extent,
                         least,
                     )
@@ -69,11 +67,11 @@ class Shapes:
                 corners.append(vertices)
                 faces.append(face)
             self._of_geom[geom] = known[key]
-        columns = list(zip(*rows, strict=True)) or [()] * 8
+        columns = list(zip(*rows, strict=True)) or [()] * 7
         names = ("vertadr", "vertnum", "faceadr", "facenum")
         self.columns = {name: np.array(column, np.int32) for name, column in zip(names, columns[:4], strict=True)}
         self.columns["ellipsoid"] = np.array(columns[4], float).reshape(-1, 3)
-        self.radius, self.reach, self.size = (np.array(column, float) for column in columns[5:])
+        self.reach, self.size = (np.array(column, float) for column in columns[5:])
         self.points = {
             "vert": np.concatenate([*corners, np.zeros((0, 3))]),
             "face": np.concatenate([*faces, np.zeros((0, 3))]),
