@@ -181,8 +181,8 @@ def test_distance_and_normal_are_mujocos(finder):
         between = np.zeros((len(rows), 6))
         apart = np.array([finder.distance(k, row, x) for row, x in zip(rows, between, strict=True)])
         sides += np.bincount((apart > 0).astype(int), minlength=2)
-        # beginning from one direction only, the search ends in another minimum once; from two it does so in about one of a
-        # thousand poses (docs/limits.md), of which there is none among these
+        # beginning from one direction only, the search ends in another minimum once; from two it does so in about one
+        # of a thousand poses (docs/limits.md), of which there is none among these
         np.testing.assert_allclose(depth, -apart, atol=1e-6, err_msg=str(kind))
         axis = between[:, 3:] - between[:, :3]
         clear = np.abs(apart) > 1e-3
