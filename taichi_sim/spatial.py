@@ -39,6 +39,13 @@ def scale(a, s):
 
 
 @ti.func
+def pick(condition, a, b):
+    """3-vectors: a where the condition holds in a lane, else b."""
+    rows = [ti.select(condition, a[k, :], b[k, :]) for k in ti.static(range(3))]
+    return ti.Matrix.rows(rows)
+
+
+@ti.func
 def quat_mul(a, b):
     """Hamilton product."""
     aw, ax, ay, az = a[0, :], a[1, :], a[2, :], a[3, :]

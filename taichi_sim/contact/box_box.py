@@ -17,7 +17,7 @@ jumps.
 
 from taichi_sim.contact.collide import PARALLEL
 from taichi_sim.runtime import ti
-from taichi_sim.spatial import cross, dot, quat_axis, scale
+from taichi_sim.spatial import cross, dot, pick, quat_axis, scale
 
 SLOTS = 25
 _EDGES = SLOTS - 1
@@ -69,8 +69,8 @@ def adjoint_touch(c1, q1, size1, c2, q2, size2, slot, d_bar, n_bar, p_bar):
         force = c_bar * keep + scale(k, turn * inv * dot(e, c_bar))
         moment = cross(c, force)
         p = c + scale(out, 0.5 * (top - dot(out, c - base)))
-        moment = _pick(first > 0.5, cross(n, n_bar) + cross(p, p_bar) - moment, moment)
-        force = _pick(first > 0.5, p_bar - force, force)
+        moment = pick(first > 0.5, cross(n, n_bar) + cross(p, p_bar) - moment, moment)
+        force = pick(first > 0.5, p_bar - force, force)
     else:
         # x1 - x2 = -depth n: the points slide along their edges as box 1 moves
         x1, x2 = _crossing(c1, q1, size1, c2, q2, size2, n, u, w)
@@ -109,7 +109,7 @@ def _axis(c1, q1, size1, c2, q2, size2):
         better = depth < best - seam
         best = ti.select(better, depth, best)
         first = ti.select(better, first * 0.0 + of_first, first)
-        n = _pick(better, scale(a, _sign(along)), n)
+        n = pick(better, scale(a, _sign(along)), n)
     for k in range(9):
         mx, my, mz = _mask(k // 3)
         ox, oy, oz = _mask(k % 3)
@@ -122,7 +122,7 @@ def _axis(c1, q1, size1, c2, q2, size2):
         better = (g2 > PARALLEL) & (depth < best - seam)
         best = ti.select(better, depth, best)
         crossed = ti.select(better, crossed * 0.0 + 1.0, crossed)
-        n, u, w = _pick(better, scale(g, _sign(along)), n), _pick(better, a, u), _pick(better, b, w)
+        n, u, w = pick(better, scale(g, _sign(along)), n), pick(better, a, u), pick(better, b, w)
     return n, first, crossed, u, w
 
 
@@ -150,10 +150,10 @@ def _corner(c1, q1, size1, c2, q2, size2, n, first, slot):
     one = first > 0.5
     ax, ay, az = quat_axis(q1, 0), quat_axis(q1, 1), quat_axis(q1, 2)
     bx, by, bz = quat_axis(q2, 0), quat_axis(q2, 1), quat_axis(q2, 2)
-    rx, ry, rz = _pick(one, ax, bx), _pick(one, ay, by), _pick(one, az, bz)
-    ix, iy, iz = _pick(one, bx, ax), _pick(one, by, ay), _pick(one, bz, az)
-    rs, ins, base, f = _pick(one, size1, size2), _pick(one, size2, size1), _pick(one, c1, c2), _pick(one, c2, c1)
-    out = _pick(one, -n, n)
+    rx, ry, rz = pick(one, ax, bx), pick(one, ay, by), pick(one, az, bz)
+    ix, iy, iz = pick(one, bx, ax), pick(one, by, ay), pick(one, bz, az)
+    rs, ins, base, f = pick(one, size1, size2), pick(one, size2, size1), pick(one, c1, c2), pick(one, c2, c1)
+    out = pick(one, -n, n)
     # of the reference: which axis is the normal, the two across it
     mx, my, mz = _near(dot(out, rx)), _near(dot(out, ry)), _near(dot(out, rz))
     top, hu, hv = _turned(rs, mx, my, mz)
@@ -199,13 +199,6 @@ def _corner(c1, q1, size1, c2, q2, size2, n, first, slot):
         within = (half - ti.abs(s)) * ti.abs(dot(k, e)) > seam
         within = within & (ti.abs(dot(across, c - base)) < wide - seam)
     return mx + my + mz, base, out, top, c, within, k, e, inv, keep, turn
-
-
-@ti.func
-def _pick(condition, a, b):
-    """3-vectors: a where the condition holds in a lane, else b."""
-    rows = [ti.select(condition, a[k, :], b[k, :]) for k in ti.static(range(3))]
-    return ti.Matrix.rows(rows)
 
 
 @ti.func

@@ -1,4 +1,4 @@
-"""Contact of spheres, capsules and boxes with each other, and its adjoint (docs/adjoint.md).
+"""Contact of convex shapes with each other, and its adjoint (docs/adjoint.md).
 
 The law: `law`. On geoms of the world it is implicit in the velocity, between moving ones explicit.
 """
@@ -6,7 +6,7 @@ The law: `law`. On geoms of the world it is implicit in the velocity, between mo
 from taichi_sim import spatial
 from taichi_sim.bodies.damping import add_block, add_particle, add_turning
 from taichi_sim.bodies.external import add, add_ahead, add_moment, particle
-from taichi_sim.contact import box_box, boxes, collide, points
+from taichi_sim.contact import box_box, boxes, collide, convex, points
 from taichi_sim.contact.law import adjoint, adjoint_moment, along, force, moment, turning_coefficients
 from taichi_sim.runtime import ti
 
@@ -27,8 +27,8 @@ def place(m: ti.template(), d: ti.template(), e, k):
 
 
 @ti.func
-def touch(m: ti.template(), k, c1, u1, q1, c2, u2, q2):
-    """Depth, normal and point of pair k."""
+def touch(m: ti.template(), d: ti.template(), e, k, c1, u1, q1, c2, u2, q2):
+    """Depth, normal and point of pair k. Rows of one pair must take their turn."""
     r1 = m.contact.pairs.radius1[k]
     depth, n, p = r1 * 0.0, c1 * 0.0, c1 * 0.0
     if ti.static(points.SEGMENTS in m.contact.pairs.kinds):
@@ -44,12 +44,17 @@ def touch(m: ti.template(), k, c1, u1, q1, c2, u2, q2):
         if m.contact.pairs.kind[k] == points.BOX_BOX:
             size1, size2 = m.contact.pairs.size1[k], m.contact.pairs.size2[k]
             depth, n, p = box_box.touch(c1, q1, size1, c2, q2, size2, m.contact.pairs.slot[k])
+    if ti.static(points.CONVEX in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.CONVEX:
+            if m.contact.pairs.slot[k] == 0:
+                convex.find(m, d, e, k, c1, q1, c2, q2)
+            depth, n, p = convex.touch(m, d, e, k, c2, q2)
     return depth + m.contact.pairs.margin[k], n, p
 
 
 @ti.func
-def turn(m: ti.template(), k, c1, u1, q1, c2, u2, q2, d_bar, n_bar, p_bar):
-    """Adjoints of `touch`'s results -> the spatial force on geom 1 that they are together."""
+def turn(m: ti.template(), d: ti.template(), e, k, c1, u1, q1, c2, u2, q2, d_bar, n_bar, p_bar):
+    """Adjoints of `touch`'s results, just found -> the spatial force on geom 1 that they are together."""
     r1 = m.contact.pairs.radius1[k]
     gn, gf = c1 * 0.0, c1 * 0.0
     if ti.static(points.SEGMENTS in m.contact.pairs.kinds):
@@ -65,6 +70,9 @@ def turn(m: ti.template(), k, c1, u1, q1, c2, u2, q2, d_bar, n_bar, p_bar):
         if m.contact.pairs.kind[k] == points.BOX_BOX:
             size1, size2, slot = m.contact.pairs.size1[k], m.contact.pairs.size2[k], m.contact.pairs.slot[k]
             gn, gf = box_box.adjoint_touch(c1, q1, size1, c2, q2, size2, slot, d_bar, n_bar, p_bar)
+    if ti.static(points.CONVEX in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.CONVEX:
+            gn, gf = convex.adjoint_touch(m, d, e, k, c1, q1, c2, q2, d_bar, n_bar, p_bar)
     return gn, gf
 
 
@@ -80,7 +88,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
     for k in range(m.contact.pairs.number):
         c1, u1, q1, c2, u2, q2, offset = place(m, d, e, k)
         if collide.near(c1, m.contact.pairs.reach1[k], c2, m.contact.pairs.reach2[k]):
-            depth, n, p = touch(m, k, c1, u1, q1, c2, u2, q2)
+            depth, n, p = touch(m, d, e, k, c1, u1, q1, c2, u2, q2)
             if depth.max() > 0.0:
                 depth = ti.max(depth, 0.0)
                 one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
@@ -111,7 +119,7 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
     for k in range(m.contact.pairs.number):
         c1, u1, q1, c2, u2, q2, offset = place(m, d, e, k)
         if collide.near(c1, m.contact.pairs.reach1[k], c2, m.contact.pairs.reach2[k]):
-            depth, n, p = touch(m, k, c1, u1, q1, c2, u2, q2)
+            depth, n, p = touch(m, d, e, k, c1, u1, q1, c2, u2, q2)
             if depth.max() > 0.0:
                 touching = ti.select(depth > 0.0, depth * 0.0 + 1.0, depth * 0.0)
                 depth = ti.max(depth, 0.0)
@@ -136,7 +144,7 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
                     add_moment(d, e, two, -torque, -w_bar, ahead * 0.0)
                 d_bar = touching * d_bar
                 p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(t_bar, tw)
-                gn, gf = turn(m, k, c1, u1, q1, c2, u2, q2, d_bar, n_bar, p_bar)
+                gn, gf = turn(m, d, e, k, c1, u1, q1, c2, u2, q2, d_bar, n_bar, p_bar)
                 if ti.static(m.contact.pairs.static):
                     if two == 0:
                         add_ahead(d, e, one, p, t_bar)

@@ -3,7 +3,8 @@
 On a plane, a sphere is one point with a radius and a capsule two; a box touches with its corners, a mesh with those of
 its convex hull; the points of ellipsoids and cylinders wander over their surface (`collide`). Of the other geoms,
 spheres and capsules touch each other and boxes; a capsule touches a box with its ends, too, so that it can lie there.
-Boxes touch each other in the corners of the polygon in which two of their faces overlap (`box_box`).
+Boxes touch each other in the corners of the polygon in which two of their faces overlap (`box_box`). All others are any
+two convex shapes (`convex`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import numpy as np
 
 from taichi_sim.bodies import tree as tree_module
-from taichi_sim.contact.box_box import SLOTS
+from taichi_sim.contact import box_box, convex
+from taichi_sim.contact.shapes import CONVEX as SHAPED
+from taichi_sim.contact.shapes import Shapes
 from taichi_sim.types import (
     GEOM_BOX,
     GEOM_CAPSULE,
@@ -27,17 +30,16 @@ from taichi_sim.types import (
 POINT, ELLIPSOID, RIM = range(3)
 RIM_POINTS = 8
 # Kinds of pairs of bodies' geoms.
-SEGMENTS, SPHERE_BOX, CAPSULE_BOX, BOX_BOX = range(4)
+SEGMENTS, SPHERE_BOX, CAPSULE_BOX, BOX_BOX, CONVEX = range(5)
 
 _ROUND = (GEOM_SPHERE, GEOM_CAPSULE)
 # Kinds of geoms that can touch, in MuJoCo's order of types.
 SUPPORTED = frozenset(
-    [(GEOM_PLANE, kind) for kind in (*_ROUND, GEOM_ELLIPSOID, GEOM_CYLINDER, GEOM_BOX, GEOM_MESH)]
-    + [(GEOM_SPHERE, GEOM_SPHERE), (GEOM_SPHERE, GEOM_CAPSULE), (GEOM_CAPSULE, GEOM_CAPSULE)]
-    + [(kind, GEOM_BOX) for kind in (*_ROUND, GEOM_BOX)]
+    [(GEOM_PLANE, kind) for kind in SHAPED] + [(one, two) for one in SHAPED for two in SHAPED if one <= two]
 )
 # Half-length [m] of a capsule up to which it is a sphere.
 _SHORT = 1e-6
+_INTEGERS = ("kind", "slot", "normal", "link", "link1", "link2", "shape1", "shape2", "points", "main", "row")
 _GAINS = ("ke", "kd", "loss", "kc", "kf", "mu", "spin_kf", "spin_mu", "roll_kf", "roll_mu")
 
 
@@ -76,13 +78,15 @@ def on_planes(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
     return {**_table(rows, names, {"pos": 3, "quat": 4, "size": 3}), "frame": np.array(frame).reshape(-1, 3)}
 
 
-def between_bodies(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
-    """Contacts of geoms that are no planes, n of them; geom 1 is a sphere, a capsule or, with a box, a box.
+def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.ndarray], Shapes]:
+    """Contacts of geoms that are no planes, n of them, and the shapes of the geoms whose pairs are CONVEX.
+
+    Geom 1 is a sphere, a capsule or, with a box, a box; of CONVEX pairs any. Rows of a pair follow each other.
 
     | entry | meaning | shape |
     |---|---|---|
-    | kind | SEGMENTS, SPHERE_BOX, CAPSULE_BOX or BOX_BOX | (n,) |
-    | slot | which of a pair of boxes' contacts it is | (n,) |
+    | kind | SEGMENTS, SPHERE_BOX, CAPSULE_BOX, BOX_BOX or CONVEX | (n,) |
+    | slot | which of a pair of boxes' or convex shapes' contacts it is | (n,) |
     | link1, link2 | the geoms' links | (n,), (n,) |
     | pos1, pos2 | their centres in the links' frames [m] | (n, 3), (n, 3) |
     | axis1, axis2 | half-axes of capsules in the links' frames [m] | (n, 3), (n, 3) |
@@ -90,42 +94,100 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray
     | quat1, quat2 | orientations in the links' frames | (n, 4), (n, 4) |
     | size1, size2 | half-extents of boxes [m] | (n, 3), (n, 3) |
     | reach1, reach2 | radii of balls that enclose the geoms, the margin in the first [m] | (n,), (n,) |
+    | shape1, shape2, size | CONVEX: rows of the shapes, size of the smaller [m] | (n,), (n,), (n,) |
+    | points | CONVEX: how many slots there are besides the least overlap | (n,) |
+    | main, row | CONVEX: where in the scratch the least overlap and the row's contact are | (n,), (n,) |
     | margin, ke, kd, loss, kc, kf, mu, spin_kf, ... | as `Model.pair_margin` and so on | (n,) |
     """
+    pairs = [_ordered(model, tree, k) for k in range(model.npair) if model.geom_type[model.pair_geom1[k]] != GEOM_PLANE]
+    shapes = Shapes(model, [geom for _, *geoms, kind in pairs if kind == CONVEX for geom in geoms])
     rows: list[tuple] = []
-    for k in range(model.npair):
-        one, two = model.pair_geom1[k], model.pair_geom2[k]
-        if model.geom_type[one] == GEOM_PLANE:
-            continue
-        box, boxes = model.geom_type[two] == GEOM_BOX, model.geom_type[one] == GEOM_BOX
-        if (boxes or not box) and not tree.body_link[model.geom_bodyid[one]]:
-            # what stands still is implicit as the second geom only
-            one, two = two, one
+    found = 0
+    for k, one, two, kind in pairs:
         links = tuple(tree.body_link[model.geom_bodyid[[one, two]]])
         (pos1, quat1), (pos2, quat2) = _pose(model, tree, one), _pose(model, tree, two)
         axis1, axis2 = _half_axis(model, one, quat1), _half_axis(model, two, quat2)
         margin, size1, size2 = model.pair_margin[k], model.geom_size[one], model.geom_size[two]
-        radius1 = 0.0 if boxes else size1[0]
-        radius2, reach2 = (0.0, np.linalg.norm(size2)) if box else (size2[0], size2[0] + np.linalg.norm(axis2))
-        shapes = [(SEGMENTS, pos1, axis1, 0)]
-        if boxes:
-            shapes = [(BOX_BOX, pos1, axis1, slot) for slot in range(SLOTS)]
-        elif box and axis1.any():
-            nothing = np.zeros(3)
-            shapes = [
-                (CAPSULE_BOX, pos1, axis1, 0),
-                (SPHERE_BOX, pos1 + axis1, nothing, 0),
-                (SPHERE_BOX, pos1 - axis1, nothing, 0),
-            ]
-        elif box:
-            shapes = [(SPHERE_BOX, pos1, axis1, 0)]
-        for kind, pos, axis, slot in shapes:
-            reach1 = (np.linalg.norm(size1) if boxes else radius1 + np.linalg.norm(axis)) + max(margin, 0.0)
-            geoms = pos, pos2, axis, axis2, radius1, radius2, quat1, quat2, size1, size2, reach1, reach2
-            rows.append((kind, slot, *links, *geoms, margin, *_gains(model, k)))
+        radius1 = size1[0] if model.geom_type[one] in _ROUND else 0.0
+        radius2 = size2[0] if model.geom_type[two] in _ROUND else 0.0
+        convex_columns = (0, 0, 0.0, 0, 0)
+        contacts = [(kind, pos1, axis1, 0)]
+        if kind == BOX_BOX:
+            contacts = [(kind, pos1, axis1, slot) for slot in range(box_box.SLOTS)]
+        elif kind == CONVEX:
+            smooth = bool({model.geom_type[one], model.geom_type[two]} & {GEOM_SPHERE, GEOM_ELLIPSOID})
+            number = 0 if smooth else convex.SLOTS
+            contacts = [(kind, pos1, axis1, slot) for slot in range(max(number, 1))]
+            size = min(shapes.size[shapes[one]], shapes.size[shapes[two]])
+            convex_columns = (shapes[one], shapes[two], size, number, found)
+            found += number + 1
+        elif kind == CAPSULE_BOX:
+            ends = [(SPHERE_BOX, pos1 + end * axis1, np.zeros(3), 0) for end in (1, -1)]
+            contacts = [*contacts, *ends]
+        for kind_, pos, axis, slot in contacts:
+            reach1, reach2 = _reach(model, shapes, one, kind_), _reach(model, shapes, two, kind_)
+            geoms = (
+                pos,
+                pos2,
+                axis,
+                axis2,
+                radius1,
+                radius2,
+                quat1,
+                quat2,
+                size1,
+                size2,
+                reach1 + max(margin, 0.0),
+                reach2,
+            )
+            row = convex_columns[4] + (slot + 1 if convex_columns[3] else 0)
+            rows.append((kind_, slot, *links, *geoms, *convex_columns, row, margin, *_gains(model, k)))
     names = ("kind", "slot", "link1", "link2", "pos1", "pos2", "axis1", "axis2", "radius1", "radius2")
+    names = (
+        *names,
+        "quat1",
+        "quat2",
+        "size1",
+        "size2",
+        "reach1",
+        "reach2",
+        "shape1",
+        "shape2",
+        "size",
+        "points",
+        "main",
+    )
     widths = {"pos1": 3, "pos2": 3, "axis1": 3, "axis2": 3, "quat1": 4, "quat2": 4, "size1": 3, "size2": 3}
-    return _table(rows, (*names, "quat1", "quat2", "size1", "size2", "reach1", "reach2", "margin", *_GAINS), widths)
+    return _table(rows, (*names, "row", "margin", *_GAINS), widths), shapes
+
+
+def _ordered(model: Model, tree: tree_module.Tree, k: int) -> tuple[int, int, int, int]:
+    """A pair, its geom 1 and geom 2, and its kind."""
+    one, two = int(model.pair_geom1[k]), int(model.pair_geom2[k])
+    kind1, kind2 = model.geom_type[one], model.geom_type[two]
+    kind = CONVEX
+    if kind1 in _ROUND and kind2 in _ROUND:
+        kind = SEGMENTS
+    elif kind1 in _ROUND and kind2 == GEOM_BOX:
+        kind = CAPSULE_BOX if _half_axis(model, one, np.array([1.0, 0, 0, 0])).any() else SPHERE_BOX
+    elif kind1 == kind2 == GEOM_BOX:
+        kind = BOX_BOX
+    if kind not in (SPHERE_BOX, CAPSULE_BOX) and not tree.body_link[model.geom_bodyid[one]]:
+        # what stands still is implicit as the second geom only
+        one, two = two, one
+    return k, one, two, kind
+
+
+def _reach(model: Model, shapes: Shapes, geom: int, kind: int) -> float:
+    """Radius [m] of a ball that encloses a geom in a contact of that kind."""
+    size = model.geom_size[geom]
+    if kind == CONVEX:
+        return float(shapes.reach[shapes[geom]])
+    if model.geom_type[geom] == GEOM_BOX:
+        return float(np.linalg.norm(size))
+    # of a capsule on a box, the ends are spheres
+    long = model.geom_type[geom] == GEOM_CAPSULE and size[1] > _SHORT and kind != SPHERE_BOX
+    return size[0] + (size[1] if long else 0.0)
 
 
 def _surface(model: Model, geom: int) -> list[tuple[int, np.ndarray, float]]:
@@ -173,7 +235,7 @@ def _table(rows: list[tuple], names: tuple[str, ...], widths: dict[str, int]) ->
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     table = {}
     for name, column in zip(names, columns, strict=True):
-        integers = name in ("kind", "slot", "normal") or name.startswith("link")
+        integers = name in _INTEGERS
         shape = (len(rows), widths[name]) if name in widths else len(rows)
         table[name] = np.array(column, np.int32 if integers else float).reshape(shape)
     return table

@@ -8,6 +8,7 @@ from taichi_sim.bodies.tables import Damping, allot
 from taichi_sim.bodies.tree import Tree
 from taichi_sim.buffers import Fields
 from taichi_sim.contact import points
+from taichi_sim.runtime import ti
 from taichi_sim.types import Model
 
 
@@ -22,11 +23,15 @@ class Constants:
     | planes.lossy, pairs.lossy | whether some contact's damping is dry |
     | pairs.static | whether one of the geoms of some pair belongs to the world |
     | any | whether anything can touch |
+    | shapes | of the geoms of convex pairs: `shapes.Shapes`; round: whether there are ellipsoids or cylinders |
+    | found | how many contacts of convex pairs there can be, those of the least overlap included |
     | damping | what is implicit about it |
     """
 
     def __init__(self, model: Model, tree: Tree, f: Fields):
-        on_planes, between = points.on_planes(model, tree), points.between_bodies(model, tree)
+        on_planes, (between, shapes) = points.on_planes(model, tree), points.between_bodies(model, tree)
+        # how exact overlaps of convex shapes are found
+        between["tolerance"] = between["size"] * (1e-10 if f.shared.real is ti.f64 else 3e-6)
         frame = on_planes.pop("frame")
         self.planes, self.pairs = (
             types.SimpleNamespace(number=len(table["kind"]), kinds=frozenset(table["kind"].tolist()), **f.table(table))
@@ -36,6 +41,10 @@ class Constants:
             contacts.turning = bool(table["spin_mu"].any() or table["roll_mu"].any())
             contacts.lossy = bool(table["loss"].any())
         self.pairs.static = bool((between["link2"] == 0).any())
+        self.shapes = types.SimpleNamespace(
+            round=bool(shapes.columns["ellipsoid"].any()), **f.table(shapes.columns), **f.table(shapes.points)
+        )
+        self.found = int((between["row"] + 1).max()) if points.CONVEX in self.pairs.kinds else 0
         self.any = self.planes.number + self.pairs.number > 0
         self.damping = Damping(f.shared.constant(frame), len(frame), self.pairs.static, self.any)
 
@@ -47,9 +56,20 @@ class Scratch:
     |---|---|---|
     | qfrc | generalised contact forces [N, N m] | nv |
     | kn, kf | contact forces on a link's subtree (moment, force) | nlink |
+    | triangle, kept | of one convex pair at a time: c, f1, f2, share as in `gjk.descend`, and the best of two | 3 |
+    | found.depth, n, p | contacts of convex pairs, without margin; n and p in geom 2's frame | found |
+    | found.gap, ahead, tilt, x1, a, a1, b, b1 | depth without radii, m, t, ... of `features` | found |
+    | found.own | 1 where the direction m is the normal itself | found |
     """
 
     def __init__(self, m, f: Fields):
         if m.contact.any:
             allot(self, f, "qfrc", m.nv)
             allot(self, f, "kn kf", m.nlink, 3)
+        if m.contact.found:
+            self.triangle, self.kept, self.found = (types.SimpleNamespace() for _ in range(3))
+            for corners in (self.triangle, self.kept):
+                allot(corners, f, "c f1 f2", 3, 3)
+                allot(corners, f, "share", 3)
+            allot(self.found, f, "depth gap a1 b1 own", m.contact.found)
+            allot(self.found, f, "n p ahead tilt x1 a b", m.contact.found, 3)

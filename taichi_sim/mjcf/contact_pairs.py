@@ -145,10 +145,14 @@ def gains(mj_model, pairs: Pairs, substep: float, refsafe: bool) -> dict[str, np
     mass = 1 / np.maximum(inverse, 1e-10)
     fixed1, fixed2 = (m.body_weldid[m.geom_bodyid[geom]] == 0 for geom in (pairs.geom1, pairs.geom2))
     on_plane = m.geom_type[pairs.geom1] == mujoco.mjtGeom.mjGEOM_PLANE
-    box1, box2 = (m.geom_type[geom] == mujoco.mjtGeom.mjGEOM_BOX for geom in (pairs.geom1, pairs.geom2))
-    implicit = on_plane | fixed2 | (fixed1 & (box1 | ~box2))
-    # boxes touch each other in four points and more
-    share = np.where(box1 & box2, 0.25, 1.0)
+    kind = mujoco.mjtGeom
+    smooth = (kind.mjGEOM_SPHERE, kind.mjGEOM_ELLIPSOID)
+    round1 = np.isin(m.geom_type[pairs.geom1], (kind.mjGEOM_SPHERE, kind.mjGEOM_CAPSULE))
+    single = np.isin(m.geom_type[pairs.geom1], smooth) | np.isin(m.geom_type[pairs.geom2], smooth)
+    single |= round1 & np.isin(m.geom_type[pairs.geom2], (kind.mjGEOM_CAPSULE, kind.mjGEOM_BOX))
+    implicit = on_plane | fixed2 | (fixed1 & ~(round1 & (m.geom_type[pairs.geom2] == kind.mjGEOM_BOX)))
+    # what has edges or faces touches in four points and more
+    share = np.where(single, 1.0, 0.25)
     stiffest = np.where(implicit, STIFFEST, _STIFFEST_EXPLICIT * np.sqrt(share))
     ke, kc = stop_gains(pairs.solref, pairs.solimp, inverse, m.opt.timestep, substep, refsafe, stiffest)
     kf = mass / m.opt.timestep * np.where(implicit, _KF_IMPLICIT, _KF_EXPLICIT * share)

@@ -9,7 +9,8 @@ from snippets import NO_CONTACT, load_text, mjcf_text
 from taichi_sim import mjcf
 from taichi_sim.types import BIAS_NONE, GAIN_FIXED
 
-BALL = '<body name="ball"><freejoint/><geom name="ball" type="cylinder" size="0.1 0.1"/></body>'
+HILL = '<geom name="hill" type="hfield" hfield="hill"/>'
+HEIGHTS = '<asset><hfield name="hill" nrow="2" ncol="2" size="1 1 1 .1"/></asset>'
 TENDON = '<tendon><fixed name="cord" {}><joint joint="elbow" coef="1"/></fixed></tendon>'
 WELD = '<equality><weld name="glue" body1="arm" body2="world"/></equality>'
 
@@ -17,15 +18,15 @@ MOTOR = '<actuator><motor joint="elbow"/></actuator>'
 
 # what is refused: level and text, words of the message, and the flags under which it has no effect (None: none do)
 REFUSED = {
-    "contact": ({"world": BALL, "flag": ""}, ["geom 'ball'", "'fist'", "collide"], NO_CONTACT),
-    "contact by all constraints": ({"world": BALL, "flag": ""}, ["'ball'"], 'constraint="disable"'),
+    "contact": ({"world": HILL, "rest": HEIGHTS, "flag": ""}, ["geom 'hill'", "'fist'", "collide"], NO_CONTACT),
+    "contact by all constraints": ({"world": HILL, "rest": HEIGHTS, "flag": ""}, ["'hill'"], 'constraint="disable"'),
     "contact pair": (
         {
-            "world": BALL.replace("size", 'contype="0" conaffinity="0" size'),
-            "rest": '<contact><pair name="touch" geom1="ball" geom2="fist"/></contact>',
+            "world": HILL.replace("type", 'contype="0" conaffinity="0" type'),
+            "rest": HEIGHTS + '<contact><pair name="touch" geom1="hill" geom2="fist"/></contact>',
             "flag": "",
         },
-        ["geom 'ball'", "'fist'", "sphere with cylinder"],
+        ["geom 'hill'", "'fist'", "hfield with sphere"],
         NO_CONTACT,
     ),
     "equality": ({"rest": WELD}, ["equality 'glue'"], f'{NO_CONTACT} equality="disable"'),
@@ -170,13 +171,14 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
     path = tmp_path / "many.xml"
     path.write_text(
         mjcf_text(
-            world=BALL + '<body name="hand" mocap="true"/>',
+            world=HILL + '<body name="hand" mocap="true"/>',
             flag="",
             joint='limited="true" range="-.1 .1" margin=".2"',
             rest=TENDON.format('armature="1"')
             + WELD
             + "<actuator><motor joint='elbow' armature='1'/></actuator>"
-            + "<custom><numeric name='substeps' data='0'/></custom>",
+            + "<custom><numeric name='substeps' data='0'/></custom>"
+            + HEIGHTS,
         )
     )
     with pytest.raises(mjcf.UnsupportedModelError) as error:
