@@ -18,3 +18,8 @@ class GymHalfCheetah(GymnasiumBody, HalfCheetah):
     healthy_reward = 0.0
     control_cost = 0.1
     start_height = 0.0
+    # Over 32 steps of 0.05 s the gradient explodes.
+    presets = {
+        **HalfCheetah.presets,
+        "shac": {**HalfCheetah.presets["shac"], "num_envs": 128, "horizon": 8, "max_epochs": 3000},
+    }

@@ -9,6 +9,7 @@ import torch
 
 from shac.models._gymnasium import GymnasiumBody, between
 from shac.models._locomotion import PlanarRunner
+from shac.models.hopper import Hopper
 from taichi_sim.types import State
 
 
@@ -28,19 +29,7 @@ class GymWalker2d(GymnasiumBody, PlanarRunner):
     start_height = 1.25
     position_spread = 0.05
     velocity_spread = 0.05
-    presets = {
-        "shac": {
-            "num_envs": 64,
-            "horizon": 32,
-            "max_epochs": 2000,
-            "actor_units": (128, 64, 32),
-            "critic_units": (64, 64),
-            "actor_lr": 2e-3,
-            "critic_lr": 2e-4,
-            "target_alpha": 0.2,
-            "final_substeps": 16,
-        },
-    }
+    presets = Hopper.presets
 
     def healthy(self, state: State) -> torch.Tensor:
         return between(0.8, state.qpos[:, 1], 2.0) & between(-1.0, state.qpos[:, 2], 1.0)

@@ -168,7 +168,7 @@ class Env:
         if seed is not None:
             self.generator = seeding.generator(seed, "reset", self.device)
         if mask is None:
-            self.state = self._begin(self._everywhere, self._own)
+            self.state = self._begin(self._everywhere, self._own, torch.arange(self.num_envs, device=self.device))
             self.action = torch.zeros(self.num_envs, self.task.num_actions, dtype=self.dtype, device=self.device)
             self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
             self.limit = torch.full_like(self.progress, self.task.episode_length)
@@ -255,7 +255,11 @@ class Env:
         """Begins new episodes in the worlds of `ended`; the others keep their states and gradients."""
         if self.device.type == "cuda":
             self._restart_without_waiting(ended)
-            return
+        else:
+            self._restart_counted(ended)
+
+    def _restart_counted(self, ended: torch.Tensor) -> None:
+        """The same with as many states drawn as episodes have ended."""
         everywhere = self.ranks.gather(ended)
         num = int(everywhere.sum())
         if num == 0:
@@ -264,7 +268,7 @@ class Env:
         before = int(everywhere[: self._own.start].sum())
         rows = ended.nonzero().squeeze(1)
         own = slice(before, before + len(rows))
-        fresh = self._begin(num, own)
+        fresh = self._begin(num, own, rows)
         limit = torch.full_like(rows, self.task.episode_length)
         if self.early_limits > 0:
             early = torch.rand(num, generator=self.generator, device=self.device) < self.early_limits
@@ -281,7 +285,7 @@ class Env:
 
     def _restart_without_waiting(self, ended: torch.Tensor) -> None:
         """The same with states drawn for all worlds: how many have ended is not known without waiting for the card."""
-        fresh = self._begin(self._everywhere, self._own)
+        fresh = self._begin(self._everywhere, self._own, torch.arange(self.num_envs, device=self.device))
 
         def choose(new: torch.Tensor | float, old: torch.Tensor) -> torch.Tensor:
             return torch.where(ended.unsqueeze(1) if old.dim() > 1 else ended, new, old)
@@ -301,8 +305,8 @@ class Env:
         """Looks now at what a simulator on CUDA has not looked at yet; see `taichi_sim.Simulator.require_finite`."""
         getattr(self.sim, "require_finite", lambda: None)()
 
-    def _begin(self, num: int, own: slice) -> State:
-        """States that episodes begin with in `num` worlds, of which `own` are this process's."""
+    def _begin(self, num: int, own: slice, rows: torch.Tensor) -> State:
+        """States that episodes begin with in `num` worlds, of which `own` are this process's, its worlds `rows`."""
         state = check_task.call(self.task, "reset", num, self.generator, self.sim, self.stochastic_init)
         state = check_task.expect_state(self.task, state, num, self.sim)
         return State(*(x[own] for x in state))

@@ -85,7 +85,7 @@ class Simulator(Bound):
         m, n = self._m, self.model.nu
         qpos, qvel, act, ctrl = self._inputs(state, self._controls(ctrl))
         packed = torch.cat([qpos, torch.zeros_like(qvel), act.masked_fill(self._is_strain, 0.0), ctrl], dim=1).detach()
-        self._require_finite(packed, "", self._sizes)
+        self._require_finite(packed, "", self._looks.count())
         cells = self._cells(parameters)
         fitted = self._to_lanes(cells.detach(), self._parameters.base) if m.fit else self._nothing
         strains = self._empty(n)

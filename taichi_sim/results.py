@@ -163,7 +163,7 @@ class Measure(torch.autograd.Function):
     def forward(ctx, motion, drive, cells, sim):
         m = sim._m
         packed = torch.cat([motion, drive], dim=1).detach()
-        sim._require_finite(packed, "", sim._sizes)
+        sim._require_finite(packed, "", sim._looks.count())
         fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         # other actuators' stay 0
         results, slopes = (sim._empty(n * m.nu).zero_() for n in (NUM_RESULTS, NUM_RESULTS * NUM_INPUTS))

@@ -99,12 +99,17 @@ class CommonEnv(Env):
         self.begun.zero_()
         self.beginnings.clear()
 
-    def _begin(self, rows: torch.Tensor) -> State:
+    def _restart(self, ended: torch.Tensor) -> None:
+        # on a card, too, beginnings are counted
+        self._restart_counted(ended)
+
+    def _begin(self, num: int, own: slice, rows: torch.Tensor) -> State:
         rows = rows.cpu()
         which = self.begun[rows]
         self.begun[rows] += 1
         while len(self.beginnings) <= which.max():
-            self.beginnings.append(super()._begin(torch.arange(self.trajectories)))
+            every = torch.arange(self.trajectories)
+            self.beginnings.append(super()._begin(self.trajectories, slice(None), every))
         drawn = State(*(torch.stack(field) for field in zip(*self.beginnings)))
         return State(*(x[which, rows % self.trajectories] for x in drawn))
 

@@ -280,9 +280,10 @@ def test_a_pile_stands(pile):
             z, v = state.qpos[0].reshape(4, 7)[:, 2], state.qvel[0].reshape(4, 6)[:, :3]
             energy.append((mass * (9.81 * z + 0.5 * v.square().sum(1))).sum().item())
     end = state.qpos.reshape(8, 4, 7)
-    # it creeps by about a millimetre a second, and sinks in by what a penalty does
+    # it creeps by about a millimetre a second, and sinks in, the capsule from its margin on
     assert (end[:, :, :2] - start[:, :, :2]).abs().max() < 0.01
-    assert ((start[..., 2] - end[..., 2]) < 0.012).all() and ((start[..., 2] - end[..., 2]) > 0).all()
+    sunk = start[..., 2] - end[..., 2] + torch.tensor([0.0, 0.0, 0.0, 0.002])
+    assert (sunk < 0.001).all() and (sunk > 0).all()
     assert state.qvel[:, :18].abs().max() < 0.02
     weight = mass.sum().item() * 9.81
     assert max(energy) - energy[0] < 1e-3 * weight * 0.01
