@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taichi_sim import adjoint, cuda, data, forward, memory
+from taichi_sim import adjoint, data, forward
 from taichi_sim.buffers import Fields
+from taichi_sim.machine import cuda, memory
 from taichi_sim.runtime import Runtime, exclusive, get, require_alive
 from taichi_sim.types import MOST_SUBSTEPS, Model
 

@@ -27,7 +27,7 @@ import taichi as ti  # noqa: E402
 import torch  # noqa: E402
 from taichi.lang.ast import ast_transformer_utils  # noqa: E402
 
-from taichi_sim import cuda  # noqa: E402
+from taichi_sim.machine import cuda  # noqa: E402
 
 
 def _remember_positions() -> None:

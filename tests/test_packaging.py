@@ -18,7 +18,7 @@ PACKAGES = {"taichi_sim": "taichi_sim", "assets": "taichi_sim/assets", "shac": "
 
 # Design: a room may import those of the rows before its own, never those after it, nor one of its own row.
 ROOMS = [
-    ["taichi_sim.types", "taichi_sim.cuda"],
+    ["taichi_sim.types", "taichi_sim.machine"],
     ["taichi_sim.runtime"],
     ["taichi_sim.spatial", "taichi_sim.buffers"],
     ["taichi_sim.bodies"],

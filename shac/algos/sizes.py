@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from taichi_sim import memory
+from taichi_sim.machine import memory
 
 if TYPE_CHECKING:
     from shac.env import Env, Task

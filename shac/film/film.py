@@ -15,7 +15,7 @@ import torch
 from shac.algos.networks import Policy
 from shac.env import Env, Task
 from shac.errors import UserError
-from taichi_sim import memory
+from taichi_sim.machine import memory
 from taichi_sim.render.camera import Camera
 from taichi_sim.render.scene import rest_pose
 from taichi_sim.types import Model

@@ -9,7 +9,7 @@ import torch
 from shac import check_task, seeding
 from shac.algos.networks import Policy
 from shac.env import Env, Task
-from taichi_sim import memory
+from taichi_sim.machine import memory
 from taichi_sim.types import State
 
 

@@ -5,15 +5,14 @@ At a point p of depth d below a surface with normal n, whose material has the ve
     f = n (ke d - c v_n') - s v_t',    c = min(kc, kd d + loss ke d / |v_n|),    s = min(kf, mu ke d / |v_t|)
 
 with kd while approaching, else 0. The coefficients c and s are taken at v, the velocities they multiply at
-v' = v + theta h a. That adds theta h J'BJ with
-B = c n n' + s (1 - n n') to the mass matrix: s 1 is the inertia of a particle of mass s at p, the rest is summed over
-subtrees by `bodies.damping`. The spring is explicit: an implicit one pulls
-on a body that leaves.
+v' = v + theta h a. That adds theta h J'BJ with B = c n n' + s (1 - n n') to the mass matrix: s 1 is the inertia of a
+particle of mass s at p, the rest is summed over subtrees by `bodies.damping`. The spring is explicit: an implicit one
+pulls on a body that leaves.
 
 Damping by kd is Hunt and Crossley's (1975). Damping by the loss is dry friction along the normal: (1 + loss) ke is the
 stiffness on the way in, (1 - loss) ke on the way out, and kc bounds c at the turn: what rebounds has the same share of
 its speed at any speed. So a spring that is stiff under a load takes up an impact with no more slope than one a tenth as
-stiff whose damping grows with depth (docs/simulator.md).
+stiff whose damping grows with depth (docs/models.md).
 
 Between two moving bodies v' is v: damping between two branches would couple dofs that the tree keeps apart. There the
 loader bounds kf and kc by what the timestep keeps stable (`mjcf.contact_pairs.gains`).

@@ -13,7 +13,7 @@ import pytest
 import torch
 from processes import run
 
-from taichi_sim import cuda
+from taichi_sim.machine import cuda
 
 # The second has all that ant has, too: a free joint, contact with planes.
 BODIES = "cartpole", "humanoid_mtu"
@@ -56,7 +56,7 @@ def test_a_card_is_one_of_those_that_are_visible(monkeypatch):
 def test_cuda_is_refused_where_it_does_not_run_and_the_cpu_is_taken_unasked():
     """Without torch's CUDA; without a driver, where Taichi falls back to the CPU; and where torch finds a card."""
     process = run("""
-        from taichi_sim import cuda
+        from taichi_sim.machine import cuda
         def refused():
             try:
                 ts.init(device="cuda")

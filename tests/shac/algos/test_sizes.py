@@ -10,7 +10,7 @@ from shac.algos.shac import SHAC
 from shac.env import Env
 from shac.models.cartpole import CartPole
 from shac.runs.config import Config
-from taichi_sim import memory
+from taichi_sim.machine import memory
 
 CONFIG = Config(algo="bptt", num_envs=256, horizon=16, actor_units=(64, 32))
 

@@ -315,7 +315,10 @@ def test_an_endless_run_says_so_and_can_be_interrupted(tmp_path, monkeypatch):
 def test_what_memory_does_not_suffice_for_gives_one_line_and_status_2(finished, monkeypatch):
     for failing, message in (
         ("shac.runs.evaluate.Env", "there is not enough memory: DefaultCPUAllocator: can't allocate memory"),
-        ("taichi_sim.memory.available", "500 episodes of 240 steps at the same time would take 3.7 MB of memory"),
+        (
+            "taichi_sim.machine.memory.available",
+            "500 episodes of 240 steps at the same time would take 3.7 MB of memory",
+        ),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(failing, _out_of_memory if failing.endswith("Env") else lambda: 1e6)
