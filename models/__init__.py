@@ -57,8 +57,7 @@ def make_task(task: type[Task], settings: Mapping[str, Any]) -> Task:
       UserError: it does not take them, or its attributes are not as `Task` says.
     """
     kinds = typed.fields(task)
-    if kinds or settings:
-        typed.require_known(settings, kinds, f"{task.__name__} has")
+    typed.require_known(settings, kinds, f"{task.__name__} has")
     values = typed.converted(settings, kinds)
     try:
         made = task(**values)

@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from cartpole_double import CartPoleDouble, CartPoleOnDouble
+from ranked import ShortEpisodes
 from torch import nn
 from toy import Line, LineSim
 
@@ -22,18 +22,6 @@ SMALL = {
     "critic_iterations": 2,
     "normalize_obs": True,
 }
-
-
-class ShortEpisodes(CartPoleOnDouble):
-    """In float64; windows of 8 steps meet time limits, and worlds that begin far out fail at once."""
-
-    episode_length = 5
-
-    def simulator(self, num_envs, device=None):
-        return CartPoleDouble(num_envs, dtype=torch.float64)
-
-    def terminated(self, state, obs):
-        return obs[:, 0].abs() > 1.4
 
 
 def learner(task, **settings):
