@@ -45,6 +45,12 @@ def coefficients(loss, kf, per_kf, per_mass, h_theta, v):
 
 
 @ti.func
+def magnitude(v2):
+    """The speed whose square is v2, and which divides nothing by zero."""
+    return ti.sqrt(v2 + _TINY)
+
+
+@ti.func
 def sliding(kf, most, v2):
     """Coefficient of a force against the motion that is `most` where it slides, kf v where it sticks.
 
@@ -54,9 +60,9 @@ def sliding(kf, most, v2):
         v2: square of the velocity.
 
     Returns:
-        The coefficient, 1 where it slides, and the speed, which divides nothing by zero.
+        The coefficient, 1 where it slides, and the `magnitude` of the velocity.
     """
-    speed = ti.sqrt(v2 + _TINY)
+    speed = magnitude(v2)
     coefficient = most / speed
     return ti.min(coefficient, kf), ti.select(coefficient < kf, v2 * 0.0 + 1.0, v2 * 0.0), speed
 

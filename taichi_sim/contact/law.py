@@ -28,11 +28,8 @@ Frozen in a substep, friction may exceed mu times the normal force where the tan
 """
 
 from taichi_sim import spatial
-from taichi_sim.bodies.friction import sliding
+from taichi_sim.bodies.friction import magnitude, sliding
 from taichi_sim.runtime import ti
-
-# More than any coefficient, in single precision, too.
-UNBOUNDED = 1e30
 
 
 @ti.func
@@ -50,8 +47,8 @@ def normal_damping(c: ti.template(), k, depth, vn):
     slope = ti.select(approaching, depth * 0.0 + c.kd[k], depth * 0.0)
     fall = depth * 0.0
     if ti.static(c.lossy):
-        # not bounded before the sum is
-        dry, _slides, speed = sliding(UNBOUNDED, c.loss[k] * c.ke[k] * depth, vn * vn)
+        speed = magnitude(vn * vn)
+        dry = c.loss[k] * c.ke[k] * depth / speed
         damping = damping + dry
         slope = slope + c.loss[k] * c.ke[k] / speed
         fall = dry / (speed * speed)
