@@ -41,20 +41,22 @@ def stages(device: str, bodies: list[str], variants: list[str], sizes: str, part
         every["hazards"] = ["hazards", device, "ant"]
     if "speed" in parts:
         for body in bodies:
-            every[f"speed-{body}"] = ["speed", device, body, "--sizes", sizes]
+            # kernels are compiled for a number of worlds, in processes of their own at the same time
+            for size in sizes.split(","):
+                every[f"speed-{body}-{size}"] = ["speed", device, body, "--sizes", size]
         for variant in variants:
             settings, some = VARIANTS[variant]
             for body in set(bodies).intersection(some):
                 command = ["speed", device, body, "--sizes", sizes, "--settings", json.dumps(settings)]
                 every[f"speed-{variant}-{body}"] = command
-    if "epoch" in parts:
+    for part in parts & {"epoch", "calls"}:
         for body in bodies[1:]:
-            every[f"epoch-{body}"] = ["epoch", device, body, "--sizes", sizes]
+            every[f"{part}-{body}"] = [part, device, body, "--sizes", sizes]
     return every
 
 
 def compare(folder: Path, device: str, bodies: list[str], say) -> None:
-    """What the card computed against what the CPU did: the largest difference of each quantity, relative to its size."""
+    """Largest differences of what the card computed from what the CPU did, relative to a quantity's largest entry."""
     for precision in ("f32", "f64"):
         for body in bodies:
             try:
@@ -77,7 +79,7 @@ def compare(folder: Path, device: str, bodies: list[str], say) -> None:
 @click.option("--bodies", default=",".join(BODIES))
 @click.option("--sizes", default="64,1024,4096,16384", help="Numbers of worlds.")
 @click.option("--variants", default="", help=f"Of {', '.join(VARIANTS)}.")
-@click.option("--parts", default="numbers,differences,hazards,speed,epoch")
+@click.option("--parts", default="numbers,differences,hazards,speed,epoch,calls")
 def main(out, device, limit, bodies, sizes, variants, parts):
     """Checks a CUDA card."""
     begin, folder = time.perf_counter(), out.absolute().with_suffix("")

@@ -248,8 +248,8 @@ def learner(stage: Stage, worlds: int):
 
 
 def epoch(stage: Stage, sizes: list[int]) -> None:
-    """Seconds of an epoch of SHAC with the preset's settings, and of its parts; launches and waits in one."""
-    for worlds in sizes[:2]:
+    """Seconds of an epoch of SHAC with the preset's settings, and of its parts."""
+    for worlds in sizes:
         shac = learner(stage, worlds)
         shac.train_epoch()
         with stage.alone():
@@ -262,13 +262,14 @@ def epoch(stage: Stage, sizes: list[int]) -> None:
             total, *parts = np.median(np.array(rows), axis=0).round(4).tolist()
             rate = round(worlds * shac.config.horizon / total)
             stage.say(worlds=worlds, epoch_s=total, rollout_backward_critic=parts, control_steps_per_s=rate)
-            if stage.cuda:
-                profiled(stage, shac, worlds)
 
 
-def profiled(stage: Stage, shac, worlds: int) -> None:
+def calls(stage: Stage, sizes: list[int]) -> None:
+    """Launches and waits in an epoch of SHAC, and what takes the card's time."""
     from torch.profiler import ProfilerActivity, profile
 
+    shac = learner(stage, sizes[0])
+    shac.train_epoch()
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
         shac.train_epoch()
         stage.sync()
@@ -278,7 +279,7 @@ def profiled(stage: Stage, shac, worlds: int) -> None:
     wanted = ("cuda", "cuLaunch", "cuMem", "aten::item", "aten::nonzero")
     waits = {k: v for k, v in calls.items() if k.startswith(wanted)}
     largest = dict(sorted(on_card.items(), key=lambda item: -item[1][1])[:8])
-    stage.say(worlds=worlds, calls_and_ms=waits, kernels_and_ms=largest)
+    stage.say(worlds=sizes[0], calls_and_ms=waits, kernels_and_ms=largest)
 
 
 @click.command()
@@ -294,7 +295,7 @@ def main(name, device, body, precision, settings, sizes, out):
     ts.init(device, precision)
     many = [int(n) for n in sizes.split(",")]
     checks = {"numbers": numbers, "differences": differences, "hazards": hazards}
-    measures = {"speed": speed, "epoch": epoch}
+    measures = {"speed": speed, "epoch": epoch, "calls": calls}
     if name in checks:
         checks[name](stage)
     else:
