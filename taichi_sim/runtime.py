@@ -280,8 +280,8 @@ def init(device: str | None = None, precision: str | None = None, *, num_threads
     A program that has called `ti.init` itself shares it, if arch and default_fp are those asked for here.
 
     Args:
-        device: "cpu" (default), "cuda", "cuda:1" and so on, or "auto": the CPU, until docs/performance.md shows a card
-          that is faster. "cuda" is the card that the environment's LOCAL_RANK says, or the first one.
+        device: "cpu" (default), "cuda", "cuda:1" and so on, or "auto": the CPU. "cuda" is the card that
+          the environment's LOCAL_RANK says, or the first one.
         precision: "f32" (default) or "f64".
         num_threads: CPU threads of the simulation; by default as many as the environment's TI_CPU_MAX_NUM_THREADS says,
           or one on each core, which (on Linux) it does not leave.
