@@ -58,10 +58,8 @@ def on_planes(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
     """
     rows: list[tuple] = []
     frame: list[np.ndarray] = []
-    for k in range(model.npair):
+    for k in _pairs(model, with_plane=True):
         plane, geom = model.pair_geom1[k], model.pair_geom2[k]
-        if model.geom_type[plane] != GEOM_PLANE:
-            continue
         base, quat = _pose(model, tree, plane)
         normal = tree_module.quat_matrix(quat)[:, 2]
         index = next((i for i, n in enumerate(frame) if np.allclose(n, normal, rtol=0, atol=1e-12)), len(frame))
@@ -99,7 +97,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
     | main, row | CONVEX: where in the scratch the least overlap and the row's contact are | (n,), (n,) |
     | margin, ke, kd, loss, kc, kf, mu, spin_kf, ... | as `Model.pair_margin` and so on | (n,) |
     """
-    pairs = [_ordered(model, tree, k) for k in range(model.npair) if model.geom_type[model.pair_geom1[k]] != GEOM_PLANE]
+    pairs = [_ordered(model, tree, k) for k in _pairs(model, with_plane=False)]
     shapes = Shapes(model, [geom for _, *geoms, kind in pairs if kind == CONVEX for geom in geoms])
     rows: list[tuple] = []
     found = 0
@@ -159,6 +157,13 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
     )
     widths = {"pos1": 3, "pos2": 3, "axis1": 3, "axis2": 3, "quat1": 4, "quat2": 4, "size1": 3, "size2": 3}
     return _table(rows, (*names, "row", "margin", *_GAINS), widths), shapes
+
+
+def _pairs(model: Model, with_plane: bool) -> list[int]:
+    """The pairs that touch, those with a plane or the others."""
+    if not model.opt.contact:
+        return []
+    return [k for k in range(model.npair) if (model.geom_type[model.pair_geom1[k]] == GEOM_PLANE) == with_plane]
 
 
 def _ordered(model: Model, tree: tree_module.Tree, k: int) -> tuple[int, int, int, int]:

@@ -61,6 +61,47 @@ def test_switches_are_compiled_in(sim, name):
             call(sim)
 
 
+EVERYTHING = """
+<mujoco><compiler angle="radian"/><option><flag {}="disable"/></option>
+<worldbody><geom type="plane" size="1 1 1" friction="0.01 0 0" priority="1"/>
+  <body pos="0 0 0.19"><joint name="a" axis="0 1 0" range="-0.1 0.1" limited="true" stiffness="2" damping="0.3"/>
+    <geom type="capsule" fromto="0 0 0 0.4 0 0" size="0.05" mass="1"/>
+    <body pos="0.4 0 0"><joint name="b" axis="0 1 0" frictionloss="0.2"/>
+      <geom type="capsule" fromto="0.1 0 0 0.4 0 0" size="0.05" mass="1"/></body></body>
+  <body pos="0 1 0.19"><joint name="c" axis="0 1 0"/><geom type="sphere" pos="0.1 0 0" size="0.2" mass="1"/></body>
+</worldbody>
+<actuator><motor joint="b" ctrlrange="-0.5 0.5" ctrllimited="true"/></actuator>
+<equality><joint joint1="c" joint2="b" polycoef="0 0.5 0 0 0"/></equality></mujoco>
+"""
+FLAGS = {
+    "contact": "contact",
+    "limit": "limit",
+    "spring": "spring",
+    "damper": "damper",
+    "friction": "frictionloss",
+    "actuation": "actuation",
+    "clampctrl": "clampctrl",
+    "equality": "equality",
+}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_a_switch_does_what_the_files_flag_does(name):
+    def after_a_step(flag, switch=None):
+        model = ts.load(mujoco.MjModel.from_xml_string(EVERYTHING.format(flag)))
+        if switch is not None:
+            setattr(model.opt, switch, False)
+        sim = ts.Simulator(model, 1)
+        state = sim.initial_state()
+        state = state._replace(qpos=state.qpos + torch.tensor([[0.2, 0.1, 0.05]]), qvel=state.qvel + 0.3)
+        return torch.cat(sim.step(state, torch.full((1, 1), 2.0, dtype=sim.dtype)), dim=1)
+
+    # multiccd stands for nothing: no flag of the file's is in question
+    switched, everything = after_a_step("multiccd", name), after_a_step("multiccd")
+    assert torch.equal(switched, after_a_step(FLAGS[name]))
+    assert not torch.allclose(switched, everything, atol=1e-6)
+
+
 def test_the_rest_of_a_model_refuses_to_change(sim):
     model = sim.model
     with pytest.raises(ValueError, match="read-only"):
