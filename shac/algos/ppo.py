@@ -90,7 +90,10 @@ class PPO(Learner):
         begin = time.perf_counter()
         self.divide_steps()
         normalize = self.normalizer.snapshot(self.env.dtype)
-        rollout, raw_obs = self.rollout(normalize)
+        try:
+            rollout, raw_obs = self.rollout(normalize)
+        except ArithmeticError as error:
+            raise NonFiniteError(f"in epoch {self.epoch}: {error}") from error
         check_window(self.epoch, {"action": rollout.actions, "observation": raw_obs, "reward": rollout.rewards})
         rolled_out = time.perf_counter()
         actor_loss, critic_loss, norm = self._update(self.training_data(rollout))

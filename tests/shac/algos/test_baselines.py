@@ -10,10 +10,11 @@ import processes
 import pytest
 import torch
 from click.testing import CliRunner
-from toy import SeenLine
+from toy import LineSim, SeenLine
 
 from shac.cli import evaluate, train
 from shac.env import Env
+from shac.errors import NonFiniteError
 from shac.models import load_task
 from shac.runs import checkpoint
 from shac.runs.config import to_yaml
@@ -47,6 +48,27 @@ CONFIGS = {
 @pytest.fixture(params=CONFIGS)
 def config(request):
     return CONFIGS[request.param]
+
+
+class Breaking(LineSim):
+    """Cannot step from some call on."""
+
+    def step(self, state, ctrl):
+        if self.calls == 5:
+            raise FloatingPointError("qvel[0] of world 2 is not finite")
+        return super().step(state, ctrl)
+
+
+class BreakingLine(SeenLine):
+    def simulator(self, num_envs, device=None):
+        return Breaking(num_envs)
+
+
+def test_what_the_simulator_cannot_step_is_named_with_its_epoch(config):
+    learner = build_learner(BreakingLine(), config)
+    with pytest.raises(NonFiniteError, match=r"in epoch 1: qvel\[0\] of world 2"):
+        for _ in range(6):
+            learner.train_epoch()
 
 
 def weights(learner):
