@@ -50,6 +50,7 @@ class Simulator(Bound):
         self._nothing = self._empty(1)
         self._body_ipos, self._site_pos = self._tensor(model.body_ipos), self._tensor(model.site_pos.reshape(-1, 3))
         self._site_bodyid = torch.tensor(model.site_bodyid, dtype=torch.long, device=self.device)
+        self._moves = self._tensor(model.body_jntnum > 0)
         self._units = Units(model, self._tensor)
         self._is_strain = self._tensor(np.isin(np.arange(model.na), model.muscle_tendonadr)).bool()
         # lanes beyond the last world are filled with a state at rest, which every model can simulate
@@ -145,7 +146,7 @@ class Simulator(Bound):
         qpos, qvel, act, ctrl = self._inputs(state, ctrl)
         motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl], dim=1)
         cells = self._cells(parameters)
-        poses, tendons, mass, forces, actuators, jacobian = _Evaluate.apply(motion, drive, cells, self)
+        poses, tendons, mass, forces, actuators, jacobian, contacts = _Evaluate.apply(motion, drive, cells, self)
         xpos = poses[:, : 3 * m.nbody].reshape(n, m.nbody, 3)
         xquat = poses[:, 3 * m.nbody :].reshape(n, m.nbody, 4)
         ipos = self._body_ipos
@@ -153,10 +154,11 @@ class Simulator(Bound):
             ipos = self._parameters.tensor("body_ipos", parameters["body_ipos"], n)
         bias, passive, limit, actuation, qacc, contact, friction = forces.split(m.nv, dim=1)
         length, speed, force, act_dot = actuators.split([m.nu, m.nu, m.nu, m.na], dim=1)
+        arm = quaternion.rotate(xquat, ipos)
         return ForwardData(
             xpos=xpos,
             xquat=xquat,
-            xipos=xpos + quaternion.rotate(xquat, ipos),
+            xipos=xpos + arm,
             site_xpos=xpos[:, self._site_bodyid] + quaternion.rotate(xquat[:, self._site_bodyid], self._site_pos),
             qM=mass.reshape(n, m.nv, m.nv),
             qfrc_bias=bias,
@@ -165,6 +167,7 @@ class Simulator(Bound):
             qfrc_actuator=actuation,
             qfrc_contact=contact,
             qfrc_friction=friction,
+            xfrc_contact=self._about_centres(contacts.reshape(n, m.nbody, 6), arm.detach()),
             qacc=qacc,
             actuator_length=length,
             actuator_velocity=speed,
@@ -175,6 +178,12 @@ class Simulator(Bound):
             ten_J=jacobian.reshape(n, m.ntendon, m.nv),
             _measure=lambda: self._fibres(motion, drive, cells),
         )
+
+    def _about_centres(self, contacts: torch.Tensor, arm: torch.Tensor) -> torch.Tensor:
+        """Forces and moments about bodies' frames -> about their centres of mass, `arm` from there."""
+        force, moment = contacts.split(3, dim=2)
+        # a body without joints is a part of what it is fixed to
+        return torch.cat([force, moment - torch.linalg.cross(arm, force)], dim=2) * self._moves[:, None]
 
     def fibres(self, state: State, ctrl=None, parameters: dict | None = None) -> FibreData:
         """What the muscles' fibres do in a state: `forward(...).fibres` without the rest of it, which takes longer.
@@ -384,21 +393,21 @@ class _Evaluate(torch.autograd.Function):
         poses, mass = sim._empty(7 * m.nbody), sim._empty(m.nv * m.nv)
         # no kernel takes an array of size zero
         actuators, tendons = sim._empty(max(1, 3 * m.nu + m.na)), sim._empty(max(1, m.tendon.number * (2 + m.nv)))
-        forces = sim._empty(7 * m.nv)
+        forces, contacts = sim._empty(7 * m.nv), sim._empty(6 * m.nbody).zero_()
         arrays = inputs, fitted, sim._empty(m.nstate), mass
-        sim._engine.evaluate(sim._constants, arrays, (poses, forces, actuators, tendons))
+        sim._engine.evaluate(sim._constants, arrays, (poses, forces, actuators, tendons, contacts))
         ctx.sim, ctx.constants = sim, sim._constants
         ctx.save_for_backward(motion)
-        poses, mass, forces, actuators, tendons = (
-            sim._from_lanes(x) for x in (poses, mass, forces, actuators, tendons)
+        poses, mass, forces, actuators, tendons, contacts = (
+            sim._from_lanes(x) for x in (poses, mass, forces, actuators, tendons, contacts)
         )
         actuators = actuators[:, : 3 * m.nu + m.na]
         lengths, jacobian = (
             tendons[:, : 2 * m.tendon.number],
             tendons[:, 2 * m.tendon.number : m.tendon.number * (2 + m.nv)],
         )
-        ctx.mark_non_differentiable(mass, forces, actuators, jacobian)
-        return poses, lengths, mass, forces, actuators, jacobian
+        ctx.mark_non_differentiable(mass, forces, actuators, jacobian, contacts)
+        return poses, lengths, mass, forces, actuators, jacobian, contacts
 
     @staticmethod
     @torch.autograd.function.once_differentiable

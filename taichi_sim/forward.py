@@ -174,11 +174,12 @@ class ForwardKernels:
                     tape[e, at + m.nq + i] = d.ctrl[e, i]
 
         @ti.kernel
-        def results(poses: array, forces: array, actuators: array, tendons: array):
+        def results(poses: array, forces: array, actuators: array, tendons: array, contacts: array):
             for e, idle in ti.ndrange(poses.shape[0], stride):
                 if idle > 0:
                     continue
                 store_poses(e, poses)
+                store_contacts(e, contacts)
                 store_tendons(e, tendons)
                 for i in range(m.nv):
                     forces[e, i] = d.qfrc_bias[e, i]
@@ -240,6 +241,24 @@ class ForwardKernels:
                     poses[e, 3 * b + k] = x[k, :]
                 for k in ti.static(range(4)):
                     poses[e, 3 * m.nbody + 4 * b + k] = q[k, :]
+
+        @ti.func
+        def store_contacts(e, contacts: ti.template()):
+            # after store_poses: moments refer to the bodies' frames, which stay near what is touched
+            if ti.static(m.contact.any):
+                for link in range(1, m.nlink):
+                    # what `generalised` has summed over subtrees, of single links again
+                    p = m.link_parent[link]
+                    d.contact.kn[e, p] = d.contact.kn[e, p] - d.contact.kn[e, link]
+                    d.contact.kf[e, p] = d.contact.kf[e, p] - d.contact.kf[e, link]
+                for b in range(m.nbody):
+                    link = m.body_link[b]
+                    f = d.contact.kf[e, link]
+                    x = d.xp[e, link] + spatial.rotate(d.xq[e, link], m.body_pos[b])
+                    n = d.contact.kn[e, link] - spatial.cross(x, f)
+                    for k in ti.static(range(3)):
+                        contacts[e, 6 * b + k] = f[k, :]
+                        contacts[e, 6 * b + 3 + k] = n[k, :]
 
         @ti.kernel
         def rest(strains: array):

@@ -53,6 +53,7 @@ class ForwardData:
     | qfrc_limit | penalty forces of joint limits [N, N m] | (N, nv) |
     | qfrc_contact | contact forces [N, N m] | (N, nv) |
     | qfrc_friction | dry friction of joints and tendons at qvel: none at rest [N, N m] | (N, nv) |
+    | xfrc_contact | contact force, moment about xipos on a body and what is fixed to it [N, N m] | (N, nbody, 6) |
     | qfrc_actuator | actuators' forces on the joints [N, N m] | (N, nv) |
     | qacc | acceleration [m/s^2, rad/s^2] | (N, nv) |
     | actuator_length, actuator_velocity | transmission's length and its rate | (N, nu) |
@@ -77,6 +78,7 @@ class ForwardData:
     qfrc_actuator: torch.Tensor
     qfrc_contact: torch.Tensor
     qfrc_friction: torch.Tensor
+    xfrc_contact: torch.Tensor
     qacc: torch.Tensor
     actuator_length: torch.Tensor
     actuator_velocity: torch.Tensor
