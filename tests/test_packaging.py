@@ -33,6 +33,7 @@ ROOMS = [
     ["shac.runs"],
     ["shac.film"],
     ["shac.figures"],
+    ["shac.gait"],
     ["shac.cli"],
 ]
 # Rooms beside that row: what they may import of the engine.
@@ -214,7 +215,7 @@ def test_versions_agree(wheel):
 def test_commands_exist(wheel):
     entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     scripts = re.findall(r"^([\w-]+) = ([\w.]+):(\w+)$", wheel.read(entry_points).decode(), re.MULTILINE)
-    assert {name for name, _, _ in scripts} == {"shac-train", "shac-eval", "shac-render", "shac-figure"}
+    assert {name for name, _, _ in scripts} == {"shac-train", "shac-eval", "shac-render", "shac-figure", "shac-gait"}
     sources = modules()
     for command, module, function in scripts:
         assert module in sources, f"{command}: there is no module {module}"
