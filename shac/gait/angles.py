@@ -1,8 +1,8 @@
 """Angles of the legs' joints in the sagittal plane, as clinics count them.
 
 A segment's axes are the world's (x forward, y left, z up) while the body stands at its qpos0, and go with the segment
-from there. An angle is that of the distal segment's long axis in the sagittal plane (x, z) of the proximal one: 0 as the
-body stands, flexion of hip and knee and dorsiflexion of the ankle positive.
+from there. An angle is that of the distal segment's long axis in the sagittal plane (x, z) of the proximal one: 0 as
+the body stands, flexion of hip and knee and dorsiflexion of the ankle positive.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from taichi_sim import quaternion
 from taichi_sim.render.scene import rest_pose
 from taichi_sim.types import Model
 
-# What of a segment is followed, and where it goes with growing angle: thigh and shank by their long axes, feet by theirs.
+# Long axes: of thigh and shank, of the foot.
 _LONG, _SOLE = (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)
 
 

@@ -13,7 +13,7 @@ from shac.gait.summary import ANGLES, MOMENTS, POWERS, REACTIONS, Gait
 
 COLOURS = {"right": "#0072B2", "left": "#D55E00"}
 _MEASURED = {"color": "0.72", "linewidth": 4, "solid_capstyle": "round", "zorder": 1}
-_TITLES = {
+TITLES = {
     "hip_flexion": "Hip flexion",
     "knee_flexion": "Knee flexion",
     "ankle_dorsiflexion": "Ankle dorsiflexion",
@@ -24,7 +24,7 @@ _TITLES = {
     "knee_power": "Knee power",
     "ankle_power": "Ankle power",
     "vertical_force": "Vertical ground reaction",
-    "forward_force": "Fore-aft ground reaction (forward +)",
+    "forward_force": "Fore-aft ground reaction",
 }
 # Inches.
 _WIDTH, _ROW, _FOOT = 9.0, 1.75, 0.9
@@ -66,15 +66,17 @@ def _panel(axes, gait: Gait, name: str) -> None:
         axes.plot(percent, mean, color=COLOURS[side], label=f"{side}: {gait.legs['strides'][leg]:.0f} strides")
         axes.axvline(gait.legs["stance_share"][leg], color=COLOURS[side], linewidth=0.8, linestyle=":")
     activation = name in gait.groups
-    axes.set_title(f"{name} activation" if activation else f"{_TITLES[name]} [{gait.units[name]}]", fontsize=8)
+    axes.set_title(
+        f"{name} activation" if activation else f"{TITLES[name]} [{gait.units[name]}]", fontsize=8, loc="left"
+    )
     axes.set_xlim(0, 100)
     if activation:
         axes.set_ylim(0, 1)
     elif name not in ANGLES[1:2] + REACTIONS[:1]:
         axes.axhline(0, color="0.5", linewidth=0.5)
     if name in gait.comparison:
-        (r, _), (left, _) = gait.comparison[name]
-        axes.text(0.99, 0.98, f"r {r:.2f}, {left:.2f}", transform=axes.transAxes, ha="right", va="top", fontsize=7)
+        right, left = (f"{r:.2f}" if np.isfinite(r) else "-" for r in gait.comparison[name][:, 0])
+        axes.set_title(f"r {right}, {left}", fontsize=7, loc="right")
 
 
 def _figures(axes, gait: Gait) -> None:

@@ -12,7 +12,7 @@ from shac.gait.legs import JOINTS, Legs, joints_of, path
 from taichi_sim import ForwardData, quaternion
 from taichi_sim.types import JNT_BALL, JNT_HINGE, Model, State
 
-# About the proximal segment's axis to the left: extension of the hip turns the thigh about it, extension of the knee the
+# About the proximal segment's axis to the left: to extend the hip turns the thigh about it, to extend the knee the
 # shank against it, plantarflexion the foot about it.
 _EXTENDS = {"hip": 1.0, "knee": -1.0, "ankle": 1.0}
 _LEFT = (0.0, 1.0, 0.0)

@@ -79,11 +79,15 @@ def write_courses(path: Path, gait: Gait) -> None:
 
 def _page(gait: Gait, title: str, picture: bytes) -> str:
     legs = [
-        (label, *(form.format(x) for x in gait.legs[name]), "" if name == "strides" else _percent(gait.legs[name]))
+        (
+            label,
+            *(_number(x, form) for x in gait.legs[name]),
+            "" if name == "strides" else f"{asymmetry(gait.legs[name]):.0f} %",
+        )
         for name, (label, form) in _LEG_LABELS.items()
     ]
     compared = [
-        (f"{draw._TITLES[name]} [{gait.units[name]}]", *(f"{x:.2f}" for x in values.T.ravel()))
+        (f"{draw.TITLES[name]} [{gait.units[name]}]", *(_number(x, "{:.2f}") for x in values.T.ravel()))
         for name, values in gait.comparison.items()
     ]
     source = base64.b64encode(picture).decode()
@@ -99,9 +103,10 @@ def _page(gait: Gait, title: str, picture: bytes) -> str:
 {_table(("", "right", "left", "asymmetry"), legs)}
 <h2>Beside people</h2>
 {_table(("", "r, right", "r, left", "rms difference, right", "left"), compared)}
-<p class="note">Measured: {html.escape(normal.SOURCE)}. The hip's angle there is relative to a pelvis tilted forward by 8 to
-11 degrees; here it is 0 as the body stands. Moments are internal and net: extending ones are positive. Correlations are
-over the cycle, beginning with the foot's contact, without a shift. docs/walking.md says how all is computed.</p>
+<p class="note">Measured: {html.escape(normal.SOURCE)}. The hip's angle there is relative to a pelvis tilted forward by
+8 to 11 degrees; here it is 0 as the body stands. Moments are internal and net: extending ones are positive.
+Correlations are over the cycle, from the foot's contact on, without a shift. docs/walking.md says how all is
+computed.</p>
 </body></html>
 """
 
@@ -113,5 +118,5 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "<table>" + "\n".join([line(header, "th"), *(line(row, "td") for row in rows)]) + "</table>"
 
 
-def _percent(values: np.ndarray) -> str:
-    return f"{asymmetry(values):.1f} %"
+def _number(value: float, form: str) -> str:
+    return form.format(value) if np.isfinite(value) else "-"

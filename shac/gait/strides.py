@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 
 # A foot has come to the ground once it bears more than the first share of the body's weight, and left it once it bears
-# less than the second.
-STRIKE, LEAVE = 0.05, 0.02
+# less than the second. What bears less than the third at most is a foot that scuffs in its swing.
+STRIKE, LEAVE, BEAR = 0.05, 0.02, 0.25
 # Contacts and swings that are shorter than this are none [s], and so are strides shorter or longer than these [s].
 SHORTEST_PHASE, SHORTEST_STRIDE, LONGEST_STRIDE = 0.05, 0.25, 3.0
 # Points of a stride, 0 to 100 %.
@@ -60,12 +60,13 @@ def contacts(force: np.ndarray, shortest: int = 1) -> tuple[list[float], list[fl
     for i, value in enumerate(force):
         now = value > (LEAVE if now else STRIKE)
         down[i] = now
-    # a foot that bounces has not left, and one that is brushed has not come
-    for kind in (False, True):
-        edges = np.flatnonzero(np.diff(down)) + 1
-        for a, b in zip(edges, edges[1:]):
-            if down[a] == kind and b - a < shortest:
-                down[a:b] = not kind
+    for a, b in _between_edges(down):
+        # a foot that bounces has not left
+        if not down[a] and b - a < shortest:
+            down[a:b] = True
+    for a, b in _between_edges(down):
+        if down[a] and (b - a < shortest or force[a:b].max() < BEAR):
+            down[a:b] = False
     edges = np.flatnonzero(np.diff(down)) + 1
     strikes = [_crossing(force, i, STRIKE) for i in edges if down[i]]
     leaves = [_crossing(force, i, LEAVE) for i in edges if not down[i]]
@@ -74,10 +75,17 @@ def contacts(force: np.ndarray, shortest: int = 1) -> tuple[list[float], list[fl
 
 def resampled(values: np.ndarray, stride: Stride) -> np.ndarray:
     """The course of a stride at 0, 1, ... 100 %, (101, ...) of `values` (T, N, legs, ...)."""
-    course = values[:, stride.world, stride.leg].reshape(len(values), -1)
     times = np.linspace(stride.start, stride.end, POINTS)
-    points = [np.interp(times, np.arange(len(course)), column) for column in course.T]
-    return np.stack(points, axis=1).reshape(POINTS, *values.shape[3:])
+    before = np.minimum(times.astype(int), len(values) - 2)
+    share = (times - before).reshape(-1, *[1] * (values.ndim - 3))
+    course = values[:, stride.world, stride.leg]
+    return (1 - share) * course[before] + share * course[before + 1]
+
+
+def _between_edges(down: np.ndarray) -> list[tuple[int, int]]:
+    """Where contacts and swings begin and end, but for the first and the last, which are not whole."""
+    edges = np.flatnonzero(np.diff(down)) + 1
+    return list(zip(edges, edges[1:]))
 
 
 def _crossing(force: np.ndarray, i: int, level: float) -> float:

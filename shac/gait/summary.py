@@ -10,7 +10,7 @@ import torch
 import taichi_sim as ts
 from shac.errors import UserError
 from shac.gait import normal, strides
-from shac.gait.legs import JOINTS, SIDES
+from shac.gait.legs import JOINTS
 from shac.gait.record import Recording
 
 # What is before this is how episodes begin, not how the policy walks [s].
@@ -46,27 +46,27 @@ class Gait:
 
 
 def summarise(recording: Recording) -> Gait:
-    """The gait of a recording.
+    """The gait of a recording. What is of a leg without strides is nan.
 
     Raises:
-      UserError: there are no strides of one of the legs.
+      UserError: there are no strides of either leg.
     """
     first = round(BEGINNING / recording.timestep)
     found = strides.find(recording.reactions[..., 2], recording.alive, first, recording.timestep)
+    if not found:
+        raise UserError(
+            f"there are no strides in {recording.alive.shape[1]} episodes of at most "
+            f"{len(recording.alive) * recording.timestep:.3g} s ({int(recording.fallen.sum())} fall), the first "
+            f"{BEGINNING:g} s left out; look at it with shac-render, or try more --seconds or --episodes"
+        )
     by_leg = [[stride for stride in found if stride.leg == leg] for leg in range(2)]
-    for side, own in zip(SIDES, by_leg):
-        if not own:
-            raise UserError(
-                f"the {side} foot makes no strides in {recording.alive.shape[1]} episodes of at most "
-                f"{len(recording.alive) * recording.timestep:.3g} s ({int(recording.fallen.sum())} fall), the first "
-                f"{BEGINNING:g} s left out; look at it with shac-render, or try more --seconds or --episodes"
-            )
-    cut = [[_courses(recording, stride) for stride in own] for own in by_leg]
-    names = list(cut[0][0])
-    mean, std = (
-        {n: np.stack([f([c[n] for c in own], axis=0) for own in cut]) for n in names} for f in (np.mean, np.std)
-    )
-    groups = names[len(UNITS) :]
+    names = [*UNITS, *recording.legs.groups]
+    # (strides, courses, 101) of each leg
+    cut = [
+        [_courses(recording, stride) for stride in own] or [np.full((len(names), strides.POINTS), np.nan)]
+        for own in by_leg
+    ]
+    mean, std = (dict(zip(names, np.stack([f(own, axis=0) for own in cut], axis=1))) for f in (np.mean, np.std))
     legs = _of_leg(recording, by_leg, mean)
     comparison = {
         name: np.array([normal.compare(name, course) for course in mean[name]])
@@ -74,18 +74,18 @@ def summarise(recording: Recording) -> Gait:
         if name in normal.curves()
     }
     whole = _of_whole(recording, first, found, legs, mean)
-    return Gait(mean, std, UNITS | dict.fromkeys(groups, "0 to 1"), groups, legs, whole, comparison)
+    units = UNITS | dict.fromkeys(recording.legs.groups, "0 to 1")
+    return Gait(mean, std, units, recording.legs.groups, legs, whole, comparison)
 
 
-def _courses(recording: Recording, stride: strides.Stride) -> dict[str, np.ndarray]:
-    """All courses of a stride by name, (101,) each."""
+def _courses(recording: Recording, stride: strides.Stride) -> np.ndarray:
+    """All courses of a stride, in the order of `UNITS` and the groups, (courses, 101)."""
     values = [strides.resampled(x, stride) for x in (recording.angles, recording.moments, recording.powers)]
     force = strides.resampled(recording.reactions, stride)
     forward = _displacement(recording, stride)
     forward = forward / max(float(np.linalg.norm(forward)), 1e-9)
     columns = [*np.concatenate(values, axis=1).T, force[:, 2], force[:, :2] @ forward]
-    columns += list(strides.resampled(recording.activations, stride).T)
-    return dict(zip([*UNITS, *recording.legs.groups], columns, strict=True))
+    return np.stack([*columns, *strides.resampled(recording.activations, stride).T])
 
 
 def _displacement(recording: Recording, stride: strides.Stride) -> np.ndarray:
@@ -96,11 +96,11 @@ def _displacement(recording: Recording, stride: strides.Stride) -> np.ndarray:
 
 
 def _of_leg(recording: Recording, by_leg: list[list[strides.Stride]], mean: dict) -> dict[str, np.ndarray]:
-    """strides; means of stride_time [s], stride_length [m], stance_share [%]; ranges of the angles [deg]; peak_force."""
+    """strides; means of stride_time [s], stride_length [m], stance_share [%]; ranges of angles [deg]; peak_force."""
     figures = {}
 
     def add(name, of_stride):
-        figures[name] = np.array([np.mean([of_stride(stride) for stride in own]) for own in by_leg])
+        figures[name] = np.array([np.mean([of_stride(s) for s in own]) if own else np.nan for own in by_leg])
 
     figures["strides"] = np.array([len(own) for own in by_leg], float)
     add("stride_time", lambda s: (s.end - s.start) * recording.timestep)
@@ -129,9 +129,9 @@ def _of_whole(recording, first: int, found: list[strides.Stride], legs: dict, me
     whole = {"episodes": float(len(recording.fallen)), "fallen": float(recording.fallen.sum())}
     times = [(s.end - s.start) * recording.timestep for s in found]
     whole["speed"] = float(np.mean([np.linalg.norm(_displacement(recording, s)) / t for s, t in zip(found, times)]))
-    whole["cadence"] = 120 / float(legs["stride_time"].mean())
-    whole |= {name: float(values.mean()) for name, values in legs.items() if name != "strides"}
-    whole["double_support"] = float(legs["stance_share"].sum()) - 100
+    whole["cadence"] = 60 * float(np.nansum(1 / legs["stride_time"]))
+    whole |= {name: float(np.nanmean(values)) for name, values in legs.items() if name != "strides"}
+    whole["double_support"] = float(np.nansum(legs["stance_share"])) - 100
     alive, pelvis = recording.alive[first:], recording.pelvis[first:]
     last = np.maximum(alive.sum(0) - 1, 0)
     distance = np.linalg.norm(pelvis[last, np.arange(alive.shape[1]), :2] - pelvis[0, :, :2], axis=1).sum()
@@ -142,10 +142,11 @@ def _of_whole(recording, first: int, found: list[strides.Stride], legs: dict, me
     whole["asymmetry"] = max(asymmetry(legs[name]) for name in ("stride_time", "stride_length", "stance_share"))
     for name in normal.curves():
         if name in mean:
-            whole[f"{name}_r"], whole[f"{name}_rms"] = normal.compare(name, mean[name].mean(0))
+            whole[f"{name}_r"], whole[f"{name}_rms"] = normal.compare(name, np.nanmean(mean[name], axis=0))
     return whole
 
 
 def asymmetry(values: np.ndarray) -> float:
-    """Difference of the legs over their mean [%]."""
-    return 100 * float(abs(values[0] - values[1]) / max(abs(values.mean()), 1e-9))
+    """Difference of the legs over their mean [%]; 200 where one of them has none."""
+    first, second = np.nan_to_num(values)
+    return 200 * float(abs(first - second) / max(abs(first + second), 1e-9))
