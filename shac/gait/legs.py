@@ -22,7 +22,7 @@ _GROUPS = {
     "gluteus maximus": ("gluteus_maximus", "glmax"),
     "gluteus medius": ("gluteus_medius", "glmed"),
     "iliopsoas": ("iliacus", "psoas"),
-    "hamstrings": ("bicep_femoris_longus", "semi", "bflh"),
+    "hamstrings": ("bicep_femoris_longus", "semimem", "semiten", "bflh"),
     "rectus femoris": ("rectus_femoris", "recfem"),
     "vasti": ("vastus", "vas"),
     "gastrocnemius": ("gastrocnemius", "gas"),
