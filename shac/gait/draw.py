@@ -66,9 +66,9 @@ def _panel(axes, gait: Gait, name: str) -> None:
         axes.plot(percent, mean, color=COLOURS[side], label=f"{side}: {gait.legs['strides'][leg]:.0f} strides")
         axes.axvline(gait.legs["stance_share"][leg], color=COLOURS[side], linewidth=0.8, linestyle=":")
     activation = name in gait.groups
-    axes.set_title(
-        f"{name} activation" if activation else f"{TITLES[name]} [{gait.units[name]}]", fontsize=8, loc="left"
-    )
+    axes.set_title(f"{name} activation" if activation else TITLES[name], fontsize=7.5, loc="left")
+    if not activation:
+        axes.set_ylabel(gait.units[name], fontsize=7, labelpad=1)
     axes.set_xlim(0, 100)
     if activation:
         axes.set_ylim(0, 1)
