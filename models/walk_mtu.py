@@ -15,6 +15,8 @@ from taichi_sim.types import JNT_BALL, JNT_HINGE, Model, State
 
 # Half of what the speed earns is lost with this error [m/s], half of what economy earns with this power [W/kg].
 SPEED_WIDTH, POWER_WIDTH = 0.5, 5.0
+# Half of what limits cost at most is lost where joints are so far beyond them [rad], as the root of a sum of squares.
+LIMIT_WIDTH = 0.1
 SPEED_WEIGHT = 3.0
 
 
@@ -26,8 +28,9 @@ class WalkMTU(MuscleRunner):
     joint's position, behind those of the legs.
 
     Reward: 3 / (1 + (error of the pelvis' speed / 0.5)^2) + economy / (1 + P / 5) - activation mean(a^2)
-    + upright up + heading - limits sum(excess^2), with the metabolic power P [W/kg], the basal one included, the
-    activations a, and how far joints are beyond their limits [rad]. No posture is rewarded but the pelvis'.
+    + upright up + heading - limits s / (1 + s), with the metabolic power P [W/kg], the basal one included, the
+    activations a, and s the sum of (rad beyond a joint's limit / 0.1)^2. No posture is rewarded but the pelvis'. What
+    costs is bounded, so that an upright body always earns more than one that has fallen.
     """
 
     speed: float | None = 1.25
@@ -42,8 +45,8 @@ class WalkMTU(MuscleRunner):
     """Weight of the mean square of the activations."""
     upright: float = 1.0
     """Weight of the vertical component of the pelvis' z axis."""
-    limits: float = 10.0
-    """Weight of the squares by which joints are beyond their limits [1/rad^2]."""
+    limits: float = 1.0
+    """What joints cost that are far beyond their limits; 0.1 rad cost half of it."""
     strength: float = 1.0
     """Peak force of every muscle over the source's f0; humanoid_mtu has 0.454."""
     damping: float = 0.25
@@ -92,8 +95,8 @@ class WalkMTU(MuscleRunner):
         earned = SPEED_WEIGHT / (1 + error.square()) + self.upright * up + heading
         if self.economy:
             earned = earned + self.economy / (1 + self.power(state, action) / POWER_WIDTH)
-        beyond = excess(self._burn[len(obs)][0].model, state.qpos)
-        return earned - self.activation * state.act.square().mean(1) - self.limits * beyond.square().sum(1)
+        beyond = (excess(self._burn[len(obs)][0].model, state.qpos) / LIMIT_WIDTH).square().sum(1)
+        return earned - self.activation * state.act.square().mean(1) - self.limits * beyond / (1 + beyond)
 
     def power(self, state: State, action: torch.Tensor) -> torch.Tensor:
         """Metabolic power, the basal one included [W/kg], (num_envs,)."""
