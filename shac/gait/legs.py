@@ -68,7 +68,7 @@ def find(model: Model) -> Legs:
     else:
         known = "; ".join(", ".join(part.format(sides[0]) for part in parts) for parts, sides in _NAMES)
         raise UserError(
-            "a gait report is of bodies with two legs, such as humanoid, humanoid_mtu and humanoid_mtu_full: "
+            "a gait report is of bodies with two legs, such as humanoid, humanoid_mtu, humanoid_mtu_full and walk_mtu: "
             f"pelvis, thigh, shank and foot must have the names {known} (and those of the left side)"
         )
     dofs = [[_between(model, above, below) for above, below in zip(chain, chain[1:])] for chain in chains]

@@ -70,9 +70,11 @@ def test_the_reward_by_hand(env):
     task, sim = env.task, env.sim
     state = sim.initial_state()
     state.qpos[:, -1] = torch.tensor([1.25, 1.25, 0.8, 1.8])
-    state.qvel[:, 0] = torch.tensor([1.25, 0.75, 1.3, 1.8])
+    state.qvel[:, 0] = torch.tensor([1.25, 0.95, 1.3, 1.8])
     names = {name: sim.model.jnt_qposadr[k] for k, name in enumerate(sim.model.names["joint"])}
-    # world 3: a knee 0.1 rad beyond its limit, an ankle bent to 1.2 rad of 1
+    # world 2: a knee 0.2 rad beyond its limit
+    state.qpos[2, names["TibiaR"]] = 2.5
+    # world 3: a knee 0.1 rad beyond its other one, an ankle bent to 1.2 rad of 1
     state.qpos[3, names["TibiaL"]] = -0.1
     state.qpos[3, names["TalusR"] : names["TalusR"] + 4] = torch.tensor([np.cos(0.6), 0, np.sin(0.6), 0])
     action = torch.full((4, 152), -0.8, dtype=F64)
@@ -81,11 +83,11 @@ def test_the_reward_by_hand(env):
     power = task.power(state, action)
     # a tenth of all muscles' excitation: more than at rest, less than a person's greatest
     assert (power > 1.2).all() and (power < 15).all()
-    tracking = torch.tensor([3, 3 / 2, 3 / 2, 3], dtype=F64)
-    limits = torch.tensor([0, 0, 0, 5 / 6], dtype=F64)
+    tracking = torch.tensor([3, 3 / 1.36, 3 / 2, 3], dtype=F64)
+    limits = torch.tensor([0, 0, 4 / 5, 5 / 6], dtype=F64)
     expected = tracking + 2 / (1 + power / 5) - 0.01 + 1 + 1 - limits
     torch.testing.assert_close(reward, expected, atol=1e-5, rtol=0)
-    np.testing.assert_allclose(excess(sim.model, state.qpos).sum(1), [0, 0, 0, 0.3], atol=1e-6)
+    np.testing.assert_allclose(excess(sim.model, state.qpos).sum(1), [0, 0, 0.2, 0.3], atol=1e-6)
 
 
 def test_the_rewards_gradient_is_that_of_central_differences(env):
