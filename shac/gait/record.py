@@ -82,20 +82,18 @@ def record(env: Env, policy: Policy, seconds: float) -> Recording:
         turned = angles.anatomical(model, legs, data.xquat)
         power = data.actuator_force * data.actuator_velocity
         metabolic = burn(data.fibres).sum(1) + burn.basal if burn else torch.full_like(power[:, 0], math.nan)
-        rows.append(
-            (
-                played.alive,
-                data.xpos[:, legs.pelvis],
-                angles.sagittal(turned),
-                kinetics.moments(model, legs, played.state, data, turned) / mass,
-                kinetics.powers(legs, played.state, data) / mass,
-                kinetics.reactions(legs, data) / weight,
-                _activations(env, legs, played.state.act, ctrl),
-                metabolic / mass,
-                power.clamp(min=0).sum(1) / mass,
-            )
+        row = (
+            played.alive,
+            data.xpos[:, legs.pelvis],
+            angles.sagittal(turned),
+            kinetics.moments(model, legs, played.state, data, turned) / mass,
+            kinetics.powers(legs, played.state, data) / mass,
+            kinetics.reactions(legs, data) / weight,
+            _activations(env, legs, played.state.act, ctrl),
+            metabolic / mass,
+            power.clamp(min=0).sum(1) / mass,
         )
-        rows[-1] = tuple(x.cpu().numpy() for x in rows[-1])
+        rows.append([x.cpu().numpy() for x in row])
         fallen |= played.terminated & played.alive
     alive, *rest = (np.stack(column) for column in zip(*rows))
     rest = [column.astype(np.float64) for column in rest]
