@@ -25,6 +25,8 @@ from taichi_sim.types import MOST_SUBSTEPS, Model
 # Blocks of worlds that one launch takes on the CPU: enough for the threads of a large machine. More worlds take several
 # launches, so that scratch does not grow with them (a launch costs 0.1 ms, a block of humanoids' control step 0.1 ms).
 _MOST_ROWS = 64
+# On CUDA one launch takes all worlds; what has fewer than these shares memory and kernels with what has as many.
+_CUDA_ROWS = 1024
 # Scratch [bytes] that is taken for a full launch even if there are fewer worlds, so that later ones may have more.
 _GENEROUS = 16 << 20
 # Engines without a Simulator whose memory is kept for the next one.
@@ -240,7 +242,7 @@ def _rows(fields: Fields, runtime: Runtime, blocks: int) -> int:
     """How many blocks of worlds a launch takes: a power of two."""
     needed = 1 << (blocks - 1).bit_length()
     if runtime.device.type == "cuda":
-        return needed
+        return max(needed, _CUDA_ROWS)
     if _MOST_ROWS * fields.bytes_per_row() <= _GENEROUS:
         return _MOST_ROWS
     return min(needed, _MOST_ROWS)

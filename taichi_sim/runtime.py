@@ -144,7 +144,7 @@ def exclusive(runtime: Runtime):
     require_alive(runtime)
     with _lock:
         taichi, config = ti.lang.impl.get_runtime(), runtime.program.config()
-        ours = _compile_settings(runtime.precision) if runtime.shared else {}
+        ours = _compile_settings(runtime.device.type, runtime.precision) if runtime.shared else {}
         theirs = {name: getattr(config, name) for name in ours}
         replaced, taichi.grad_replaced = taichi.grad_replaced, True
         try:
@@ -157,13 +157,22 @@ def exclusive(runtime: Runtime):
                 setattr(config, name, value)
 
 
-def _compile_settings(precision: str) -> dict[str, bool]:
-    return {
+def _compile_settings(device: str, precision: str) -> dict[str, bool | int]:
+    """Taichi's settings for the engine's kernels."""
+    settings = {
         # f64 is the precision of tests and of system identification: no reordering of sums there.
         "fast_math": precision == "f32",
         # LLVM optimises what Taichi's own passes would, and compiles the engine's kernels in a sixth of the time.
         "advanced_optimization": False,
     }
+    if device == "cuda":
+        # one warp a block: few worlds spread over many multiprocessors
+        settings["default_gpu_block_dim"] = 32
+        if precision == "f32":
+            # Otherwise every store makes the code load the fields' places anew: twice the time of a step, for half of
+            # that of compilation (H100, docs/performance.md).
+            settings |= {"advanced_optimization": True, "cfg_optimization": False}
+    return settings
 
 
 def _program():
@@ -271,8 +280,8 @@ def init(device: str | None = None, precision: str | None = None, *, num_threads
     A program that has called `ti.init` itself shares it, if arch and default_fp are those asked for here.
 
     Args:
-        device: "cpu" (default), "cuda", "cuda:1" and so on, or "auto": the CPU, until docs/performance.md shows a card
-          that is faster. "cuda" is the card that the environment's LOCAL_RANK says, or the first one.
+        device: "cpu" (default), "cuda", "cuda:1" and so on, or "auto": the CPU. "cuda" is the card that
+          the environment's LOCAL_RANK says, or the first one.
         precision: "f32" (default) or "f64".
         num_threads: CPU threads of the simulation; by default as many as the environment's TI_CPU_MAX_NUM_THREADS says,
           or one on each core, which (on Linux) it does not leave.
@@ -321,7 +330,7 @@ def _begin(kind: str | None, card: int | None, precision: str | None, num_thread
             default_fp=ti.f64 if precision == "f64" else ti.f32,
             offline_cache=True,
             log_level=ti.WARN,
-            **_compile_settings(precision),
+            **_compile_settings(device, precision),
             **threads,
         )
     if device == "cuda" and _program().config().arch != ti.cuda:

@@ -37,7 +37,7 @@ class CartPoleDouble:
     def __init__(self, num_worlds: int, dtype: torch.dtype = torch.float32, substeps: int = 4):
         self.num_worlds = num_worlds
         self.dtype = dtype
-        self.device = torch.device("cpu")
+        self.device = torch.get_default_device()
         self.model = SimpleNamespace(nq=2, nv=2, nu=1, na=0)
         self.substeps = substeps
         self.timestep = 1 / 60 / substeps

@@ -22,4 +22,22 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _double_precision(request):
-    ts.init(device=request.config.getoption("--device"), precision="f64")
+    runtime = ts.init(device=request.config.getoption("--device"), precision="f64")
+    if runtime.device.type != "cpu":
+        _compute_on(runtime.device)
+
+
+def _compute_on(device: torch.device) -> None:
+    """New tensors and generators are the device's, and NumPy may look at what it has."""
+    torch.set_default_device(device)
+    kind = torch.Generator
+
+    class Generator(kind):
+        def __new__(cls, device=device):
+            return super().__new__(cls, device)
+
+    torch.Generator = Generator
+    numpy, array, from_numpy = torch.Tensor.numpy, torch.Tensor.__array__, torch.from_numpy
+    torch.Tensor.numpy = lambda self, **options: numpy(self.cpu(), **options)
+    torch.Tensor.__array__ = lambda self, *options, **named: array(self.cpu(), *options, **named)
+    torch.from_numpy = lambda x: from_numpy(x).to(device)

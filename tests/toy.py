@@ -14,7 +14,7 @@ class LineSim:
     def __init__(self, num_worlds: int, dtype: torch.dtype = torch.float64):
         self.num_worlds = num_worlds
         self.dtype = dtype
-        self.device = torch.device("cpu")
+        self.device = torch.get_default_device()
         self.model = SimpleNamespace(nq=1, nv=1, nu=1, na=0)
         self.calls = 0
 

@@ -30,7 +30,7 @@ def start(task, m, num: int = 1, stochastic: bool = False) -> State:
     rest = State(torch.tensor(m.qpos0)[None], torch.zeros(1, m.nv, dtype=F64), torch.zeros(1, m.na, dtype=F64))
     # the bodies' tendons are rigid: any state is in equilibrium
     sim = SimpleNamespace(initial_state=lambda: rest, equilibrium=lambda state: state)
-    sim.dtype, sim.device, sim.num_worlds = F64, torch.device("cpu"), num
+    sim.dtype, sim.device, sim.num_worlds = F64, torch.get_default_device(), num
     return task.reset(num, torch.Generator().manual_seed(0), sim, stochastic)
 
 

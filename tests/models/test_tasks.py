@@ -43,7 +43,7 @@ def rest_of(task, dtype=F64) -> SimpleNamespace:
     """What `Task.reset` asks of a simulator."""
     m = mujoco_model(task)
     state = State(torch.tensor(m.qpos0, dtype=dtype)[None], torch.zeros(1, m.nv, dtype=dtype), torch.zeros(1, 0))
-    return SimpleNamespace(initial_state=lambda: state, dtype=dtype, device=torch.device("cpu"))
+    return SimpleNamespace(initial_state=lambda: state, dtype=dtype, device=torch.get_default_device())
 
 
 def start(task, num: int = 1, stochastic: bool = False, dtype=F64) -> State:
