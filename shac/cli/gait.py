@@ -31,7 +31,8 @@ shac-gait runs/mine --out report.pdf --episodes 64 --seconds 20
 def main(run_dir, out, table, episodes, seconds, checkpoint, seed, device, as_json):
     """Report the gait of the policy of the run in folder RUN: courses of a stride, and figures of the whole.
 
-    The policy acts deterministically, in the first of shac-eval's episodes; the first two seconds of each are left out.
+    The policy acts deterministically, in the episodes of shac-eval with as many of the same seed; what is of their
+    first two seconds is left out.
     """
     # Not above: torch and Taichi take seconds to import, and --help needs neither.
     from shac.film.film import check_place
