@@ -26,6 +26,8 @@ from taichi_sim.bodies import (
     passive,
 )
 from taichi_sim.contact import pairs, planes
+from taichi_sim.loops import adjoint as loops
+from taichi_sim.loops import rows
 from taichi_sim.muscles import activation, actuator, tendon
 from taichi_sim.runtime import Runtime, ti
 
@@ -43,6 +45,12 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
         equality.expand(m, d, e, d.lam)
     kinematics.world(m, d, e)
     kinematics.position(m, d, e)
+    if ti.static(m.loops.any):
+        kinematics.origins(m, d, e)
+        if ti.static(m.loops.tendons):
+            tendon.lengths(m, d, e)
+        rows.assemble(m, d, e)
+        loops.correct(m, d, e)
     inertia.bodies(m, d, e)
     if ti.static(m.coriolis):
         coriolis.adjoint(m, d, e, h_theta)
@@ -51,6 +59,8 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     dynamics.newton_euler(m, d, e)
     dynamics.adjoint_motion(m, d, e)
     dynamics.adjoint_bodies(m, d, e)
+    if ti.static(m.loops.scalar.number > 0):
+        loops.scalar_forces(m, d, e)
     passive.adjoint_springs(m, d, e)
     passive.adjoint_dampers(m, d, e, h_theta)
     passive.adjoint_limits(m, d, e, h_theta)
@@ -58,6 +68,8 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.external):
         kinematics.origins(m, d, e)
         external.ahead(m, d, e, h_theta)
+    if ti.static(m.loops.any):
+        loops.forces(m, d, e)
     if ti.static(m.gravcomp):
         gravcomp.adjoint_forces(m, d, e)
     if ti.static(m.tendon.number > 0):

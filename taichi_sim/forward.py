@@ -7,6 +7,8 @@ working set stays in the cache. Nothing here is differentiated by Taichi; `adjoi
 from taichi_sim import spatial, taping
 from taichi_sim.bodies import coriolis, dynamics, equality, friction, gravcomp, inertia, integrate, kinematics, passive
 from taichi_sim.contact import pairs, planes
+from taichi_sim.loops import rows
+from taichi_sim.loops import solve as loops
 from taichi_sim.muscles import activation, actuator, fibres, tendon
 from taichi_sim.runtime import Runtime, ti
 
@@ -74,6 +76,9 @@ def solve(m: ti.template(), d: ti.template(), e, h_theta):
     inertia.solve(m, d, e, d.qacc, d.qLU, d.qLD)
     if ti.static(m.neq > 0):
         equality.accelerate(m, d, e)
+    if ti.static(m.loops.any):
+        rows.assemble(m, d, e)
+        loops.accelerate(m, d, e)
 
 
 @ti.func

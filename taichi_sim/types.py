@@ -18,6 +18,7 @@ TRN_JOINT, TRN_TENDON = 0, 3
 DYN_NONE, DYN_INTEGRATOR, DYN_FILTER, DYN_FILTEREXACT, DYN_MUSCLE = range(5)
 GAIN_FIXED, GAIN_AFFINE, GAIN_MUSCLE = range(3)
 BIAS_NONE, BIAS_AFFINE, BIAS_MUSCLE = range(3)
+EQ_CONNECT, EQ_WELD, EQ_JOINT, EQ_TENDON = range(4)
 _, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, WRAP_CYLINDER = range(6)
 
 # Muscle laws (`taichi_sim.muscles.laws`): MuJoCo's, and that of De Groote et al. 2016.
@@ -110,6 +111,15 @@ _LATER = {
     "pair_roll_kf": "pair_geom1",
     "pair_roll_mu": "pair_geom1",
 }
+# Fields of `Model` without entries by default: (their dtype, numbers per entry).
+_LOOPS = {
+    **dict.fromkeys(("loop_type", "loop_obj1", "loop_obj2"), (np.int32, ())),
+    **dict.fromkeys(("loop_pos1", "loop_pos2"), (float, (3,))),
+    **dict.fromkeys(("loop_quat1", "loop_quat2"), (float, (4,))),
+    **dict.fromkeys(("loop_torquescale", "loop_stiffness", "loop_damping"), (float, ())),
+    **dict.fromkeys(("loop_polycoef", "loop_solimp"), (float, (5,))),
+    **dict.fromkeys(("loop_ref", "loop_invweight"), (float, (2,))),
+}
 # How those say that there is none, where it is not the number 0.
 _NONE = {"jnt_actgravcomp": (bool, False), "muscle_tendonadr": (np.int32, -1)}
 
@@ -169,6 +179,14 @@ class Model:
     | pair_margin | distance from which on contact forces act [m] | (npair,) |
     | eq_joint1, eq_joint2 | a hinge or slide, and that which determines it (-1: locked) | (neq,), (neq,) |
     | eq_polycoef | coefficients a: q1 - qpos0_1 = a0 + a1 x + ... + a4 x^4, x = q2 - qpos0_2 | (neq, 5) |
+    | loop_type | EQ_* of an equality that the solver meets as MuJoCo's does (`taichi_sim.loops`) | (nloop,) |
+    | loop_obj1, loop_obj2 | its bodies, joints or tendons (-1: none) | (nloop,), (nloop,) |
+    | loop_pos1, loop_quat1, loop_pos2, loop_quat2 | the frames that meet, in those bodies' [m] | (nloop, 3), (nloop, 4) |
+    | loop_torquescale | what the vector part of a weld's rotation is multiplied by [m] | (nloop,) |
+    | loop_polycoef, loop_ref | of joints, tendons: as eq_polycoef; qpos0 or lengths there | (nloop, 5), (nloop, 2) |
+    | loop_stiffness, loop_damping | of its reference acceleration [1/s^2], [1/s] | (nloop,), (nloop,) |
+    | loop_solimp | MuJoCo's solimp | (nloop, 5) |
+    | loop_invweight | inverse inertia that rows see: of positions, of rotations | (nloop, 2) |
     | site_bodyid, site_pos, site_quat | its body, pose in the body's frame [m] | (nsite,), (nsite, 3), (nsite, 4) |
     | tendon_adr, tendon_num | first element of its path, number of elements | (ntendon,), (ntendon,) |
     | wrap_type, wrap_objid | WRAP_* code of an element; its joint, site or geom (pulley: -1) | (nwrap,), (nwrap,) |
@@ -322,8 +340,25 @@ class Model:
     pair_spin_mu: np.ndarray | None = None
     pair_roll_kf: np.ndarray | None = None
     pair_roll_mu: np.ndarray | None = None
+    loop_type: np.ndarray | None = None
+    loop_obj1: np.ndarray | None = None
+    loop_obj2: np.ndarray | None = None
+    loop_pos1: np.ndarray | None = None
+    loop_pos2: np.ndarray | None = None
+    loop_quat1: np.ndarray | None = None
+    loop_quat2: np.ndarray | None = None
+    loop_torquescale: np.ndarray | None = None
+    loop_polycoef: np.ndarray | None = None
+    loop_ref: np.ndarray | None = None
+    loop_stiffness: np.ndarray | None = None
+    loop_damping: np.ndarray | None = None
+    loop_solimp: np.ndarray | None = None
+    loop_invweight: np.ndarray | None = None
 
     def __post_init__(self):
+        for name, (kind, width) in _LOOPS.items():
+            if getattr(self, name) is None:
+                setattr(self, name, np.zeros((0, *width), kind))
         for name, sibling in _LATER.items():
             if getattr(self, name) is None:
                 kind, nothing = _NONE.get(name, (float, 0))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from taichi_sim.mjcf import actuators, compiler, npz, structure, values
+from taichi_sim.mjcf import actuators, compiler, loops, npz, structure, values
 from taichi_sim.mjcf.constraint import LOSS, friction_gains, stop_gains
 from taichi_sim.mjcf.contact_pairs import Pairs, gains
 from taichi_sim.mjcf.numerics import Numerics
@@ -163,6 +163,7 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
         **_geoms_and_sites(mj_model),
         **_contacts(mj_model, pairs, numerics, substep),
         **_equalities(mj_model),
+        **loops.fields(mj_model, stages(mj_model).equality, _refsafe(mj_model)),
         **actuators.tendons(mj_model, substep, _refsafe(mj_model), report),
         **actuators.actuators(mj_model, numerics, report),
         opt=option,
@@ -312,8 +313,8 @@ def _contacts(m, pairs: Pairs | None, numerics: Numerics, substep: float) -> dic
 
 
 def _equalities(m) -> dict[str, np.ndarray]:
-    """Joint equalities that act; none where the model disables them."""
-    found, _ = joint_equalities(m)
+    """Joint equalities that are substituted; none where the model disables them."""
+    found = joint_equalities(m)
     return {
         "eq_joint1": np.array([e.joint1 for e in found], np.int32),
         "eq_joint2": np.array([e.joint2 for e in found], np.int32),

@@ -11,6 +11,10 @@ import numpy as np
 from taichi_sim.contact import points
 from taichi_sim.types import (
     DYN_NONE,
+    EQ_CONNECT,
+    EQ_JOINT,
+    EQ_TENDON,
+    EQ_WELD,
     GAIN_MUSCLE,
     GEOM_MESH,
     JNT_FREE,
@@ -52,6 +56,12 @@ _SHAPES = {
     **dict.fromkeys(("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"), ("npair",)),
     **dict.fromkeys(("eq_joint1", "eq_joint2"), ("neq",)),
     "eq_polycoef": ("neq", 5),
+    **dict.fromkeys(("loop_type", "loop_obj1", "loop_obj2", "loop_torquescale"), ("nloop",)),
+    **dict.fromkeys(("loop_stiffness", "loop_damping"), ("nloop",)),
+    **dict.fromkeys(("loop_pos1", "loop_pos2"), ("nloop", 3)),
+    **dict.fromkeys(("loop_quat1", "loop_quat2"), ("nloop", 4)),
+    **dict.fromkeys(("loop_polycoef", "loop_solimp"), ("nloop", 5)),
+    **dict.fromkeys(("loop_ref", "loop_invweight"), ("nloop", 2)),
     "site_bodyid": ("nsite",),
     "site_pos": ("nsite", 3),
     "site_quat": ("nsite", 4),
@@ -83,6 +93,7 @@ _COUNTED = {
     "nmeshhull": "mesh_hull",
     "npair": "pair_geom1",
     "neq": "eq_joint1",
+    "nloop": "loop_type",
     "nsite": "site_bodyid",
     "nwrap": "wrap_type",
     "ntendon": "tendon_adr",
@@ -90,7 +101,7 @@ _COUNTED = {
 _NAMED = {"body": "nbody", "joint": "njnt", "geom": "ngeom", "site": "nsite", "tendon": "ntendon", "actuator": "nu"}
 # Types by the ends of fields' names; the others are float64.
 _FLAGS = ("limited", "actgravcomp")
-_INTEGERS = ("id", "adr", "num", "type", "law", "geom1", "geom2", "joint1", "joint2", "mesh_face", "mesh_hull", "group")
+_INTEGERS = ("id", "adr", "num", "type", "law", "geom1", "geom2", "joint1", "joint2", "obj1", "obj2", "mesh_face", "mesh_hull", "group")
 # Indices and codes by field: the lowest, and how many there are.
 _INDICES = {
     "body_parentid": (0, "nbody"),
@@ -105,6 +116,7 @@ _INDICES = {
     "pair_geom2": (0, "ngeom"),
     "eq_joint1": (0, "njnt"),
     "eq_joint2": (-1, "njnt"),
+    "loop_type": (0, 4),
     "wrap_type": (1, 6),
     "actuator_actadr": (-1, "na"),
     "actuator_dyntype": (0, 5),
@@ -114,7 +126,7 @@ _INDICES = {
     "muscle_tendonadr": (-1, "na"),
 }
 # What MuJoCo has under another meaning, or more kinds of.
-_OURS = ("geom_dataid", "geom_type", "actuator_", "eq_", "muscle_")
+_OURS = ("geom_dataid", "geom_type", "actuator_", "eq_", "loop_", "muscle_")
 
 
 class StructureError(ValueError):
@@ -137,6 +149,7 @@ def check(model: Model) -> None:
     _check_meshes(model)
     _check_pairs(model)
     _check_equalities(model)
+    _check_loops(model, sizes)
     _check_tendons(model, sizes)
     _check_actuators(model, sizes)
 
@@ -236,6 +249,18 @@ def _check_equalities(m: Model) -> None:
     _require(np.all(scalar), "eq_joint1 and eq_joint2", "must be slides or hinges")
     once = len(np.unique(one)) == len(one) and not np.isin(two, one).any()
     _require(once, "eq_joint1", "must be determined once, and determine no other joint")
+    _require(not (len(one) and len(m.loop_type)), "eq_joint1", "must be empty where there are loops")
+
+
+def _check_loops(m: Model, sizes: dict[str, int]) -> None:
+    for kinds, end in (((EQ_CONNECT, EQ_WELD), "nbody"), ((EQ_JOINT,), "njnt"), ((EQ_TENDON,), "ntendon")):
+        those = np.isin(m.loop_type, kinds)
+        # what is between bodies has two of them
+        for name, low in (("loop_obj1", 0), ("loop_obj2", 0 if end == "nbody" else -1)):
+            _check_indices(name, getattr(m, name)[those], low, sizes[end])
+    joints = np.concatenate([m.loop_obj1, m.loop_obj2])[np.tile(m.loop_type == EQ_JOINT, 2)]
+    scalar = np.isin(m.jnt_type[joints[joints >= 0]], [JNT_SLIDE, JNT_HINGE])
+    _require(np.all(scalar), "loop_obj1 and loop_obj2", "must be slides or hinges")
 
 
 def _check_tendons(m: Model, sizes: dict[str, int]) -> None:

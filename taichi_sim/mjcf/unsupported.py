@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from taichi_sim.contact import points
-from taichi_sim.mjcf import singular
+from taichi_sim.mjcf import loops, singular
 from taichi_sim.mjcf.contact_pairs import Pairs
 from taichi_sim.mjcf.equalities import Equality, acting, resolved
 from taichi_sim.mjcf.report import Report
+from taichi_sim.types import EQ_TENDON
 
 
 class Stages(NamedTuple):
@@ -77,9 +78,10 @@ def actuator_simulated(mj_model) -> np.ndarray:
     return ~np.any([mask for mask, _, _ in _actuator_defects(mj_model)], axis=0)
 
 
-def joint_equalities(mj_model) -> tuple[list[Equality], dict[int, str]]:
-    """The equalities between joints that act, as `equalities.resolved` gives them."""
-    return resolved(acting(mj_model, stages(mj_model).equality))
+def joint_equalities(mj_model) -> list[Equality]:
+    """The equalities between joints that are substituted, as `equalities.resolved` gives them."""
+    on = stages(mj_model).equality
+    return [] if len(loops.solved(mj_model, on)) else resolved(acting(mj_model, on))[0]
 
 
 def find(mj_model, pairs: Pairs | None, report: Report) -> None:
@@ -187,20 +189,9 @@ def _check_constraints(m, on: Stages, report: Report) -> None:
     if not on.equality:
         return
     active = np.asarray(m.eq_active0, dtype=bool)
-    loops = np.isin(m.eq_type, [mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD])
-    what = "connect and weld close loops of bodies, which is not simulated"
-    cure = "couple the loop's joints by <equality><joint polycoef>, and make one body of what is welded"
-    report.add_where("equality", active & loops, what, f'{cure}; or set active="false"')
-    others = ~loops & (m.eq_type != mujoco.mjtEq.mjEQ_JOINT)
-    what, cure = "equalities are simulated between joints only", "use <equality><joint polycoef>"
-    report.add_where("equality", active & others, what, f'{cure}, or set active="false"')
-    _check_joint_equalities(m, report)
-
-
-def _check_joint_equalities(m, report: Report) -> None:
-    """A joint is determined once, and not by itself."""
-    for index, what in joint_equalities(m)[1].items():
-        report.add("equality", index, what, 'remove one of the equalities, or set active="false"')
+    others = active & (m.eq_type > EQ_TENDON)
+    what, cure = "equalities of deformable bodies are not simulated", "remove it"
+    report.add_where("equality", others, what, f'{cure}, or set active="false"')
 
 
 def _check_tendons(m, on: Stages, report: Report) -> None:
