@@ -68,7 +68,7 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.external):
         kinematics.origins(m, d, e)
         external.ahead(m, d, e, h_theta)
-    if ti.static(m.loops.any):
+    if ti.static(m.loops.bodies.number > 0):
         loops.forces(m, d, e)
     if ti.static(m.gravcomp):
         gravcomp.adjoint_forces(m, d, e)

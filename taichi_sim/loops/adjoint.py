@@ -119,7 +119,7 @@ def rotations(m: ti.template(), d: ti.template(), e, c, own, common):
     # the product of that with a vector y is the product of x with q2 y conj(q1)
     f = outward(q1, q2, spatial.scale(spatial.load_vec3(d.loops.force, e, row), scale))
     a = outward(q1, q2, spatial.scale(mu, scale))
-    v = m.loops.damping[c] * a
+    v = outward(q1, q2, spatial.scale(mu, scale * m.loops.damping[c]))
     gap = outward(q1, q2, spatial.scale(gap_bar, scale))
     w1, w2 = d.vw[e, one], d.vw[e, two]
     w, zero = w1 - w2, w1 * 0.0

@@ -17,8 +17,9 @@ from taichi_sim.runtime import ti
 @ti.func
 def assemble(m: ti.template(), d: ti.template(), e):
     """Poses, and lengths of tendons -> loops.pos, J, impedance, slope and inverse."""
-    for c in range(m.loops.bodies.number):
-        between(m, d, e, c)
+    if ti.static(m.loops.bodies.number > 0):
+        for c in range(m.loops.bodies.number):
+            between(m, d, e, c)
     if ti.static(m.loops.scalar.number > 0):
         for s in range(m.loops.scalar.number):
             scalar(m, d, e, s)

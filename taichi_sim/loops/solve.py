@@ -94,7 +94,8 @@ def accelerate(m: ti.template(), d: ti.template(), e):
     complement(m, d, e)
     for r in range(m.loops.rows):
         d.loops.force[e, r] = d.qacc[e, 0] * 0.0
-    rows.drift(m, d, e, d.loops.force)
+    if ti.static(m.loops.bodies.number > 0):
+        rows.drift(m, d, e, d.loops.force)
     for c in range(m.loops.number):
         k = m.loops.stiffness[c] * d.loops.impedance[e, c]
         for r in range(m.loops.row[c], m.loops.row[c + 1]):
