@@ -181,7 +181,7 @@ class Model:
     | eq_polycoef | coefficients a: q1 - qpos0_1 = a0 + a1 x + ... + a4 x^4, x = q2 - qpos0_2 | (neq, 5) |
     | loop_type | EQ_* of an equality that the solver meets as MuJoCo's does (`taichi_sim.loops`) | (nloop,) |
     | loop_obj1, loop_obj2 | its bodies, joints or tendons (-1: none) | (nloop,), (nloop,) |
-    | loop_pos1, loop_quat1, loop_pos2, loop_quat2 | the frames that meet, in those bodies' [m] | (nloop, 3), (nloop, 4) |
+    | loop_pos1, loop_quat1, loop_pos2, loop_quat2 | frames that meet, in those bodies' [m] | (nloop, 3), (nloop, 4) |
     | loop_torquescale | what the vector part of a weld's rotation is multiplied by [m] | (nloop,) |
     | loop_polycoef, loop_ref | of joints, tendons: as eq_polycoef; qpos0 or lengths there | (nloop, 5), (nloop, 2) |
     | loop_stiffness, loop_damping | of its reference acceleration [1/s^2], [1/s] | (nloop,), (nloop,) |

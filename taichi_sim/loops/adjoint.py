@@ -82,7 +82,7 @@ def between(m: ti.template(), d: ti.template(), e, c):
 
 @ti.func
 def end(d: ti.template(), e, link, p, f, v_bar, a_bar, r_bar):
-    """One anchor, which the link carries along: what multiplies its velocities of lam and v, its acceleration and place."""
+    """One anchor, which the link carries along: what multiplies its velocities of lam and v, acceleration and place."""
     w = d.vw[e, link]
     p_bar = spatial.cross(f, d.nw[e, link]) + spatial.cross(v_bar, w) + r_bar
     p_bar = p_bar + spatial.cross(a_bar, d.aw[e, link]) + spatial.cross(spatial.cross(a_bar, w), w)

@@ -92,7 +92,7 @@ def spin(w1, w2, alpha):
 
 @ti.func
 def drift(m: ti.template(), d: ti.template(), e, y: ti.template()):
-    """vw, vl, aw, al -> y of the rows between bodies: the second derivative of pos, for aw, al without qacc dJ/dt qvel."""
+    """vw, vl, aw, al -> y = the second derivative of pos, of rows between bodies; dJ/dt qvel if aw, al lack qacc."""
     for c in range(m.loops.bodies.number):
         one, two = m.loops.bodies.link1[c], m.loops.bodies.link2[c]
         row = m.loops.row[c]

@@ -56,7 +56,7 @@ def fields(mj_model, on: bool, refsafe: bool) -> dict[str, np.ndarray]:
 
 
 def _ends(m, c: int) -> tuple:
-    """The objects of equality c, and of bodies the frames there that are to meet: (obj1, obj2, pos, quat, pos, quat)."""
+    """The objects of equality c, and the frames in bodies that are to meet: (obj1, obj2, pos, quat, pos, quat)."""
     import mujoco
 
     one, two, data = int(m.eq_obj1id[c]), int(m.eq_obj2id[c]), m.eq_data[c]

@@ -101,7 +101,10 @@ _COUNTED = {
 _NAMED = {"body": "nbody", "joint": "njnt", "geom": "ngeom", "site": "nsite", "tendon": "ntendon", "actuator": "nu"}
 # Types by the ends of fields' names; the others are float64.
 _FLAGS = ("limited", "actgravcomp")
-_INTEGERS = ("id", "adr", "num", "type", "law", "geom1", "geom2", "joint1", "joint2", "obj1", "obj2", "mesh_face", "mesh_hull", "group")
+_INTEGERS = (
+    *("id", "adr", "num", "type", "law", "group", "geom1", "geom2", "joint1", "joint2", "obj1", "obj2"),
+    *("mesh_face", "mesh_hull"),
+)
 # Indices and codes by field: the lowest, and how many there are.
 _INDICES = {
     "body_parentid": (0, "nbody"),

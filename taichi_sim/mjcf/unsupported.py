@@ -184,7 +184,6 @@ def _check_contacts(m, pairs: Pairs, report: Report) -> None:
 
 
 def _check_constraints(m, on: Stages, report: Report) -> None:
-    import mujoco
 
     if not on.equality:
         return

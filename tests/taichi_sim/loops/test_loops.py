@@ -1,10 +1,11 @@
 """Equalities that close loops: MuJoCo's accelerations, a linkage in closed form, redundant rows, gradients."""
 
+import re
+
 import mujoco
 import numpy as np
 import pytest
 import torch
-import trees
 from batch import mujoco_data, random_batch
 from differences import assert_gradient, rollout, weighted
 
@@ -24,12 +25,14 @@ LOOPS = """<mujoco><compiler angle="radian"/><option timestep="0.004" gravity="0
       <geom type="capsule" fromto="0 0 0 0 .1 -.3" size=".05"/>
       <body name="back shin" pos="0 .1 -.3"><joint name="back knee" axis="1 1 0"/>
         <geom type="capsule" fromto="0 0 0 0 0 -.3" size=".04"/><site name="toe" pos="0 0 -.3"/></body></body>
-    <body pos="0 0 .1" name="head"><joint name="neck" type="ball"/><geom type="capsule" fromto="0 0 0 .05 0 .2" size=".05"/>
+    <body pos="0 0 .1" name="head"><joint name="neck" type="ball"/>
+      <geom type="capsule" fromto="0 0 0 .05 0 .2" size=".05"/>
       <body pos=".05 0 .2" name="jaw"><joint name="jaw" axis="0 1 0"/>
         <geom type="box" size=".1 .05 .03" pos=".1 0 0"/><site name="chin" pos=".1 0 -.02"/></body></body>
   </body>
   <body name="cart" pos="2 0 1"><joint name="cart" type="slide" axis="1 0 .1"/><geom size=".15"/>
-    <body name="pole"><joint name="pole" axis="0 1 0"/><geom type="capsule" fromto="0 0 0 0 0 .5" size=".03"/></body></body>
+    <body name="pole"><joint name="pole" axis="0 1 0"/>
+      <geom type="capsule" fromto="0 0 0 0 0 .5" size=".03"/></body></body>
 </worldbody>
 <tendon>
   <fixed name="sum"><joint joint="hip" coef="1"/><joint joint="pole" coef="-.7"/></fixed>
@@ -39,7 +42,8 @@ LOOPS = """<mujoco><compiler angle="radian"/><option timestep="0.004" gravity="0
 <equality>
   <connect body1="shin" body2="back shin" anchor=".1 .05 -.2"/>
   <connect site1="chin" site2="post" solimp=".8 .99 .5 .4 3" solref=".05 .7"/>
-  <weld body1="jaw" body2="pole" relpose=".1 .2 .3 .9 .1 .3 -.2" anchor=".1 0 .1" torquescale=".6" solimp=".7 .95 2 .6 2"/>
+  <weld body1="jaw" body2="pole" relpose=".1 .2 .3 .9 .1 .3 -.2" anchor=".1 0 .1" torquescale=".6"
+    solimp=".7 .95 2 .6 2"/>
   <weld site1="toe" site2="post" solref="-300 -20"/>
   <weld body1="thigh" torquescale=".8"/>
   <joint joint1="knee" joint2="hip" polycoef=".1 -.8 .3 .2" solimp=".5 .9 3 .5 1"/>
@@ -89,7 +93,7 @@ def test_acceleration_is_mujocos(tied):
         J, drift = rows_of(mj_model, data)
         gain = data.efc_KBIP.reshape(-1, 4)
         plain = -gain[:, 1] * data.efc_vel - gain[:, 0] * gain[:, 2] * data.efc_pos
-        # since its release 4 MuJoCo subtracts that itself for what ties bodies; what ties joints or tendons goes without
+        # since its release 4 MuJoCo subtracts that itself for what ties bodies; the other rows go without
         drift[24:] = 0
         if mujoco.mj_version() >= 4000000:
             np.testing.assert_allclose(data.efc_aref, plain - drift, rtol=0, atol=1e-6 * np.abs(plain).max())
@@ -119,3 +123,120 @@ def test_gradient(tied):
 
     # the loss is nearly linear in controls and damping
     assert_gradient(loss, values, {"ctrl": 1e-2, "damping": 1e-3, "mass": 1e-4})
+
+
+# ---- linkages -------------------------------------------------------------------------------------------------------
+
+# two cranks and a coupler that stays level; rods of 0.5 and 1 m
+LINK = '<inertial mass="{mass}" pos="{pos}" diaginertia="1 {inertia} 1"/>'
+CRANK = LINK.format(mass=0.6, pos="0 0 -.25", inertia=0.6 * 0.25 / 12)
+FOUR_BAR = f"""<mujoco><option timestep="0.001"/><worldbody>
+<body><joint axis="0 1 0"/>{CRANK}
+  <body name="coupler" pos="0 0 -.5"><joint axis="0 1 0"/>
+    {LINK.format(mass=0.9, pos=".5 0 0", inertia=0.1)}</body></body>
+<body name="crank" pos="1 0 0"><joint axis="0 1 0"/>{CRANK}</body></worldbody>
+<equality>CONNECT</equality></mujoco>"""
+PIN = '<connect body1="coupler" body2="crank" anchor="1 0 0" solimp=".9999 .9999 .001"/>'
+
+
+def pendulum(angle, seconds):
+    """The crank's angle and speed by Runge and Kutta's method: the linkage is a pendulum, its coupler does not turn."""
+    inertia, weight = 2 * 0.6 * 0.25 / 3 + 0.9 * 0.25, 9.81 * 0.5 * (0.6 + 0.9)
+    state, h = np.array([angle, 0.0]), 1e-3
+
+    def rate(x):
+        return np.array([x[1], -weight / inertia * np.sin(x[0])])
+
+    for _ in range(round(seconds / h)):
+        a = rate(state)
+        b = rate(state + h / 2 * a)
+        c = rate(state + h / 2 * b)
+        state = state + h / 6 * (a + 2 * b + 2 * c + rate(state + h * c))
+    return state
+
+
+# two pins in one place share the load, and rows of the y axis hold nothing that could move
+@pytest.mark.parametrize("pins", [1, 2])
+def test_a_four_bar_linkage_is_a_pendulum(pins):
+    sim = ts.Simulator(ts.load(mujoco.MjModel.from_xml_string(FOUR_BAR.replace("CONNECT", pins * PIN))), 1)
+    ends, gaps = [], []
+    for substeps in (1, 2):
+        sim.model.opt.timestep, sim.model.opt.substeps = 0.001 / substeps, substeps
+        state = ts.State(*(torch.tensor([x]).double() for x in ([1.0, -1.0, 1.0], [0.0] * 3, [])))
+        for _ in range(1000):
+            state = sim.step(state, torch.zeros(1, 0).double())
+        q = state.qpos[0]
+        gaps.append(float((q[0] - q[2]).abs() + (q[0] + q[1]).abs()))
+        ends.append(np.array([q[0], state.qvel[0, 0]]))
+    assert max(gaps) < 1e-5
+    exact = pendulum(1.0, 1.0)
+    # of first order: what is left without that part is the second's
+    first = np.abs(ends[1] - ends[0]).max()
+    assert 1e-4 < first < 1e-2
+    np.testing.assert_allclose(2 * ends[1] - ends[0], exact, rtol=0, atol=0.05 * first)
+
+
+# ---- a leg as it is built -------------------------------------------------------------------------------------------
+
+# Cassie's left leg below the hip, with the figures of MuJoCo Menagerie's agility_cassie/cassie.xml (MIT licence): two
+# closed loops, one through a rod on a ball joint
+LEG = """<mujoco><compiler autolimits="true"/><option timestep=".0005"/>
+<default><equality solref=".005 1"/></default><worldbody>
+<body pos="0 0 1"><joint name="pitch" axis="0 1 0" damping="1" armature=".09344"/>
+  <inertial pos=".05946 0 -.03581" mass="5.52" diaginertia=".010898 .029714 .030257"/>
+  <body name="achilles" pos="0 0 .045" xyaxes=".7922 -.60599 -.072096 .60349 .79547 -.054922">
+    <joint type="ball" damping=".01"/>
+    <inertial pos=".24719 0 0" mass=".1567" diaginertia="3.754e-6 .004487 .004488"/></body>
+  <body pos=".12 0 .0045" xyaxes=".70711 -.70711 0 .70711 .70711 0">
+    <joint name="knee" ref="-45" damping="1" armature=".09344"/>
+    <inertial pos=".023 .03207 -.002181" mass=".9438" fullinertia=".001376 .0010335 .0021637 -.00039744 0 0"/>
+    <body pos=".06068 .04741 0"><joint stiffness="1500" damping=".1"/>
+      <inertial pos=".18338 .001169 .0002123" mass=".577" fullinertia=".00035939 .014728 .014707 -.00020981 0 0"/>
+      <body pos=".43476 .02 0" xyaxes=".52992 .84805 0 -.84805 .52992 0"><joint ref="58" damping=".1"/>
+        <inertial pos=".11046 -.03058 -.00131" mass=".782" fullinertia=".00039238 .013595 .013674 .00023651 0 0"/>
+        <body name="heel" pos="-.01269 -.03059 .00092" xyaxes="-.91211 .40829 .036948 -.40992 -.90952 -.068841">
+          <joint stiffness="1250"/>
+          <inertial pos=".081 .0022 0" mass=".126" diaginertia="2.959e-5 .00022231 .0002007"/></body>
+        <body pos=".058 -.034 .02275"><joint damping="1"/>
+          <inertial pos=".00493 0 -.00215" mass=".1261" diaginertia="2.6941e-5 4.9621e-5 6.3362e-5"/>
+          <body name="plantar" pos=".055 0 -.00791"><joint/>
+            <inertial pos=".17792 0 0" mass=".1186" diaginertia="2.779e-6 .001774 .001775"/></body></body>
+        <body name="foot" pos=".408 -.04 0"><joint name="foot" damping="1" armature=".01225"/>
+          <inertial pos=".00474 .02748 0" mass=".1498" diaginertia=".00017388 .00016793 .00033261"/></body>
+</body></body></body></body></worldbody>
+<equality><connect name="ankle" body1="plantar" body2="foot" anchor=".35012 0 0"/>
+  <connect name="hock" body1="achilles" body2="heel" anchor=".5012 0 0"/></equality>
+<actuator><motor joint="pitch" gear="16"/><motor joint="knee" gear="16"/><motor joint="foot" gear="50"/></actuator>
+</mujoco>"""
+
+
+@pytest.mark.parametrize("damped", [False, True])
+def test_cassies_leg_moves_and_yields_as_in_mujoco(damped):
+    """Torques of a tenth of its motors' for half a second. Without damping the step is MuJoCo's own."""
+    mj_model = mujoco.MjModel.from_xml_string(LEG if damped else re.sub(' damping="[^"]*"', "", LEG))
+    sim = ts.Simulator(ts.load(mj_model), 1)
+    data, here, state = mujoco.MjData(mj_model), mujoco.MjData(mj_model), sim.initial_state()
+    rng, steps, apart, opened = np.random.default_rng(0), 1000 if damped else 200, 0.0, []
+    for step in range(steps):
+        if step % 100 == 0:
+            ctrl = rng.uniform(-1, 1, 3) * [1.2, 1.2, 0.09]
+        state = sim.step(state, torch.tensor(ctrl)[None])
+        data.ctrl[:] = ctrl
+        mujoco.mj_step(mj_model, data)
+        if step % 20 == 19:
+            gaps, places = [], []
+            for qpos in (state.qpos[0].numpy(), data.qpos):
+                here.qpos[:] = qpos
+                mujoco.mj_fwdPosition(mj_model, here)
+                gaps.append(np.abs(here.efc_pos).max())
+                places.append(here.xpos.copy())
+            apart = max(apart, np.abs(places[0] - places[1]).max())
+            opened.append(gaps)
+    ours, theirs = np.array(opened).T
+    assert apart < theirs.max()
+    if damped:
+        # under a load of 200 N it gives way by 1.5 mm, in MuJoCo, too: the solref and solimp of the file
+        assert 1e-3 < theirs.max() < 2e-3
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=0.05 * theirs.max())
+    else:
+        assert apart < 1e-9 and np.abs(ours - theirs).max() < 1e-9 < 1e-4 < ours.max()
