@@ -121,6 +121,9 @@ class ForwardKernels:
                 d.act[e, i] = inputs[e, m.nq + m.nv + i]
             for i in range(m.nu):
                 d.ctrl[e, i] = inputs[e, m.nstate + i]
+            if ti.static(m.nmocap > 0):
+                for i in range(m.nmocap):
+                    d.mocap[e, i] = inputs[e, m.nstate + m.nu + i]
             if ti.static(m.fit):
                 for i in range(m.ncell):
                     fields.fitted.field[e, i] = fitted[e, i]
@@ -177,6 +180,9 @@ class ForwardKernels:
                     tape[e, at + i] = d.qpos[e, i]
                 for i in range(m.nu):
                     tape[e, at + m.nq + i] = d.ctrl[e, i]
+                if ti.static(m.nmocap > 0):
+                    for i in range(m.nmocap):
+                        tape[e, at + m.nq + m.nu + i] = d.mocap[e, i]
 
         @ti.kernel
         def results(poses: array, forces: array, actuators: array, tendons: array):

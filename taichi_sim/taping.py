@@ -2,7 +2,7 @@
 for elastic tendons of muscles the rates of the fibres; for equalities that close loops, last, their rows' forces.
 
 A record is `size` scalars per world, one after the other from `at`. A control step's tape ends with its last qpos and
-its controls.
+its controls, and the poses of mocap bodies.
 """
 
 from taichi_sim.runtime import ti
@@ -21,7 +21,7 @@ def rates(m) -> int:
 
 def total(m, substeps: int) -> int:
     """Scalars per world that a control step leaves."""
-    return substeps * m.nrecord + m.nq + m.nu
+    return substeps * m.nrecord + m.nq + m.nu + m.nmocap
 
 
 @ti.func

@@ -94,6 +94,7 @@ class Option:
 # Fields of `Model` with a default, and one that has as many entries.
 _LATER = {
     "body_gravcomp": "body_parentid",
+    "body_mocapid": "body_parentid",
     "jnt_actgravcomp": "jnt_type",
     "jnt_limit_loss": "jnt_type",
     "tendon_limit_loss": "tendon_adr",
@@ -121,7 +122,7 @@ _LOOPS = {
     **dict.fromkeys(("loop_ref", "loop_invweight"), (float, (2,))),
 }
 # How those say that there is none, where it is not the number 0.
-_NONE = {"jnt_actgravcomp": (bool, False), "muscle_tendonadr": (np.int32, -1)}
+_NONE = {"jnt_actgravcomp": (bool, False), "muscle_tendonadr": (np.int32, -1), "body_mocapid": (np.int32, -1)}
 
 
 @dataclasses.dataclass
@@ -139,6 +140,7 @@ class Model:
     | body_inertia | principal moments of inertia about the centre of mass [kg m^2] | (nbody, 3) |
     | body_ipos, body_iquat | centre of mass [m] and principal axes in the body's frame | (nbody, 3), (nbody, 4) |
     | body_gravcomp | share of its weight that is lifted (gravity compensation) | (nbody,) |
+    | body_mocapid | which of the mocap bodies it is, whose pose is an input (-1: none) | (nbody,) |
     | body_jntadr, body_jntnum | first joint (-1: none), number of joints | (nbody,) |
     | jnt_type | JNT_FREE, JNT_BALL, JNT_SLIDE or JNT_HINGE | (njnt,) |
     | jnt_bodyid, jnt_qposadr, jnt_dofadr | its body, first entry in qpos, in qvel | (njnt,) |
@@ -324,6 +326,7 @@ class Model:
     names: dict[str, list[str]]
     # what models that were saved before do not have: none of it
     body_gravcomp: np.ndarray | None = None
+    body_mocapid: np.ndarray | None = None
     jnt_actgravcomp: np.ndarray | None = None
     jnt_limit_loss: np.ndarray | None = None
     tendon_limit_loss: np.ndarray | None = None
@@ -405,6 +408,16 @@ class Model:
     @property
     def neq(self) -> int:
         return len(self.eq_joint1)
+
+    @property
+    def nmocap(self) -> int:
+        return int((self.body_mocapid >= 0).sum())
+
+    @property
+    def mocap0(self) -> np.ndarray:
+        """Poses of the mocap bodies in the file: positions [m] and unit quaternions, (nmocap, 7)."""
+        bodies = np.argsort(self.body_mocapid, kind="stable")[self.nbody - self.nmocap :]
+        return np.concatenate([self.body_pos[bodies], self.body_quat[bodies]], axis=1)
 
     @property
     def nsite(self) -> int:

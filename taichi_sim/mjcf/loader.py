@@ -190,7 +190,7 @@ def _copies(mj_model, *names: str) -> dict[str, np.ndarray]:
 def _bodies_and_joints(m) -> dict[str, np.ndarray]:
     return {
         **_copies(m, "qpos0", "qpos_spring", "body_parentid", "body_pos", "body_quat", "body_mass", "body_inertia"),
-        **_copies(m, "body_ipos", "body_iquat", "body_jntadr", "body_jntnum"),
+        **_copies(m, "body_ipos", "body_iquat", "body_jntadr", "body_jntnum", "body_mocapid"),
         **_copies(m, "jnt_type", "jnt_bodyid", "jnt_qposadr", "jnt_dofadr", "jnt_pos", "jnt_axis", "jnt_stiffness"),
         **_copies(m, "dof_bodyid", "dof_jntid", "dof_armature", "dof_damping", "dof_frictionloss"),
         **_copies(m, "jnt_actfrcrange"),

@@ -34,6 +34,7 @@ from taichi_sim.types import (
 _SHAPES = {
     **dict.fromkeys(("qpos0", "qpos_spring"), ("nq",)),
     **dict.fromkeys(("body_parentid", "body_mass", "body_gravcomp", "body_jntadr", "body_jntnum"), ("nbody",)),
+    "body_mocapid": ("nbody",),
     **dict.fromkeys(("body_pos", "body_inertia", "body_ipos"), ("nbody", 3)),
     **dict.fromkeys(("body_quat", "body_iquat"), ("nbody", 4)),
     **dict.fromkeys(("jnt_type", "jnt_bodyid", "jnt_qposadr", "jnt_dofadr", "jnt_limited"), ("njnt",)),
@@ -217,6 +218,10 @@ def _check_bodies(m, sizes: dict[str, int]) -> None:
     _require(dofs.sum() == sizes["nv"] and coordinates.sum() == sizes["nq"], "nq and nv", "must be the joints'")
     for name, values in expected.items():
         _require(np.array_equal(getattr(m, name), values), name, "must follow from the joints")
+    moved = m.body_mocapid >= 0
+    _require(np.array_equal(np.sort(m.body_mocapid[moved]), np.arange(moved.sum())), "body_mocapid", "must count")
+    held = np.all(m.body_parentid[moved] == 0) and np.all(count[moved] == 0) and not moved[0]
+    _require(held, "body_mocapid", "must be of children of the world without joints")
     free = m.jnt_bodyid[m.jnt_type == JNT_FREE]
     alone = np.all(m.body_parentid[free] == 0) and np.all(count[free] == 1)
     _require(alone, "jnt_type", "must not be free but for the only joint of a child of the world")

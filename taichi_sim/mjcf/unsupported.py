@@ -16,7 +16,7 @@ from taichi_sim.mjcf import loops, singular
 from taichi_sim.mjcf.contact_pairs import Pairs
 from taichi_sim.mjcf.equalities import Equality, acting, resolved
 from taichi_sim.mjcf.report import Report
-from taichi_sim.types import EQ_TENDON
+from taichi_sim.types import EQ_TENDON, GEOM_PLANE
 
 
 class Stages(NamedTuple):
@@ -126,12 +126,6 @@ def _check_bodies(m, on: Stages, report: Report) -> None:
         "actuatorgravcomp on a joint whose actuators' force is clamped, or without actuators, is not simulated",
         "remove it: the compensation is a passive force then",
     )
-    report.add_where(
-        "body",
-        m.body_mocapid >= 0,
-        "a mocap body is moved from outside, which is not supported",
-        'remove mocap="true", or give it a free joint',
-    )
     if on.passive:
         report.add_where("body", m.body_plugin >= 0, "plugins are not run", "remove the <plugin> element")
     report.add("flex", range(m.nflex), "deformable bodies are not simulated", "remove the flex, or use rigid bodies")
@@ -161,7 +155,13 @@ def simulated_pairs(m, pairs: Pairs) -> np.ndarray:
     """Which pairs of geoms the engine can let touch each other, bool, shape (len(pairs),)."""
     kinds = zip(m.geom_type[pairs.geom1].tolist(), m.geom_type[pairs.geom2].tolist(), strict=True)
     known = np.array([kind in points.SUPPORTED for kind in kinds], dtype=bool)
-    return known & ~_uneven(m, pairs)
+    return known & ~_uneven(m, pairs) & ~_moving_planes(m, pairs)
+
+
+def _moving_planes(m, pairs: Pairs) -> np.ndarray:
+    """Which pairs have a plane that rides on a mocap body."""
+    moving = m.body_mocapid[m.body_rootid[m.geom_bodyid[pairs.geom1]]] >= 0
+    return moving & (m.geom_type[pairs.geom1] == GEOM_PLANE)
 
 
 def _uneven(m, pairs: Pairs) -> np.ndarray:
@@ -179,6 +179,8 @@ def _check_contacts(m, pairs: Pairs, report: Report) -> None:
         cure = "set contype and conaffinity so that they do not meet, or exclude the bodies"
         cure += ', or let them pass through each other: load(..., unsupported_contacts="skip")'
         report.add("geom", np.unique([(pairs.geom1[k], pairs.geom2[k]) for k in those]), what, cure)
+    what, cure = "is a plane on a mocap body, which is not simulated", "use a box"
+    report.add("geom", np.unique(pairs.geom1[_moving_planes(m, pairs)]), what, cure)
     what, cure = "friction that differs between two directions is not simulated", "give both directions one coefficient"
     report.add("contact pair", pairs.explicit[_uneven(m, pairs)], what, cure)
 

@@ -67,7 +67,11 @@ REFUSED = {
     "density": ({"option": 'density="1"'}, ["option", "density"], f'{NO_CONTACT} spring="disable" damper="disable"'),
     "viscosity": ({"option": 'viscosity="1"'}, ["viscosity"], f'{NO_CONTACT} spring="disable" damper="disable"'),
     "sleep": ({"flag": f'{NO_CONTACT} sleep="enable"'}, ["sleep"], NO_CONTACT),
-    "mocap": ({"world": '<body name="hand" mocap="true"/>'}, ["body 'hand'", "mocap"], None),
+    "mocap": (
+        {"world": '<body mocap="true"><geom name="hand" type="plane" size="1 1 1"/></body>', "flag": ""},
+        ["geom 'hand'", "plane on a mocap body"],
+        NO_CONTACT,
+    ),
     "flex": (
         {"world": RAG},
         ["flex 'rag'"],
@@ -175,7 +179,7 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
     path = tmp_path / "many.xml"
     path.write_text(
         mjcf_text(
-            world=HILL + '<body name="hand" mocap="true"/>',
+            world=HILL + '<body mocap="true"><geom name="hand" type="plane" size="1 1 1"/></body>',
             flag="",
             joint='limited="true" range="-.1 .1" margin=".2"',
             rest=TENDON.format('armature="1"')
@@ -187,7 +191,7 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
     with pytest.raises(mjcf.UnsupportedModelError) as error:
         mjcf.load(path)
     message = str(error.value)
-    for element in ("body 'hand'", "joint 'elbow'", "'fist'", "tendon 'cord'"):
+    for element in ("geom 'hand'", "joint 'elbow'", "'fist'", "tendon 'cord'"):
         assert element in message
     # elements carry ids, by which lines are found, since MuJoCo 3.3.2
     if hasattr(mujoco.MjSpec().worldbody, "id"):
