@@ -115,8 +115,9 @@ class Simulator(Bound):
                 but zero, held over the control step; None: as in the file (`Model.mocap0`).
 
         Returns:
-            The next state. Gradients flow to qpos, qvel, act, ctrl, the parameters and mocap. What a joint equality determines
-            follows its independent joint: entries of the state for joint1 are not read, and their gradients are 0.
+            The next state. Gradients flow to qpos, qvel, act, ctrl, the parameters and mocap. What a joint equality
+            determines by substitution follows its independent joint: entries of the state for joint1 are not read, and
+            their gradients are 0.
 
         Raises:
             ValueError: a shape, dtype or device does not fit.
@@ -261,10 +262,10 @@ class Simulator(Bound):
         if self.check_finite:
             self._looks.look(x, what, step)
 
-    def _kinematic_adjoint(
-        self, constants, motion, drive, grad_poses, grad_tendons
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Adjoints of (qpos, qvel) and (act, ctrl, mocap) from those of the bodies' poses, None: 0, and of tendons' lengths and velocities."""
+    def _kinematic_adjoint(self, constants, motion, drive, grad_poses, grad_tendons):
+        """Adjoints of (qpos, qvel) and (act, ctrl, mocap) from those of the bodies' poses, None: 0, and of tendons'
+        lengths and velocities.
+        """
         m = self._m
         grad_motion = self._empty(m.nq + m.nv + m.nmocap)
         poses = self._empty(7 * m.nbody).zero_() if grad_poses is None else self._to_lanes(grad_poses)

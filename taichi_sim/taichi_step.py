@@ -23,7 +23,8 @@ class TaichiStep(Bound):
     step copies state[t] and ctrl[t] in and state[t + 1] out, and the backward pass the gradients of these, in and out.
     Numbers that are not finite are not looked for.
 
-    Mocap bodies stay where the file has them. Of `model.opt` timestep, substeps, theta and gravity may change from step to step.
+    Mocap bodies stay where the file has them. Of `model.opt` timestep, substeps, theta and gravity may change from step
+    to step.
 
     Args:
         model: what `taichi_sim.load` returns; fixed from here on, but for those options.

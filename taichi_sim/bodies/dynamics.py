@@ -95,7 +95,7 @@ def adjoint_bodies(m: ti.template(), d: ti.template(), e):
 
 @ti.func
 def adjoint_project(m: ti.template(), d: ti.template(), e):
-    """Sums the adjoints over subtrees and subtracts lam' dID/d(q, v) from grad_qpos and grad_qvel; mocap bodies' follow.
+    """Sums the adjoints over subtrees and subtracts lam' dID/d(q, v) from grad_qpos and grad_qvel, and grad_mocap.
 
     With p the parent link, F, A, W the subtree's sums of f, a_bar and w:
         q_bar_i = S_i . [nu_p x* F + a_p x* A + v_p x* (W - v_p x* A)]
