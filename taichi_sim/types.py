@@ -95,6 +95,7 @@ class Option:
 _LATER = {
     "body_gravcomp": "body_parentid",
     "body_mocapid": "body_parentid",
+    "geom_hfieldid": "geom_type",
     "jnt_actgravcomp": "jnt_type",
     "jnt_limit_loss": "jnt_type",
     "tendon_limit_loss": "tendon_adr",
@@ -113,16 +114,24 @@ _LATER = {
     "pair_roll_mu": "pair_geom1",
 }
 # Fields of `Model` without entries by default: (their dtype, numbers per entry).
-_LOOPS = {
+_EMPTY = {
     **dict.fromkeys(("loop_type", "loop_obj1", "loop_obj2"), (np.int32, ())),
     **dict.fromkeys(("loop_pos1", "loop_pos2"), (float, (3,))),
     **dict.fromkeys(("loop_quat1", "loop_quat2"), (float, (4,))),
     **dict.fromkeys(("loop_torquescale", "loop_stiffness", "loop_damping"), (float, ())),
     **dict.fromkeys(("loop_polycoef", "loop_solimp"), (float, (5,))),
     **dict.fromkeys(("loop_ref", "loop_invweight"), (float, (2,))),
+    **dict.fromkeys(("hfield_adr", "hfield_nrow", "hfield_ncol"), (np.int32, ())),
+    "hfield_size": (float, (4,)),
+    "hfield_data": (float, ()),
 }
 # How those say that there is none, where it is not the number 0.
-_NONE = {"jnt_actgravcomp": (bool, False), "muscle_tendonadr": (np.int32, -1), "body_mocapid": (np.int32, -1)}
+_NONE = {
+    "jnt_actgravcomp": (bool, False),
+    "muscle_tendonadr": (np.int32, -1),
+    "body_mocapid": (np.int32, -1),
+    "geom_hfieldid": (np.int32, -1),
+}
 
 
 @dataclasses.dataclass
@@ -165,6 +174,10 @@ class Model:
     | geom_rgba | colour; its material's where the file gives the geom none of its own | (ngeom, 4) |
     | geom_group | group for drawing; groups above 2 (collision shapes and the like) are hidden | (ngeom,) |
     | geom_dataid | mesh of a GEOM_MESH, else -1 | (ngeom,) |
+    | geom_hfieldid | height field of a GEOM_HFIELD, else -1 | (ngeom,) |
+    | hfield_adr, hfield_nrow, hfield_ncol | first node, numbers of nodes along y and x | (nhfield,) each |
+    | hfield_size | half-lengths along x and y, height where the data is 1, thickness below 0 [m] | (nhfield, 4) |
+    | hfield_data | heights of the nodes, row by row, as shares | (nhfieldnode,) |
     | mesh_vertadr, mesh_vertnum, mesh_vert | vertices in the geom's frame [m] | (nmesh,), (nmesh,), (nmeshvert, 3) |
     | mesh_hulladr, mesh_hullnum | where the vertices of its convex hull begin, their number | (nmesh,), (nmesh,) |
     | mesh_hull | vertices of the convex hulls, indices in the mesh | (nmeshhull,) |
@@ -357,9 +370,15 @@ class Model:
     loop_damping: np.ndarray | None = None
     loop_solimp: np.ndarray | None = None
     loop_invweight: np.ndarray | None = None
+    geom_hfieldid: np.ndarray | None = None
+    hfield_adr: np.ndarray | None = None
+    hfield_nrow: np.ndarray | None = None
+    hfield_ncol: np.ndarray | None = None
+    hfield_size: np.ndarray | None = None
+    hfield_data: np.ndarray | None = None
 
     def __post_init__(self):
-        for name, (kind, width) in _LOOPS.items():
+        for name, (kind, width) in _EMPTY.items():
             if getattr(self, name) is None:
                 setattr(self, name, np.zeros((0, *width), kind))
         for name, sibling in _LATER.items():

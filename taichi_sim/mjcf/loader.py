@@ -22,7 +22,7 @@ from taichi_sim.mjcf.contact_pairs import Pairs, gains
 from taichi_sim.mjcf.numerics import Numerics
 from taichi_sim.mjcf.report import ModelError, Report, check_names, element_name, said
 from taichi_sim.mjcf.unsupported import find, joint_equalities, simulated_pairs, stages
-from taichi_sim.types import GEOM_MESH, JNT_BALL, JNT_FREE, Model, Option
+from taichi_sim.types import GEOM_HFIELD, GEOM_MESH, JNT_BALL, JNT_FREE, Model, Option
 
 # Contact parameters that a file may state, as `<numeric name="contact_ke">` and so on.
 _CONTACT_NUMERICS = ("ke", "kd", "kf", "mu")
@@ -212,6 +212,8 @@ def _geoms_and_sites(m) -> dict[str, np.ndarray]:
         **_copies(m, "mesh_vertadr", "mesh_vertnum", "mesh_vert", "mesh_faceadr", "mesh_facenum", "mesh_face"),
         **_copies(m, "site_bodyid", "site_pos", "site_quat"),
         "geom_type": np.where(is_mesh, GEOM_MESH, m.geom_type).astype(np.int32),
+        "geom_hfieldid": np.where(m.geom_type == GEOM_HFIELD, m.geom_dataid, -1).astype(np.int32),
+        **_copies(m, "hfield_adr", "hfield_nrow", "hfield_ncol", "hfield_size", "hfield_data"),
         "geom_dataid": np.where(is_mesh, m.geom_dataid, -1).astype(np.int32),
         "geom_rgba": actuators.colours(m, m.geom_rgba, m.geom_matid),
     }

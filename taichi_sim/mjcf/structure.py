@@ -16,6 +16,7 @@ from taichi_sim.types import (
     EQ_TENDON,
     EQ_WELD,
     GAIN_MUSCLE,
+    GEOM_HFIELD,
     GEOM_MESH,
     JNT_FREE,
     JNT_HINGE,
@@ -49,6 +50,10 @@ _SHAPES = {
     **dict.fromkeys(("geom_quat", "geom_rgba"), ("ngeom", 4)),
     **dict.fromkeys(("mesh_vertadr", "mesh_vertnum", "mesh_faceadr", "mesh_facenum"), ("nmesh",)),
     **dict.fromkeys(("mesh_hulladr", "mesh_hullnum"), ("nmesh",)),
+    "geom_hfieldid": ("ngeom",),
+    **dict.fromkeys(("hfield_adr", "hfield_nrow", "hfield_ncol"), ("nhfield",)),
+    "hfield_size": ("nhfield", 4),
+    "hfield_data": ("nhfieldnode",),
     "mesh_vert": ("nmeshvert", 3),
     "mesh_face": ("nmeshface", 3),
     "mesh_hull": ("nmeshhull",),
@@ -89,6 +94,8 @@ _COUNTED = {
     "njnt": "jnt_type",
     "ngeom": "geom_type",
     "nmesh": "mesh_vertadr",
+    "nhfield": "hfield_adr",
+    "nhfieldnode": "hfield_data",
     "nmeshvert": "mesh_vert",
     "nmeshface": "mesh_face",
     "nmeshhull": "mesh_hull",
@@ -104,13 +111,14 @@ _NAMED = {"body": "nbody", "joint": "njnt", "geom": "ngeom", "site": "nsite", "t
 _FLAGS = ("limited", "actgravcomp")
 _INTEGERS = (
     *("id", "adr", "num", "type", "law", "group", "geom1", "geom2", "joint1", "joint2", "obj1", "obj2"),
-    *("mesh_face", "mesh_hull"),
+    *("mesh_face", "mesh_hull", "nrow", "ncol"),
 )
 # Indices and codes by field: the lowest, and how many there are.
 _INDICES = {
     "body_parentid": (0, "nbody"),
     "geom_bodyid": (0, "nbody"),
     "geom_dataid": (-1, "nmesh"),
+    "geom_hfieldid": (-1, "nhfield"),
     "geom_type": (0, 8),
     "site_bodyid": (0, "nbody"),
     "jnt_type": (0, 4),
@@ -130,7 +138,7 @@ _INDICES = {
     "muscle_tendonadr": (-1, "na"),
 }
 # What MuJoCo has under another meaning, or more kinds of.
-_OURS = ("geom_dataid", "geom_type", "actuator_", "eq_", "loop_", "muscle_")
+_OURS = ("geom_dataid", "geom_hfieldid", "geom_type", "actuator_", "eq_", "loop_", "muscle_")
 
 
 class StructureError(ValueError):
@@ -241,6 +249,10 @@ def _check_meshes(m: Model) -> None:
             for mesh in range(len(adr)):
                 indices = array[adr[mesh] :][: num[mesh]].ravel()
                 _check_indices(f"mesh_{part}", indices, 0, m.mesh_vertnum[mesh])
+    _check_segments("hfield_adr", m.hfield_adr, m.hfield_nrow * m.hfield_ncol, len(m.hfield_data))
+    _require(np.all((m.hfield_nrow > 1) & (m.hfield_ncol > 1)), "hfield_nrow and hfield_ncol", "must be at least 2")
+    of_field = m.geom_hfieldid[m.geom_type == GEOM_HFIELD]
+    _require(np.all(of_field >= 0), "geom_hfieldid", "must name the field of every height field")
     _require(
         np.all(m.geom_dataid[m.geom_type == GEOM_MESH] >= 0), "geom_dataid", "must name the mesh of every mesh geom"
     )

@@ -23,6 +23,8 @@ _OWNERS = {
     "dof_": ("joint", lambda m: m.dof_jntid),
     "eq_": ("equality", None),
     "geom_": ("geom", None),
+    "hfield_data": ("hfield", lambda m: _owner(m.hfield_adr, len(m.hfield_data))),
+    "hfield_size": ("hfield", None),
     "loop_": ("equality", None),
     "jnt_": ("joint", None),
     "mat_rgba": ("material", None),
