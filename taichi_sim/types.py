@@ -126,12 +126,8 @@ _EMPTY = {
     "hfield_data": (float, ()),
 }
 # How those say that there is none, where it is not the number 0.
-_NONE = {
-    "jnt_actgravcomp": (bool, False),
-    "muscle_tendonadr": (np.int32, -1),
-    "body_mocapid": (np.int32, -1),
-    "geom_hfieldid": (np.int32, -1),
-}
+_NONE = {"jnt_actgravcomp": (bool, False)}
+_NONE |= dict.fromkeys(("muscle_tendonadr", "body_mocapid", "geom_hfieldid"), (np.int32, -1))
 
 
 @dataclasses.dataclass
@@ -197,10 +193,9 @@ class Model:
     | loop_type | EQ_* of an equality that the solver meets as MuJoCo's does (`taichi_sim.loops`) | (nloop,) |
     | loop_obj1, loop_obj2 | its bodies, joints or tendons (-1: none) | (nloop,), (nloop,) |
     | loop_pos1, loop_quat1, loop_pos2, loop_quat2 | frames that meet, in those bodies' [m] | (nloop, 3), (nloop, 4) |
-    | loop_torquescale | what the vector part of a weld's rotation is multiplied by [m] | (nloop,) |
+    | loop_torquescale, loop_solimp | [m]; MuJoCo's, as all of these | (nloop,), (nloop, 5) |
     | loop_polycoef, loop_ref | of joints, tendons: as eq_polycoef; qpos0 or lengths there | (nloop, 5), (nloop, 2) |
     | loop_stiffness, loop_damping | of its reference acceleration [1/s^2], [1/s] | (nloop,), (nloop,) |
-    | loop_solimp | MuJoCo's solimp | (nloop, 5) |
     | loop_invweight | inverse inertia that rows see: of positions, of rotations | (nloop, 2) |
     | site_bodyid, site_pos, site_quat | its body, pose in the body's frame [m] | (nsite,), (nsite, 3), (nsite, 4) |
     | tendon_adr, tendon_num | first element of its path, number of elements | (ntendon,), (ntendon,) |

@@ -2,8 +2,8 @@
 is the ball's deepest, as on planes.
 
 Between the four nodes around it the surface is bilinear in x and y, and so is its slope, from those at the nodes: the
-normal does not jump from cell to cell. The distance is that from the plane through the surface above or below the ball's
-centre. So both are exact on an even slope, and nearly so where the surface bends little over a radius.
+normal does not jump from cell to cell. The distance is that from the plane through the surface above or below the
+ball's centre. So both are exact on an even slope, and nearly so where the surface bends little over a radius.
 """
 
 import numpy as np
@@ -83,7 +83,7 @@ def upward(value):
 
 @ti.func
 def surface(table: ti.template(), c: ti.template(), k, x):
-    """Height and slopes at x in the field's frame, (3, L), their derivatives along x and y, and whether x is beside it."""
+    """Height and slopes at x in the field's frame, (3, L), their derivatives along x, y, and whether x is beside it."""
     size = c.size2[k]
     nrow, ncol = c.nrow[k], c.ncol[k]
     per_x = 0.5 * (ncol - 1) / size[0, :]

@@ -10,6 +10,7 @@ from taichi_sim import mjcf
 from taichi_sim.types import BIAS_NONE, GAIN_FIXED
 
 HILL = '<geom name="hill" type="hfield" hfield="hill"/>'
+CAN = '<body><freejoint/><geom name="can" type="cylinder" size=".1 .1"/></body>'
 HEIGHTS = '<asset><hfield name="hill" nrow="2" ncol="2" size="1 1 1 .1"/></asset>'
 TENDON = '<tendon><fixed name="cord" {}><joint joint="elbow" coef="1"/></fixed></tendon>'
 RAG = '<flexcomp name="rag" type="grid" count="3 3 1" spacing=".1 .1 .1" dim="2" radius=".01"/>'
@@ -18,15 +19,19 @@ MOTOR = '<actuator><motor joint="elbow"/></actuator>'
 
 # what is refused: level and text, words of the message, and the flags under which it has no effect (None: none do)
 REFUSED = {
-    "contact": ({"world": HILL, "rest": HEIGHTS, "flag": ""}, ["geom 'hill'", "'fist'", "collide"], NO_CONTACT),
-    "contact by all constraints": ({"world": HILL, "rest": HEIGHTS, "flag": ""}, ["'hill'"], 'constraint="disable"'),
+    "contact": ({"world": HILL + CAN, "rest": HEIGHTS, "flag": ""}, ["geom 'hill'", "'can'", "collide"], NO_CONTACT),
+    "contact by all constraints": (
+        {"world": HILL + CAN, "rest": HEIGHTS, "flag": ""},
+        ["'hill'"],
+        'constraint="disable"',
+    ),
     "contact pair": (
         {
-            "world": HILL.replace("type", 'contype="0" conaffinity="0" type'),
-            "rest": HEIGHTS + '<contact><pair name="touch" geom1="hill" geom2="fist"/></contact>',
+            "world": (HILL + CAN).replace(" type", ' contype="0" conaffinity="0" type'),
+            "rest": HEIGHTS + '<contact><pair name="touch" geom1="hill" geom2="can"/></contact>',
             "flag": "",
         },
-        ["geom 'hill'", "'fist'", "hfield with sphere"],
+        ["geom 'hill'", "'can'", "hfield with cylinder"],
         NO_CONTACT,
     ),
     "equality": (
@@ -179,7 +184,7 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
     path = tmp_path / "many.xml"
     path.write_text(
         mjcf_text(
-            world=HILL + '<body mocap="true"><geom name="hand" type="plane" size="1 1 1"/></body>',
+            world=HILL + CAN + '<body mocap="true"><geom name="hand" type="plane" size="1 1 1"/></body>',
             flag="",
             joint='limited="true" range="-.1 .1" margin=".2"',
             rest=TENDON.format('armature="1"')
@@ -191,11 +196,11 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
     with pytest.raises(mjcf.UnsupportedModelError) as error:
         mjcf.load(path)
     message = str(error.value)
-    for element in ("geom 'hand'", "joint 'elbow'", "'fist'", "tendon 'cord'"):
+    for element in ("geom 'hand'", "joint 'elbow'", "'can'", "tendon 'cord'"):
         assert element in message
     # elements carry ids, by which lines are found, since MuJoCo 3.3.2
     if hasattr(mujoco.MjSpec().worldbody, "id"):
-        assert all(f"{e})" in message for e in ("'hand' (line 7", "'elbow' (line 9", "'fist' (line 10"))
+        assert all(f"{e})" in message for e in ("'hand' (line 7", "'elbow' (line 9", "'can' (line 7"))
     assert "actuator #0 (unnamed)" in message and "numeric 'substeps'" in message
     assert message.startswith(str(path))
 
