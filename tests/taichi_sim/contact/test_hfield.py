@@ -1,5 +1,7 @@
 """Height fields: an even slope is a tilted plane, a hilly one as deep as MuJoCo's, gradients differences."""
 
+import copy
+
 import mujoco
 import numpy as np
 import pytest
@@ -129,6 +131,19 @@ def test_gradient():
 
     assert (sim.forward(state).qfrc_contact.reshape(4, 4, 6).abs().amax(2) > 1).sum() > 6
     assert_gradient(loss, {"qpos": state.qpos, "qvel": state.qvel}, {"qpos": 1e-6})
+
+
+def test_a_saved_field_is_the_same(tmp_path):
+    model = ts.load(field(hills(3, 4)))
+    ts.save(model, tmp_path / "hill.npz")
+    again = ts.load(tmp_path / "hill.npz")
+    assert np.array_equal(again.hfield_data, model.hfield_data) and again.geom_hfieldid[0] == 0
+    for name, value in (("hfield_nrow", 4), ("hfield_ncol", 1), ("geom_hfieldid", 1)):
+        broken = copy.deepcopy(model)
+        getattr(broken, name)[0] = value
+        ts.save(broken, tmp_path / "broken.npz")
+        with pytest.raises(ts.ModelError, match="hfield"):
+            ts.load(tmp_path / "broken.npz")
 
 
 def test_beside_the_field_there_is_nothing():

@@ -1,5 +1,7 @@
 """Equalities that close loops: MuJoCo's accelerations, a linkage in closed form, redundant rows, gradients."""
 
+import copy
+import dataclasses
 import re
 
 import mujoco
@@ -103,6 +105,20 @@ def test_acceleration_is_mujocos(tied):
             force = data.qfrc_smooth + J.T @ ((plain - drift) / data.efc_R)
             expected, tolerance = np.linalg.solve(mass + J.T @ (J / data.efc_R[:, None]), force), 1e-6
         np.testing.assert_allclose(found[world], expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+def test_a_saved_model_is_the_same(tied, tmp_path):
+    model = copy.deepcopy(tied[1].model)
+    ts.save(model, tmp_path / "tied.npz")
+    again = ts.load(tmp_path / "tied.npz")
+    names = [field.name for field in dataclasses.fields(model) if field.name.startswith("loop_")]
+    assert len(names) == 14 and all(np.array_equal(getattr(again, n), getattr(model, n)) for n in names)
+    for name in ("loop_obj1", "loop_obj2"):
+        broken = copy.deepcopy(model)
+        getattr(broken, name)[0] = broken.nbody
+        ts.save(broken, tmp_path / "broken.npz")
+        with pytest.raises(ts.ModelError, match=f"{name} must be from 0"):
+            ts.load(tmp_path / "broken.npz")
 
 
 def mul_mass(mj_model, data, x):
