@@ -7,6 +7,8 @@ working set stays in the cache. Nothing here is differentiated by Taichi; `adjoi
 from taichi_sim import spatial, taping
 from taichi_sim.bodies import coriolis, dynamics, equality, friction, gravcomp, inertia, integrate, kinematics, passive
 from taichi_sim.contact import pairs, planes
+from taichi_sim.loops import rows
+from taichi_sim.loops import solve as loops
 from taichi_sim.muscles import activation, actuator, fibres, tendon
 from taichi_sim.runtime import Runtime, ti
 
@@ -74,6 +76,9 @@ def solve(m: ti.template(), d: ti.template(), e, h_theta):
     inertia.solve(m, d, e, d.qacc, d.qLU, d.qLD)
     if ti.static(m.neq > 0):
         equality.accelerate(m, d, e)
+    if ti.static(m.loops.any):
+        rows.assemble(m, d, e)
+        loops.accelerate(m, d, e)
 
 
 @ti.func
@@ -116,6 +121,9 @@ class ForwardKernels:
                 d.act[e, i] = inputs[e, m.nq + m.nv + i]
             for i in range(m.nu):
                 d.ctrl[e, i] = inputs[e, m.nstate + i]
+            if ti.static(m.nmocap > 0):
+                for i in range(m.nmocap):
+                    d.mocap[e, i] = inputs[e, m.nstate + m.nu + i]
             if ti.static(m.fit):
                 for i in range(m.ncell):
                     fields.fitted.field[e, i] = fitted[e, i]
@@ -172,6 +180,9 @@ class ForwardKernels:
                     tape[e, at + i] = d.qpos[e, i]
                 for i in range(m.nu):
                     tape[e, at + m.nq + i] = d.ctrl[e, i]
+                if ti.static(m.nmocap > 0):
+                    for i in range(m.nmocap):
+                        tape[e, at + m.nq + m.nu + i] = d.mocap[e, i]
 
         @ti.kernel
         def results(poses: array, forces: array, actuators: array, tendons: array, contacts: array):

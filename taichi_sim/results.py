@@ -159,7 +159,7 @@ class Units:
 
 
 class Measure(torch.autograd.Function):
-    """`muscles.fibres.measure`: from (qpos, qvel), (act, ctrl) to the results, (N, 5, nu)."""
+    """`muscles.fibres.measure`: from (qpos, qvel), (act, ctrl, mocap) to the results, (N, 5, nu)."""
 
     @staticmethod
     def forward(ctx, motion, drive, cells, sim):
@@ -182,7 +182,9 @@ class Measure(torch.autograd.Function):
         grad = sim._to_lanes(grad.reshape(len(grad), -1)).reshape(-1, NUM_RESULTS, 1, m.nu, slopes.shape[2])
         bars = (slopes.reshape(-1, NUM_RESULTS, NUM_INPUTS, m.nu, slopes.shape[2]) * grad).sum(1)
         bars = sim._from_lanes(bars.reshape(len(slopes), NUM_INPUTS * m.nu, -1)).reshape(len(motion), NUM_INPUTS, m.nu)
-        by_tendons, by_motion, by_drive = sim._units.spread(bars, drive[:, drive.shape[1] - m.nu :])
+        by_tendons, by_motion, by_drive = sim._units.spread(bars, drive[:, m.na : m.na + m.nu])
+        by_drive = torch.nn.functional.pad(by_drive, (0, m.nmocap))
         if m.tendon.number:
-            by_motion = by_motion + sim._kinematic_adjoint(ctx.constants, motion, None, by_tendons)
+            further = sim._kinematic_adjoint(ctx.constants, motion, drive, None, by_tendons)
+            by_motion, by_drive = by_motion + further[0], by_drive + further[1]
         return by_motion, by_drive, None, None
