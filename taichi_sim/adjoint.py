@@ -25,7 +25,10 @@ from taichi_sim.bodies import (
     kinematics,
     passive,
 )
+from taichi_sim.bodies.tree import LINK_MOCAP
 from taichi_sim.contact import pairs, planes
+from taichi_sim.loops import adjoint as loops
+from taichi_sim.loops import rows
 from taichi_sim.muscles import activation, actuator, tendon
 from taichi_sim.runtime import Runtime, ti
 
@@ -43,6 +46,12 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
         equality.expand(m, d, e, d.lam)
     kinematics.world(m, d, e)
     kinematics.position(m, d, e)
+    if ti.static(m.loops.any):
+        kinematics.origins(m, d, e)
+        if ti.static(m.loops.tendons):
+            tendon.lengths(m, d, e)
+        rows.assemble(m, d, e)
+        loops.correct(m, d, e)
     inertia.bodies(m, d, e)
     if ti.static(m.coriolis):
         coriolis.adjoint(m, d, e, h_theta)
@@ -51,6 +60,8 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     dynamics.newton_euler(m, d, e)
     dynamics.adjoint_motion(m, d, e)
     dynamics.adjoint_bodies(m, d, e)
+    if ti.static(m.loops.scalar.number > 0):
+        loops.scalar_forces(m, d, e)
     passive.adjoint_springs(m, d, e)
     passive.adjoint_dampers(m, d, e, h_theta)
     passive.adjoint_limits(m, d, e, h_theta)
@@ -58,6 +69,8 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.external):
         kinematics.origins(m, d, e)
         external.ahead(m, d, e, h_theta)
+    if ti.static(m.loops.bodies.number > 0):
+        loops.forces(m, d, e)
     if ti.static(m.gravcomp):
         gravcomp.adjoint_forces(m, d, e)
     if ti.static(m.tendon.number > 0):
@@ -125,6 +138,9 @@ class AdjointKernels:
                     grad_inputs[e, m.nq + m.nv + i] = d.grad_act[e, i]
                 for i in range(m.nu):
                     grad_inputs[e, m.nstate + i] = d.grad_ctrl[e, i]
+                if ti.static(m.nmocap > 0):
+                    for i in range(m.nmocap):
+                        grad_inputs[e, m.nstate + m.nu + i] = d.grad_mocap[e, i]
                 if ti.static(m.fit):
                     for i in range(m.ncell):
                         grad_fitted[e, i] = fields.gradient.field[e, i]
@@ -138,6 +154,10 @@ class AdjointKernels:
             for i in range(m.nu):
                 d.ctrl[e, i] = tape[e, at + m.nq + i]
                 d.grad_ctrl[e, i] = tape[e, at] * 0.0
+            if ti.static(m.nmocap > 0):
+                for i in range(m.nmocap):
+                    d.mocap[e, i] = tape[e, at + m.nq + m.nu + i]
+                    d.grad_mocap[e, i] = tape[e, at] * 0.0
             integrate.tangent(m, d, e, d.grad_raw)
             for _ in range(substeps):
                 at = at - m.nrecord
@@ -163,6 +183,10 @@ class AdjointKernels:
                     d.qvel[e, i] = states[e, m.nq + i]
                     d.qacc[e, i] = states[e, 0] * 0.0
                     d.grad_qvel[e, i] = states[e, 0] * 0.0
+                if ti.static(m.nmocap > 0):
+                    for i in range(m.nmocap):
+                        d.mocap[e, i] = states[e, m.nq + m.nv + i]
+                        d.grad_mocap[e, i] = states[e, 0] * 0.0
                 if ti.static(m.neq > 0):
                     equality.project(m, d, e)
                 kinematics.world(m, d, e)
@@ -185,6 +209,8 @@ class AdjointKernels:
                 dynamics.generalised(m, d, e, d.fn, d.ff, d.grad_qpos)
                 if ti.static(m.tendon.number > 0):
                     tendons(e, grad_tendons)
+                if ti.static(LINK_MOCAP in m.kinds):
+                    mocap(e, grad_states)
                 if ti.static(m.neq > 0):
                     equality.adjoint_project(m, d, e, 0.0)
                 integrate.raw_gradient(m, d, e, d.grad_raw)
@@ -192,6 +218,18 @@ class AdjointKernels:
                     grad_states[e, i] = d.grad_raw[e, i]
                 for i in range(m.nv):
                     grad_states[e, m.nq + i] = d.grad_qvel[e, i]
+
+        @ti.func
+        def mocap(e, grad_states: ti.template()):
+            for link in range(1, m.nlink):
+                if m.link_kind[link] == LINK_MOCAP:
+                    n, f = d.fn[e, link], d.ff[e, link]
+                    if ti.static(m.tendon.number > 0 and m.external):
+                        n = n + d.gn[e, link]
+                        f = f + d.gf[e, link]
+                    kinematics.adjoint_mocap(m, d, e, link, n, f)
+            for i in range(m.nmocap):
+                grad_states[e, m.nq + m.nv + i] = d.grad_mocap[e, i]
 
         @ti.func
         def tendons(e, grad_tendons: ti.template()):

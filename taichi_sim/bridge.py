@@ -44,16 +44,18 @@ class Simulator(Bound):
         if declared:
             figures = self._constants[1]
             self._parameters = Parameters(model, self._m, figures, declared, self.dtype, self.device)
-        sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na, "ctrl": model.nu}
+        sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na, "ctrl": model.nu, "mocap": 7 * model.nmocap}
         self._looks = _Looks(num_worlds, sizes, at_once=self.device.type == "cpu")
         # stands for the tape, or for fitted constants, where there are none
         self._nothing = self._empty(1)
         self._body_ipos, self._site_pos = self._tensor(model.body_ipos), self._tensor(model.site_pos.reshape(-1, 3))
         self._site_bodyid = torch.tensor(model.site_bodyid, dtype=torch.long, device=self.device)
+        self._moves = self._tensor(model.body_jntnum > 0)
         self._units = Units(model, self._tensor)
         self._is_strain = self._tensor(np.isin(np.arange(model.na), model.muscle_tendonadr)).bool()
         # lanes beyond the last world are filled with a state at rest, which every model can simulate
         self._rest = self._tensor(self._resting())
+        self._mocap0 = self._tensor(model.mocap0)
 
     def __reduce__(self):
         # a copy shares kernels, not memory
@@ -72,7 +74,7 @@ class Simulator(Bound):
         )
         return self.equilibrium(state)
 
-    def equilibrium(self, state: State, ctrl=None, parameters: dict | None = None) -> State:
+    def equilibrium(self, state: State, ctrl=None, parameters: dict | None = None, mocap=None) -> State:
         """The same state with the strains of elastic tendons at which the fibres stand still.
 
         For its positions, as if at rest, and its activations (of muscles without activation dynamics: its controls).
@@ -84,7 +86,8 @@ class Simulator(Bound):
             return state
         m, n = self._m, self.model.nu
         qpos, qvel, act, ctrl = self._inputs(state, self._controls(ctrl))
-        packed = torch.cat([qpos, torch.zeros_like(qvel), act.masked_fill(self._is_strain, 0.0), ctrl], dim=1).detach()
+        still = torch.zeros_like(qvel), act.masked_fill(self._is_strain, 0.0)
+        packed = torch.cat([qpos, *still, ctrl, self._placed(mocap)], dim=1).detach()
         self._require_finite(packed, "", self._looks.count())
         cells = self._cells(parameters)
         fitted = self._to_lanes(cells.detach(), self._parameters.base) if m.fit else self._nothing
@@ -101,7 +104,7 @@ class Simulator(Bound):
         substeps = self.model.opt.substeps if substeps is None else substeps
         return self._blocks * self._lanes * taping.total(self._m, substeps) * self.dtype.itemsize
 
-    def step(self, state: State, ctrl, parameters: dict | None = None) -> State:
+    def step(self, state: State, ctrl, parameters: dict | None = None, mocap=None) -> State:
         """Advances all worlds by one control step of `model.opt.substeps` substeps.
 
         Args:
@@ -109,10 +112,13 @@ class Simulator(Bound):
             ctrl: controls, (N, nu), held over the control step.
             parameters: values of declared parameters by name, shaped as in the Model or with a leading axis of N; the
                 others keep the model's figures.
+            mocap: poses of the mocap bodies, (N, nmocap, 7): positions [m] and quaternions (w, x, y, z), of any length
+                but zero, held over the control step; None: as in the file (`Model.mocap0`).
 
         Returns:
-            The next state. Gradients flow to qpos, qvel, act, ctrl and the parameters. What a joint equality determines
-            follows its independent joint: entries of the state for joint1 are not read, and their gradients are 0.
+            The next state. Gradients flow to qpos, qvel, act, ctrl, the parameters and mocap. What a joint equality
+            determines by substitution follows its independent joint: entries of the state for joint1 are not read, and
+            their gradients are 0.
 
         Raises:
             ValueError: a shape, dtype or device does not fit.
@@ -121,20 +127,20 @@ class Simulator(Bound):
         """
         self._follow_options()
         qpos, qvel, act, ctrl = self._inputs(state, ctrl)
-        out = _Step.apply(torch.cat([qpos, qvel, act, ctrl], dim=1), self._cells(parameters), self)
+        out = _Step.apply(torch.cat([qpos, qvel, act, ctrl, self._placed(mocap)], dim=1), self._cells(parameters), self)
         return State(*out.split([self.model.nq, self.model.nv, self.model.na], dim=1))
 
-    def forward(self, state: State, ctrl=None, parameters: dict | None = None) -> ForwardData:
+    def forward(self, state: State, ctrl=None, parameters: dict | None = None, mocap=None) -> ForwardData:
         """Poses, mass matrix, forces and acceleration of a state, without a step.
 
         Args:
             state: as in `step`.
             ctrl: controls, (N, nu); zero if left out.
-            parameters: as in `step`.
+            parameters, mocap: as in `step`.
 
         Returns:
-            `ForwardData`. Gradients flow from xpos, xquat, xipos, site_xpos, ten_length and ten_velocity to qpos and
-            qvel, from fibres to act and ctrl, too; the rest is detached.
+            `ForwardData`. Gradients flow from xpos, xquat, xipos, site_xpos, ten_length and ten_velocity to qpos, qvel
+            and mocap, from fibres to act and ctrl, too; the rest is detached.
 
         Raises:
             ValueError, FloatingPointError: as in `step`.
@@ -143,9 +149,9 @@ class Simulator(Bound):
         self._follow_options()
         m, n = self.model, self.num_worlds
         qpos, qvel, act, ctrl = self._inputs(state, ctrl)
-        motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl], dim=1)
+        motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl, self._placed(mocap)], dim=1)
         cells = self._cells(parameters)
-        poses, tendons, mass, forces, actuators, jacobian = _Evaluate.apply(motion, drive, cells, self)
+        poses, tendons, mass, forces, actuators, jacobian, contacts = _Evaluate.apply(motion, drive, cells, self)
         xpos = poses[:, : 3 * m.nbody].reshape(n, m.nbody, 3)
         xquat = poses[:, 3 * m.nbody :].reshape(n, m.nbody, 4)
         ipos = self._body_ipos
@@ -153,10 +159,11 @@ class Simulator(Bound):
             ipos = self._parameters.tensor("body_ipos", parameters["body_ipos"], n)
         bias, passive, limit, actuation, qacc, contact, friction = forces.split(m.nv, dim=1)
         length, speed, force, act_dot = actuators.split([m.nu, m.nu, m.nu, m.na], dim=1)
+        arm = quaternion.rotate(xquat, ipos)
         return ForwardData(
             xpos=xpos,
             xquat=xquat,
-            xipos=xpos + quaternion.rotate(xquat, ipos),
+            xipos=xpos + arm,
             site_xpos=xpos[:, self._site_bodyid] + quaternion.rotate(xquat[:, self._site_bodyid], self._site_pos),
             qM=mass.reshape(n, m.nv, m.nv),
             qfrc_bias=bias,
@@ -165,6 +172,7 @@ class Simulator(Bound):
             qfrc_actuator=actuation,
             qfrc_contact=contact,
             qfrc_friction=friction,
+            xfrc_contact=self._about_centres(contacts.reshape(n, m.nbody, 6), arm.detach()),
             qacc=qacc,
             actuator_length=length,
             actuator_velocity=speed,
@@ -176,7 +184,13 @@ class Simulator(Bound):
             _measure=lambda: self._fibres(motion, drive, cells),
         )
 
-    def fibres(self, state: State, ctrl=None, parameters: dict | None = None) -> FibreData:
+    def _about_centres(self, contacts: torch.Tensor, arm: torch.Tensor) -> torch.Tensor:
+        """Forces and moments about bodies' frames -> about their centres of mass, `arm` from there."""
+        force, moment = contacts.split(3, dim=2)
+        # a body without joints is a part of what it is fixed to
+        return torch.cat([force, moment - torch.linalg.cross(arm, force)], dim=2) * self._moves[:, None]
+
+    def fibres(self, state: State, ctrl=None, parameters: dict | None = None, mocap=None) -> FibreData:
         """What the muscles' fibres do in a state: `forward(...).fibres` without the rest of it, which takes longer.
 
         Args: as in `forward`.
@@ -186,13 +200,13 @@ class Simulator(Bound):
         """
         qpos, qvel, act, ctrl = self._inputs(state, self._controls(ctrl))
         self._follow_options()
-        motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl], dim=1)
+        motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl, self._placed(mocap)], dim=1)
         return self._fibres(motion, drive, self._cells(parameters))
 
     def _fibres(self, motion, drive, cells) -> FibreData:
         if not self._m.actuator.any_muscle:
             raise ValueError("the model has no muscles, and so no fibres: write <actuator><muscle .../></actuator>")
-        act, ctrl = drive.split([self.model.na, self.model.nu], dim=1)
+        act, ctrl, _ = drive.split([self.model.na, self.model.nu, self._m.nmocap], dim=1)
         return self._units.data(Measure.apply(motion, drive, cells, self), act, ctrl)
 
     def _controls(self, ctrl):
@@ -200,6 +214,15 @@ class Simulator(Bound):
         if ctrl is None:
             return torch.zeros(self.num_worlds, self.model.nu, dtype=self.dtype, device=self.device)
         return ctrl
+
+    def _placed(self, mocap) -> torch.Tensor:
+        """The poses of mocap bodies as kernels take them, (N, 7 nmocap)."""
+        expected = (self.num_worlds, self.model.nmocap, 7)
+        if mocap is None:
+            return self._mocap0.reshape(1, -1).expand(self.num_worlds, -1)
+        if tuple(getattr(mocap, "shape", ())) != expected:
+            raise ValueError(f"mocap must have shape {expected} (num_worlds, nmocap, pose), got {_shape(mocap)}")
+        return self._check(mocap.reshape(self.num_worlds, -1), "mocap", self._m.nmocap)
 
     def _cells(self, parameters: dict | None):
         if self._parameters is None:
@@ -248,15 +271,19 @@ class Simulator(Bound):
         if self.check_finite:
             self._looks.look(x, what, step)
 
-    def _kinematic_adjoint(self, constants, motion, grad_poses, grad_tendons) -> torch.Tensor:
-        """Adjoint of (qpos, qvel) from those of the bodies' poses, None: 0, and of tendons' lengths and velocities."""
+    def _kinematic_adjoint(self, constants, motion, drive, grad_poses, grad_tendons):
+        """Adjoints of (qpos, qvel) and (act, ctrl, mocap) from those of the bodies' poses, None: 0, and of tendons'
+        lengths and velocities.
+        """
         m = self._m
-        grad_motion = self._empty(m.nq + m.nv)
+        grad_motion = self._empty(m.nq + m.nv + m.nmocap)
         poses = self._empty(7 * m.nbody).zero_() if grad_poses is None else self._to_lanes(grad_poses)
         tendons = self._to_lanes(grad_tendons) if m.tendon.number else self._nothing
-        states = self._to_lanes(motion.detach(), self._rest)
+        first = drive.shape[1] - m.nmocap
+        states = self._to_lanes(torch.cat([motion, drive[:, first:]], dim=1).detach(), self._rest)
         self._engine.adjoint_kinematic(constants, (states, poses, tendons, grad_motion))
-        return self._from_lanes(grad_motion)
+        grad_motion, grad_mocap = self._from_lanes(grad_motion).split([m.nq + m.nv, m.nmocap], dim=1)
+        return grad_motion, torch.nn.functional.pad(grad_mocap, (first, 0))
 
     def _tensor(self, values) -> torch.Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
@@ -335,6 +362,10 @@ class _Looks:
         raise IndexError(column)
 
 
+def _shape(x):
+    return tuple(x.shape) if hasattr(x, "shape") else type(x).__name__
+
+
 def _rebuild(model: Model, num_worlds: int, parameters: tuple[str, ...], check_finite: bool) -> Simulator:
     """A Simulator from what `Simulator.__reduce__` keeps."""
     return Simulator(model, num_worlds, parameters=parameters, check_finite=check_finite)
@@ -364,7 +395,7 @@ class _Step(torch.autograd.Function):
         sim, (tape, fitted) = ctx.sim, ctx.saved_tensors
         m = sim._m
         sim._require_finite(grad_out, "the gradient that reached a step's ", ctx.number)
-        grad_in = sim._empty(m.nstate + m.nu)
+        grad_in = sim._empty(m.nstate + m.nu + m.nmocap)
         grad_fitted = sim._empty(m.ncell) if m.fit else sim._nothing
         arrays = tape, fitted, sim._to_lanes(grad_out), grad_in, grad_fitted
         sim._engine.adjoint_step(ctx.constants, arrays, *ctx.plan)
@@ -384,24 +415,24 @@ class _Evaluate(torch.autograd.Function):
         poses, mass = sim._empty(7 * m.nbody), sim._empty(m.nv * m.nv)
         # no kernel takes an array of size zero
         actuators, tendons = sim._empty(max(1, 3 * m.nu + m.na)), sim._empty(max(1, m.tendon.number * (2 + m.nv)))
-        forces = sim._empty(7 * m.nv)
+        forces, contacts = sim._empty(7 * m.nv), sim._empty(6 * m.nbody).zero_()
         arrays = inputs, fitted, sim._empty(m.nstate), mass
-        sim._engine.evaluate(sim._constants, arrays, (poses, forces, actuators, tendons))
+        sim._engine.evaluate(sim._constants, arrays, (poses, forces, actuators, tendons, contacts))
         ctx.sim, ctx.constants = sim, sim._constants
-        ctx.save_for_backward(motion)
-        poses, mass, forces, actuators, tendons = (
-            sim._from_lanes(x) for x in (poses, mass, forces, actuators, tendons)
+        ctx.save_for_backward(motion, drive)
+        poses, mass, forces, actuators, tendons, contacts = (
+            sim._from_lanes(x) for x in (poses, mass, forces, actuators, tendons, contacts)
         )
         actuators = actuators[:, : 3 * m.nu + m.na]
         lengths, jacobian = (
             tendons[:, : 2 * m.tendon.number],
             tendons[:, 2 * m.tendon.number : m.tendon.number * (2 + m.nv)],
         )
-        ctx.mark_non_differentiable(mass, forces, actuators, jacobian)
-        return poses, lengths, mass, forces, actuators, jacobian
+        ctx.mark_non_differentiable(mass, forces, actuators, jacobian, contacts)
+        return poses, lengths, mass, forces, actuators, jacobian, contacts
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_poses, grad_lengths, *_):
-        sim, (motion,) = ctx.sim, ctx.saved_tensors
-        return sim._kinematic_adjoint(ctx.constants, motion, grad_poses, grad_lengths), None, None, None
+        sim, (motion, drive) = ctx.sim, ctx.saved_tensors
+        return *sim._kinematic_adjoint(ctx.constants, motion, drive, grad_poses, grad_lengths), None, None

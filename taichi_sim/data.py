@@ -9,6 +9,7 @@ from taichi_sim import taping
 from taichi_sim.bodies import tables as bodies
 from taichi_sim.buffers import Fields, Ints, Items
 from taichi_sim.contact import tables as contact
+from taichi_sim.loops import tables as loops
 from taichi_sim.muscles import tables as muscles
 from taichi_sim.runtime import ti
 from taichi_sim.types import Model
@@ -23,6 +24,7 @@ class DeviceModel(bodies.Constants):
     | (its own) | bodies, joints and dofs: `bodies.tables.Constants` |
     | contact | where bodies can touch: `contact.tables.Constants` |
     | tendon, actuator | `muscles.tables.Tendons`, `muscles.tables.Actuators` |
+    | loops | equalities that close loops: `loops.tables.Constants` |
     | external | whether a room makes forces on links besides those of inertia and gravity |
     | damping | the part of these that is implicit in the links' velocities |
     | nrecord | what a substep leaves on the tape |
@@ -36,7 +38,10 @@ class DeviceModel(bodies.Constants):
         self.contact = contact.Constants(model, self._tree, fields)
         self.tendon = muscles.Tendons(model, self._tree, fields)
         self.actuator = muscles.Actuators(model, fields)
-        self.external = self.external or self.contact.any or self.tendon.npath > 0
+        self.loops = loops.Constants(model, self._tree, fields)
+        self.external = self.external or self.contact.any or self.tendon.npath > 0 or self.loops.any
+        # a symmetric problem, as joint equalities make of it
+        self.coriolis = self.coriolis and not self.loops.any
         self.damping = self.contact.damping
         self.any_friction = self.friction or self.tendon.friction
         self.nrecord = taping.size(self)
@@ -57,6 +62,7 @@ class Data(bodies.Scratch):
     | (its own) | state, bodies, joints and dofs: `bodies.tables.Scratch` |
     | contact | `contact.tables.Scratch` |
     | tendon, actuator | `muscles.tables.TendonScratch`, `muscles.tables.ActuatorScratch` |
+    | loops | `loops.tables.Scratch` |
     """
 
     def __init__(self, m: DeviceModel, fields: Fields):
@@ -64,6 +70,7 @@ class Data(bodies.Scratch):
         self.contact = contact.Scratch(m, fields)
         self.tendon = muscles.TendonScratch(m, fields)
         self.actuator = muscles.ActuatorScratch(m, fields)
+        self.loops = loops.Scratch(m, fields)
 
 
 def structure(table) -> tuple:

@@ -7,6 +7,8 @@ working set stays in the cache. Nothing here is differentiated by Taichi; `adjoi
 from taichi_sim import spatial, taping
 from taichi_sim.bodies import coriolis, dynamics, equality, friction, gravcomp, inertia, integrate, kinematics, passive
 from taichi_sim.contact import pairs, planes
+from taichi_sim.loops import rows
+from taichi_sim.loops import solve as loops
 from taichi_sim.muscles import activation, actuator, fibres, tendon
 from taichi_sim.runtime import Runtime, ti
 
@@ -74,6 +76,9 @@ def solve(m: ti.template(), d: ti.template(), e, h_theta):
     inertia.solve(m, d, e, d.qacc, d.qLU, d.qLD)
     if ti.static(m.neq > 0):
         equality.accelerate(m, d, e)
+    if ti.static(m.loops.any):
+        rows.assemble(m, d, e)
+        loops.accelerate(m, d, e)
 
 
 @ti.func
@@ -116,6 +121,9 @@ class ForwardKernels:
                 d.act[e, i] = inputs[e, m.nq + m.nv + i]
             for i in range(m.nu):
                 d.ctrl[e, i] = inputs[e, m.nstate + i]
+            if ti.static(m.nmocap > 0):
+                for i in range(m.nmocap):
+                    d.mocap[e, i] = inputs[e, m.nstate + m.nu + i]
             if ti.static(m.fit):
                 for i in range(m.ncell):
                     fields.fitted.field[e, i] = fitted[e, i]
@@ -172,13 +180,17 @@ class ForwardKernels:
                     tape[e, at + i] = d.qpos[e, i]
                 for i in range(m.nu):
                     tape[e, at + m.nq + i] = d.ctrl[e, i]
+                if ti.static(m.nmocap > 0):
+                    for i in range(m.nmocap):
+                        tape[e, at + m.nq + m.nu + i] = d.mocap[e, i]
 
         @ti.kernel
-        def results(poses: array, forces: array, actuators: array, tendons: array):
+        def results(poses: array, forces: array, actuators: array, tendons: array, contacts: array):
             for e, idle in ti.ndrange(poses.shape[0], stride):
                 if idle > 0:
                     continue
                 store_poses(e, poses)
+                store_contacts(e, contacts)
                 store_tendons(e, tendons)
                 for i in range(m.nv):
                     forces[e, i] = d.qfrc_bias[e, i]
@@ -240,6 +252,24 @@ class ForwardKernels:
                     poses[e, 3 * b + k] = x[k, :]
                 for k in ti.static(range(4)):
                     poses[e, 3 * m.nbody + 4 * b + k] = q[k, :]
+
+        @ti.func
+        def store_contacts(e, contacts: ti.template()):
+            # after store_poses: moments refer to the bodies' frames, which stay near what is touched
+            if ti.static(m.contact.any):
+                for link in range(1, m.nlink):
+                    # what `generalised` has summed over subtrees, of single links again
+                    p = m.link_parent[link]
+                    d.contact.kn[e, p] = d.contact.kn[e, p] - d.contact.kn[e, link]
+                    d.contact.kf[e, p] = d.contact.kf[e, p] - d.contact.kf[e, link]
+                for b in range(m.nbody):
+                    link = m.body_link[b]
+                    f = d.contact.kf[e, link]
+                    x = d.xp[e, link] + spatial.rotate(d.xq[e, link], m.body_pos[b])
+                    n = d.contact.kn[e, link] - spatial.cross(x, f)
+                    for k in ti.static(range(3)):
+                        contacts[e, 6 * b + k] = f[k, :]
+                        contacts[e, 6 * b + 3 + k] = n[k, :]
 
         @ti.kernel
         def rest(strains: array):

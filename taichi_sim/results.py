@@ -53,6 +53,7 @@ class ForwardData:
     | qfrc_limit | penalty forces of joint limits [N, N m] | (N, nv) |
     | qfrc_contact | contact forces [N, N m] | (N, nv) |
     | qfrc_friction | dry friction of joints and tendons at qvel: none at rest [N, N m] | (N, nv) |
+    | xfrc_contact | contact force, moment about xipos on a body and what is fixed to it [N, N m] | (N, nbody, 6) |
     | qfrc_actuator | actuators' forces on the joints [N, N m] | (N, nv) |
     | qacc | acceleration [m/s^2, rad/s^2] | (N, nv) |
     | actuator_length, actuator_velocity | transmission's length and its rate | (N, nu) |
@@ -77,6 +78,7 @@ class ForwardData:
     qfrc_actuator: torch.Tensor
     qfrc_contact: torch.Tensor
     qfrc_friction: torch.Tensor
+    xfrc_contact: torch.Tensor
     qacc: torch.Tensor
     actuator_length: torch.Tensor
     actuator_velocity: torch.Tensor
@@ -157,7 +159,7 @@ class Units:
 
 
 class Measure(torch.autograd.Function):
-    """`muscles.fibres.measure`: from (qpos, qvel), (act, ctrl) to the results, (N, 5, nu)."""
+    """`muscles.fibres.measure`: from (qpos, qvel), (act, ctrl, mocap) to the results, (N, 5, nu)."""
 
     @staticmethod
     def forward(ctx, motion, drive, cells, sim):
@@ -180,7 +182,9 @@ class Measure(torch.autograd.Function):
         grad = sim._to_lanes(grad.reshape(len(grad), -1)).reshape(-1, NUM_RESULTS, 1, m.nu, slopes.shape[2])
         bars = (slopes.reshape(-1, NUM_RESULTS, NUM_INPUTS, m.nu, slopes.shape[2]) * grad).sum(1)
         bars = sim._from_lanes(bars.reshape(len(slopes), NUM_INPUTS * m.nu, -1)).reshape(len(motion), NUM_INPUTS, m.nu)
-        by_tendons, by_motion, by_drive = sim._units.spread(bars, drive[:, drive.shape[1] - m.nu :])
+        by_tendons, by_motion, by_drive = sim._units.spread(bars, drive[:, m.na : m.na + m.nu])
+        by_drive = torch.nn.functional.pad(by_drive, (0, m.nmocap))
         if m.tendon.number:
-            by_motion = by_motion + sim._kinematic_adjoint(ctx.constants, motion, None, by_tendons)
+            further = sim._kinematic_adjoint(ctx.constants, motion, drive, None, by_tendons)
+            by_motion, by_drive = by_motion + further[0], by_drive + further[1]
         return by_motion, by_drive, None, None

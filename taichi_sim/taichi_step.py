@@ -23,7 +23,8 @@ class TaichiStep(Bound):
     step copies state[t] and ctrl[t] in and state[t + 1] out, and the backward pass the gradients of these, in and out.
     Numbers that are not finite are not looked for.
 
-    Of `model.opt` timestep, substeps, theta and gravity may change from step to step.
+    Mocap bodies stay where the file has them. Of `model.opt` timestep, substeps, theta and gravity may change from step
+    to step.
 
     Args:
         model: what `taichi_sim.load` returns; fixed from here on, but for those options.
@@ -257,6 +258,9 @@ class _Kernels:
                     d.act[e, i] = read(state, t, world, m.nq + m.nv + i, worlds)
                 for i in range(m.nu):
                     d.ctrl[e, i] = read(ctrl, ctrl_t, world, i, worlds)
+                if ti.static(m.nmocap > 0):
+                    for i in range(m.nmocap):
+                        d.mocap[e, i] = m.mocap0[i]
                 advance(e, tape, h, h_theta, substeps, mode)
                 for i in range(m.nq):
                     write(state, t + 1, world, i, worlds, d.qpos[e, i])

@@ -1,8 +1,8 @@
 """What a substep leaves for its backward pass: qpos, qvel, act, qacc and the factor; and for equalities qM, eq_force,
-for elastic tendons of muscles the rates of the fibres.
+for elastic tendons of muscles the rates of the fibres; for equalities that close loops, last, their rows' forces.
 
 A record is `size` scalars per world, one after the other from `at`. A control step's tape ends with its last qpos and
-its controls.
+its controls, and the poses of mocap bodies.
 """
 
 from taichi_sim.runtime import ti
@@ -11,17 +11,17 @@ from taichi_sim.runtime import ti
 def size(m) -> int:
     """Scalars per world and substep."""
     factor = m.nfactor * (1 + m.coriolis) * (1 + m.wide)
-    return m.nstate + m.nv + factor + (m.nnz + m.neq if m.neq else 0) + rates(m)
+    return m.nstate + m.nv + factor + (m.nnz + m.neq if m.neq else 0) + rates(m) + m.loops.rows
 
 
 def rates(m) -> int:
-    """Scalars of these for elastic tendons; they come last but for the equalities' forces."""
+    """Scalars of these for elastic tendons; they come last but for the forces of equalities."""
     return m.nu if m.actuator.elastic else 0
 
 
 def total(m, substeps: int) -> int:
     """Scalars per world that a control step leaves."""
-    return substeps * m.nrecord + m.nq + m.nu
+    return substeps * m.nrecord + m.nq + m.nu + m.nmocap
 
 
 @ti.func
@@ -59,10 +59,13 @@ def record_solution(m: ti.template(), d: ti.template(), e, tape: ti.template(), 
         for i in range(m.nnz):
             tape[e, first + m.nfactor + i] = d.qM[e, i]
         for i in range(m.neq):
-            tape[e, at + m.nrecord - m.neq + i] = d.eq_force[e, i]
+            tape[e, at + m.nrecord - m.loops.rows - m.neq + i] = d.eq_force[e, i]
     if ti.static(m.actuator.elastic):
         for u in range(m.nu):
-            tape[e, at + m.nrecord - m.neq - m.nu + u] = d.actuator.rate[e, u]
+            tape[e, at + m.nrecord - m.loops.rows - m.neq - m.nu + u] = d.actuator.rate[e, u]
+    if ti.static(m.loops.any):
+        for r in range(m.loops.rows):
+            tape[e, at + m.nrecord - m.loops.rows + r] = d.loops.force[e, r]
 
 
 @ti.func
@@ -78,10 +81,13 @@ def recall_solution(m: ti.template(), d: ti.template(), e, tape: ti.template(), 
         for i in range(m.nnz):
             d.qM[e, i] = tape[e, first + m.nfactor + i]
         for i in range(m.neq):
-            d.eq_force[e, i] = tape[e, at + m.nrecord - m.neq + i]
+            d.eq_force[e, i] = tape[e, at + m.nrecord - m.loops.rows - m.neq + i]
     if ti.static(m.actuator.elastic):
         for u in range(m.nu):
-            d.actuator.rate[e, u] = tape[e, at + m.nrecord - m.neq - m.nu + u]
+            d.actuator.rate[e, u] = tape[e, at + m.nrecord - m.loops.rows - m.neq - m.nu + u]
+    if ti.static(m.loops.any):
+        for r in range(m.loops.rows):
+            d.loops.force[e, r] = tape[e, at + m.nrecord - m.loops.rows + r]
 
 
 @ti.func

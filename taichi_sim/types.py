@@ -18,6 +18,7 @@ TRN_JOINT, TRN_TENDON = 0, 3
 DYN_NONE, DYN_INTEGRATOR, DYN_FILTER, DYN_FILTEREXACT, DYN_MUSCLE = range(5)
 GAIN_FIXED, GAIN_AFFINE, GAIN_MUSCLE = range(3)
 BIAS_NONE, BIAS_AFFINE, BIAS_MUSCLE = range(3)
+EQ_CONNECT, EQ_WELD, EQ_JOINT, EQ_TENDON = range(4)
 _, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, WRAP_CYLINDER = range(6)
 
 # Muscle laws (`taichi_sim.muscles.laws`): MuJoCo's, and that of De Groote et al. 2016.
@@ -93,6 +94,8 @@ class Option:
 # Fields of `Model` with a default, and one that has as many entries.
 _LATER = {
     "body_gravcomp": "body_parentid",
+    "body_mocapid": "body_parentid",
+    "geom_hfieldid": "geom_type",
     "jnt_actgravcomp": "jnt_type",
     "jnt_limit_loss": "jnt_type",
     "tendon_limit_loss": "tendon_adr",
@@ -110,8 +113,21 @@ _LATER = {
     "pair_roll_kf": "pair_geom1",
     "pair_roll_mu": "pair_geom1",
 }
+# Fields of `Model` without entries by default: (their dtype, numbers per entry).
+_EMPTY = {
+    **dict.fromkeys(("loop_type", "loop_obj1", "loop_obj2"), (np.int32, ())),
+    **dict.fromkeys(("loop_pos1", "loop_pos2"), (float, (3,))),
+    **dict.fromkeys(("loop_quat1", "loop_quat2"), (float, (4,))),
+    **dict.fromkeys(("loop_torquescale", "loop_stiffness", "loop_damping"), (float, ())),
+    **dict.fromkeys(("loop_polycoef", "loop_solimp"), (float, (5,))),
+    **dict.fromkeys(("loop_ref", "loop_invweight"), (float, (2,))),
+    **dict.fromkeys(("hfield_adr", "hfield_nrow", "hfield_ncol"), (np.int32, ())),
+    "hfield_size": (float, (4,)),
+    "hfield_data": (float, ()),
+}
 # How those say that there is none, where it is not the number 0.
-_NONE = {"jnt_actgravcomp": (bool, False), "muscle_tendonadr": (np.int32, -1)}
+_NONE = {"jnt_actgravcomp": (bool, False)}
+_NONE |= dict.fromkeys(("muscle_tendonadr", "body_mocapid", "geom_hfieldid"), (np.int32, -1))
 
 
 @dataclasses.dataclass
@@ -129,6 +145,7 @@ class Model:
     | body_inertia | principal moments of inertia about the centre of mass [kg m^2] | (nbody, 3) |
     | body_ipos, body_iquat | centre of mass [m] and principal axes in the body's frame | (nbody, 3), (nbody, 4) |
     | body_gravcomp | share of its weight that is lifted (gravity compensation) | (nbody,) |
+    | body_mocapid | which of the mocap bodies it is, whose pose is an input (-1: none) | (nbody,) |
     | body_jntadr, body_jntnum | first joint (-1: none), number of joints | (nbody,) |
     | jnt_type | JNT_FREE, JNT_BALL, JNT_SLIDE or JNT_HINGE | (njnt,) |
     | jnt_bodyid, jnt_qposadr, jnt_dofadr | its body, first entry in qpos, in qvel | (njnt,) |
@@ -153,6 +170,10 @@ class Model:
     | geom_rgba | colour; its material's where the file gives the geom none of its own | (ngeom, 4) |
     | geom_group | group for drawing; groups above 2 (collision shapes and the like) are hidden | (ngeom,) |
     | geom_dataid | mesh of a GEOM_MESH, else -1 | (ngeom,) |
+    | geom_hfieldid | height field of a GEOM_HFIELD, else -1 | (ngeom,) |
+    | hfield_adr, hfield_nrow, hfield_ncol | first node, numbers of nodes along y and x | (nhfield,) each |
+    | hfield_size | half-lengths along x and y, height where the data is 1, thickness below 0 [m] | (nhfield, 4) |
+    | hfield_data | heights of the nodes, row by row, as shares | (nhfieldnode,) |
     | mesh_vertadr, mesh_vertnum, mesh_vert | vertices in the geom's frame [m] | (nmesh,), (nmesh,), (nmeshvert, 3) |
     | mesh_hulladr, mesh_hullnum | where the vertices of its convex hull begin, their number | (nmesh,), (nmesh,) |
     | mesh_hull | vertices of the convex hulls, indices in the mesh | (nmeshhull,) |
@@ -169,6 +190,13 @@ class Model:
     | pair_margin | distance from which on contact forces act [m] | (npair,) |
     | eq_joint1, eq_joint2 | a hinge or slide, and that which determines it (-1: locked) | (neq,), (neq,) |
     | eq_polycoef | coefficients a: q1 - qpos0_1 = a0 + a1 x + ... + a4 x^4, x = q2 - qpos0_2 | (neq, 5) |
+    | loop_type | EQ_* of an equality that the solver meets as MuJoCo's does (`taichi_sim.loops`) | (nloop,) |
+    | loop_obj1, loop_obj2 | its bodies, joints or tendons (-1: none) | (nloop,), (nloop,) |
+    | loop_pos1, loop_quat1, loop_pos2, loop_quat2 | frames that meet, in those bodies' [m] | (nloop, 3), (nloop, 4) |
+    | loop_torquescale, loop_solimp | [m]; MuJoCo's, as all of these | (nloop,), (nloop, 5) |
+    | loop_polycoef, loop_ref | of joints, tendons: as eq_polycoef; qpos0 or lengths there | (nloop, 5), (nloop, 2) |
+    | loop_stiffness, loop_damping | of its reference acceleration [1/s^2], [1/s] | (nloop,), (nloop,) |
+    | loop_invweight | inverse inertia that rows see: of positions, of rotations | (nloop, 2) |
     | site_bodyid, site_pos, site_quat | its body, pose in the body's frame [m] | (nsite,), (nsite, 3), (nsite, 4) |
     | tendon_adr, tendon_num | first element of its path, number of elements | (ntendon,), (ntendon,) |
     | wrap_type, wrap_objid | WRAP_* code of an element; its joint, site or geom (pulley: -1) | (nwrap,), (nwrap,) |
@@ -306,6 +334,7 @@ class Model:
     names: dict[str, list[str]]
     # what models that were saved before do not have: none of it
     body_gravcomp: np.ndarray | None = None
+    body_mocapid: np.ndarray | None = None
     jnt_actgravcomp: np.ndarray | None = None
     jnt_limit_loss: np.ndarray | None = None
     tendon_limit_loss: np.ndarray | None = None
@@ -322,8 +351,31 @@ class Model:
     pair_spin_mu: np.ndarray | None = None
     pair_roll_kf: np.ndarray | None = None
     pair_roll_mu: np.ndarray | None = None
+    loop_type: np.ndarray | None = None
+    loop_obj1: np.ndarray | None = None
+    loop_obj2: np.ndarray | None = None
+    loop_pos1: np.ndarray | None = None
+    loop_pos2: np.ndarray | None = None
+    loop_quat1: np.ndarray | None = None
+    loop_quat2: np.ndarray | None = None
+    loop_torquescale: np.ndarray | None = None
+    loop_polycoef: np.ndarray | None = None
+    loop_ref: np.ndarray | None = None
+    loop_stiffness: np.ndarray | None = None
+    loop_damping: np.ndarray | None = None
+    loop_solimp: np.ndarray | None = None
+    loop_invweight: np.ndarray | None = None
+    geom_hfieldid: np.ndarray | None = None
+    hfield_adr: np.ndarray | None = None
+    hfield_nrow: np.ndarray | None = None
+    hfield_ncol: np.ndarray | None = None
+    hfield_size: np.ndarray | None = None
+    hfield_data: np.ndarray | None = None
 
     def __post_init__(self):
+        for name, (kind, width) in _EMPTY.items():
+            if getattr(self, name) is None:
+                setattr(self, name, np.zeros((0, *width), kind))
         for name, sibling in _LATER.items():
             if getattr(self, name) is None:
                 kind, nothing = _NONE.get(name, (float, 0))
@@ -370,6 +422,16 @@ class Model:
     @property
     def neq(self) -> int:
         return len(self.eq_joint1)
+
+    @property
+    def nmocap(self) -> int:
+        return int((self.body_mocapid >= 0).sum())
+
+    @property
+    def mocap0(self) -> np.ndarray:
+        """Poses of the mocap bodies in the file: positions [m] and unit quaternions, (nmocap, 7)."""
+        bodies = np.argsort(self.body_mocapid, kind="stable")[self.nbody - self.nmocap :]
+        return np.concatenate([self.body_pos[bodies], self.body_quat[bodies]], axis=1)
 
     @property
     def nsite(self) -> int:

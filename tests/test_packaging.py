@@ -23,6 +23,7 @@ ROOMS = [
     ["taichi_sim.spatial", "taichi_sim.buffers"],
     ["taichi_sim.bodies"],
     ["taichi_sim.contact", "taichi_sim.muscles"],
+    ["taichi_sim.loops"],
     ["taichi_sim.data"],
     ["taichi_sim.forward"],
     ["taichi_sim.adjoint"],
@@ -33,6 +34,7 @@ ROOMS = [
     ["shac.runs"],
     ["shac.film"],
     ["shac.figures"],
+    ["shac.gait"],
     ["shac.cli"],
 ]
 # Rooms beside that row: what they may import of the engine.
@@ -214,7 +216,7 @@ def test_versions_agree(wheel):
 def test_commands_exist(wheel):
     entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     scripts = re.findall(r"^([\w-]+) = ([\w.]+):(\w+)$", wheel.read(entry_points).decode(), re.MULTILINE)
-    assert {name for name, _, _ in scripts} == {"shac-train", "shac-eval", "shac-render", "shac-figure"}
+    assert {name for name, _, _ in scripts} == {"shac-train", "shac-eval", "shac-render", "shac-figure", "shac-gait"}
     sources = modules()
     for command, module, function in scripts:
         assert module in sources, f"{command}: there is no module {module}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -34,6 +35,16 @@ def reports_errors(command: Callable) -> Callable:
         sys.exit(status)
 
     return wrapped
+
+
+def print_result(result: Mapping[str, float], as_json: bool) -> None:
+    """Prints numbers by name, one a line or all as one JSON object, in which those that are not finite are null."""
+    if as_json:
+        click.echo(json.dumps({name: value if math.isfinite(value) else None for name, value in result.items()}))
+        return
+    width = max(map(len, result))
+    for name, value in result.items():
+        click.echo(f"{name:<{width}}  {value:.6g}")
 
 
 class Finite(click.FloatRange):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from shac.cli.common import Command, Device, Finite, reports_errors
+from shac.cli.common import Command, Device, Finite, print_result, reports_errors
 from shac.errors import UserError
 
 EXAMPLES = """
@@ -57,12 +56,7 @@ def main(run_dir, episodes, checkpoint, seed, device, stochastic, substeps, thet
         theta=config.theta if theta is None else theta,
         engine=engine,
     ).summary()
-    if as_json:
-        click.echo(json.dumps(result))
-    else:
-        width = max(map(len, result))
-        for name, value in result.items():
-            click.echo(f"{name:<{width}}  {value:.6g}")
+    print_result(result, as_json)
 
 
 if __name__ == "__main__":

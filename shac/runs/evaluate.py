@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
@@ -64,30 +65,74 @@ def evaluate(
       substeps, theta: as for `Env`; in MuJoCo, substeps are its steps in a control step.
       engine: what simulates the episodes. "mujoco" is MuJoCo on the task's asset (`in_mujoco.InMujoco`).
     """
-    # The environment derives its stream as a training of this seed does: hashed first, it begins elsewhere.
-    seed_of_states = seeding.stream_seed(seed, "evaluation")
     if engine == "mujoco":
         from shac.runs.in_mujoco import InMujoco
 
-        env = Env(task, episodes, seed=seed_of_states, device=device)
+        env = begin(task, episodes, seed, device)
         env.sim = InMujoco(task, env.sim, substeps)
     else:
-        env = Env(task, episodes, seed=seed_of_states, device=device, substeps=substeps, theta=theta)
+        env = begin(task, episodes, seed, device, substeps, theta)
     width = sum(x.shape[1] for x in env.state)
     size = episodes * task.episode_length * width * env.dtype.itemsize
     memory.require(2 * size, f"{episodes:,} episodes of {task.episode_length:,} steps at the same time")
-    policy = policy.to(env.device, env.dtype)
     generator = seeding.generator(seed, "evaluation", env.device) if stochastic_policy else None
-    obs = env.obs
-    alive = torch.ones(episodes, dtype=torch.bool, device=env.device)
     returns = torch.zeros(episodes, dtype=torch.float64, device=env.device)
     states, alive_during = [], []
-    while bool(alive.any()):
-        obs, reward, terminated, truncated, info = env.step(policy(obs, generator))
-        returns += reward.double().masked_fill(~alive, 0.0)
-        states.append(info["final_state"])
-        alive_during.append(alive)
-        alive = alive & ~(terminated | truncated)
+    for played in play(env, policy, generator):
+        returns += played.reward.double().masked_fill(~played.alive, 0.0)
+        states.append(played.state)
+        alive_during.append(played.alive)
     stacked = State(*(torch.stack(field) for field in zip(*states)))
     mask = torch.stack(alive_during)
     return Evaluation(returns, mask.sum(0), check_task.expect_measures(task, stacked, mask))
+
+
+class Step(NamedTuple):
+    """What a control step of all worlds was and led to.
+
+    | field | meaning | shape |
+    |---|---|---|
+    | action | what the policy did, clipped to [-1, 1] | (num_envs, num_actions) |
+    | state | the state that it led to, before any reset | `State` |
+    | reward | | (num_envs,) |
+    | alive | the step belongs to the world's first episode | (num_envs,) bool |
+    | terminated | the task has failed with it | (num_envs,) bool |
+    """
+
+    action: torch.Tensor
+    state: State
+    reward: torch.Tensor
+    alive: torch.Tensor
+    terminated: torch.Tensor
+
+
+def begin(
+    task: Task,
+    episodes: int,
+    seed: int = 0,
+    device: str | None = None,
+    substeps: int | None = None,
+    theta: float | None = None,
+) -> Env:
+    """An environment with the episodes of `evaluate` with these settings, at their beginnings."""
+    # The environment derives its stream as a training of this seed does: hashed first, it begins elsewhere.
+    states = seeding.stream_seed(seed, "evaluation")
+    return Env(task, episodes, seed=states, device=device, substeps=substeps, theta=theta)
+
+
+@torch.no_grad()
+def play(env: Env, policy: Policy, generator: torch.Generator | None = None) -> Iterator[Step]:
+    """Acts in all worlds until each has ended its first episode.
+
+    Args:
+      env: the environment, just reset.
+      policy: what acts.
+      generator: what actions are drawn with; None: they are the distributions' centres.
+    """
+    policy = policy.to(env.device, env.dtype)
+    alive = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
+    while bool(alive.any()):
+        action = policy(env.obs, generator).clamp(-1, 1)
+        _, reward, terminated, truncated, info = env.step(action)
+        yield Step(action, info["final_state"], reward, alive, terminated)
+        alive = alive & ~(terminated | truncated)

@@ -4,6 +4,8 @@ Source: Featherstone, Rigid Body Dynamics Algorithms (2008), table 5.1. The adjo
 """
 
 from taichi_sim import spatial
+from taichi_sim.bodies import kinematics
+from taichi_sim.bodies.tree import LINK_MOCAP
 from taichi_sim.runtime import ti
 
 
@@ -93,7 +95,7 @@ def adjoint_bodies(m: ti.template(), d: ti.template(), e):
 
 @ti.func
 def adjoint_project(m: ti.template(), d: ti.template(), e):
-    """Sums the adjoints over subtrees and subtracts lam' dID/d(q, v) from grad_qpos and grad_qvel.
+    """Sums the adjoints over subtrees and subtracts lam' dID/d(q, v) from grad_qpos and grad_qvel, and grad_mocap.
 
     With p the parent link, F, A, W the subtree's sums of f, a_bar and w:
         q_bar_i = S_i . [nu_p x* F + a_p x* A + v_p x* (W - v_p x* A)]
@@ -114,6 +116,14 @@ def adjoint_project(m: ti.template(), d: ti.template(), e):
         yf = yf + xf - wf
         qn, qf = spatial.force_cross(pw, pl, wn - xn, wf - xf)
         tn, tf = spatial.force_cross(d.nw[e, p], d.nl[e, p], d.fn[e, link], d.ff[e, link])
+        if ti.static(LINK_MOCAP in m.kinds):
+            if m.link_kind[link] == LINK_MOCAP:
+                # its parent is the world, which has gravity alone
+                on, of = spatial.force_cross(d.aw[e, p], d.al[e, p], an, af)
+                if ti.static(m.external):
+                    on = on + d.gn[e, link]
+                    of = of + d.gf[e, link]
+                kinematics.adjoint_mocap(m, d, e, link, on, of)
         sn, sf = spatial.force_cross(d.aw[e, p], d.al[e, p], an, af)
         qn = qn + tn + sn
         qf = qf + tf + sf

@@ -1,13 +1,13 @@
 """Poses, velocities and accelerations of the links; one pass from the roots to the leaves each."""
 
 from taichi_sim import spatial
-from taichi_sim.bodies.tree import LINK_BALL, LINK_HINGE, LINK_SLIDE, LINK_TRANS
+from taichi_sim.bodies.tree import LINK_BALL, LINK_HINGE, LINK_MOCAP, LINK_SLIDE, LINK_TRANS
 from taichi_sim.runtime import ti
 
 
 @ti.func
 def position(m: ti.template(), d: ti.template(), e):
-    """qpos -> xp, xq (link frames) and sw, sl (motion subspaces)."""
+    """qpos, mocap -> xp, xq (link frames) and sw, sl (motion subspaces)."""
     for link in range(1, m.nlink):
         p = m.link_parent[link]
         kind = m.link_kind[link]
@@ -45,6 +45,10 @@ def position(m: ti.template(), d: ti.template(), e):
                     w = spatial.quat_axis(q, k)
                     d.sw[e, dof + k] = w
                     d.sl[e, dof + k] = spatial.cross(x, w)
+        if ti.static(LINK_MOCAP in m.kinds):
+            if kind == LINK_MOCAP:
+                x = spatial.load_vec3(d.mocap, e, qadr)
+                q = spatial.quat_normalize(spatial.load_quat(d.mocap, e, qadr + 3))
         d.xp[e, link] = x
         d.xq[e, link] = q
 
@@ -73,6 +77,10 @@ def joint_motion(m: ti.template(), d: ti.template(), e, link, coordinates: ti.te
         for k in range(1, m.link_dofnum[link]):
             w = w + spatial.scale(d.sw[e, dof + k], coordinates[e, dof + k])
             v = v + spatial.scale(d.sl[e, dof + k], coordinates[e, dof + k])
+    if ti.static(LINK_MOCAP in m.kinds):
+        if m.link_dofnum[link] == 0:
+            w = w * 0.0
+            v = v * 0.0
     return w, v
 
 
@@ -106,3 +114,19 @@ def origins(m: ti.template(), d: ti.template(), e):
         adr = m.origin_qposadr[k]
         t = m.origin_tree[k]
         d.origin[e, t] = d.origin[e, t] + spatial.scale(m.origin_axis[k], d.qpos[e, adr] - m.qpos0[adr])
+
+
+@ti.func
+def adjoint_mocap(m: ti.template(), d: ti.template(), e, link, n, f):
+    """Adds to grad_mocap that of a displacement of a mocap link, a spatial force (n, f) about the world's origin."""
+    adr = m.link_qposadr[link]
+    turn = n - spatial.cross(d.xp[e, link], f)
+    # the engine uses q/|q|, and dq = (0, u) q / 2 for a rotation u in world axes
+    q = spatial.load_quat(d.mocap, e, adr + 3)
+    norm2 = q[0, :] * q[0, :] + q[1, :] * q[1, :] + q[2, :] * q[2, :] + q[3, :] * q[3, :]
+    g = spatial.quat_mul(spatial.pure_quat(turn), q)
+    for k in ti.static(range(3)):
+        d.grad_mocap[e, adr + k] = d.grad_mocap[e, adr + k] + f[k, :]
+    for k in ti.static(range(4)):
+        part = ti.select(norm2 < spatial.NO_LENGTH2, norm2 * 0.0, 2.0 * g[k, :] / norm2)
+        d.grad_mocap[e, adr + 3 + k] = d.grad_mocap[e, adr + 3 + k] + part

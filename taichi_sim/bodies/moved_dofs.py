@@ -58,12 +58,13 @@ def links_of(model: Model, tree, one: int, two: int, geom: int) -> list[int]:
 
 def terms(tree, links: list[int]) -> list[tuple[int, int]]:
     """(dof, end) for every dof that moves that end of a piece, but does not move all of its ends alike."""
-    moving = [set(_dofs_of(tree, link)) for link in links]
+    moving = [set(dofs_of(tree, link)) for link in links]
     alike = set.intersection(*moving)
     return [(dof, end) for end, dofs in enumerate(moving) for dof in sorted(dofs - alike)]
 
 
-def _dofs_of(tree, link: int) -> list[int]:
+def dofs_of(tree, link: int) -> list[int]:
+    """The dofs that move a link."""
     dofs = []
     while link > 0:
         record = tree.links[link]

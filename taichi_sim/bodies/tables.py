@@ -46,6 +46,9 @@ class Constants:
         self.nq, self.nv, self.nu, self.na = model.nq, model.nv, model.nu, model.na
         self.nstate = self.nq + self.nv + self.na
         self.nbody, self.njnt = model.nbody, model.njnt
+        # numbers that place the mocap bodies
+        self.nmocap = 7 * model.nmocap
+        self.mocap0 = f.shared.constant(model.mocap0.ravel())
         self.gravity = f.shared.constant(np.asarray(model.opt.gravity)[None])
         self.qpos0, self.qpos_spring = f.shared.constant(model.qpos0), f.shared.constant(model.qpos_spring)
         self._links(tree, f)
@@ -208,6 +211,7 @@ class Scratch:
     | field | meaning | items |
     |---|---|---|
     | qpos, qvel, act, qacc, ctrl | as in `State` | nq, nv, na, nv, nu |
+    | mocap, grad_mocap | poses of mocap bodies as in `Model.mocap0`, their adjoint | 7 nmocap |
     | qpos_begin, qpos_moved | qpos at the control step's beginning, and the sum of its steps since | nq |
     | origin | reference point of a tree's spatial quantities, world frame [m] | ntree |
     | xp, xq | pose of a link's frame; the position relative to its tree's origin | nlink |
@@ -244,6 +248,8 @@ class Scratch:
         allot(self, f, "qvel qacc lam grad_qpos grad_qvel qfrc_bias qfrc_passive qfrc_limit dof_implicit", m.nv)
         allot(self, f, "ctrl grad_ctrl", m.nu)
         allot(self, f, "act grad_act", m.na)
+        if m.nmocap:
+            allot(self, f, "mocap grad_mocap", m.nmocap)
         if m.any_friction:
             allot(self, f, "qfrc_friction", m.nv)
         if m.gravcomp:

@@ -1,7 +1,8 @@
 """The kinematic tree as the engine walks it: links, one per joint, instead of bodies.
 
 A joint's link has its frame at the joint's anchor. A free joint makes two links, a translation along the world's axes
-and a ball, so that every link's joint has the same form of velocity: `v = v_parent + S qvel`. Bodies ride on links at
+and a ball, so that every link's joint has the same form of velocity: `v = v_parent + S qvel`. A mocap body is a link
+without dofs, whose pose is an input; its place in `qposadr` is that in the inputs. Bodies ride on links at
 constant poses; bodies without joints ride on their parent's link. Link 0 is the world.
 
 Spatial quantities of a tree refer to a point that moves with its root (`tree_origin`), never to the world's origin:
@@ -17,9 +18,9 @@ import numpy as np
 from taichi_sim.bodies.moved_dofs import moved_dofs
 from taichi_sim.types import JNT_BALL, JNT_FREE, JNT_HINGE, JNT_SLIDE, Model
 
-LINK_HINGE, LINK_SLIDE, LINK_TRANS, LINK_BALL = range(4)
+LINK_HINGE, LINK_SLIDE, LINK_TRANS, LINK_BALL, LINK_MOCAP = range(5)
 _KIND = {JNT_HINGE: LINK_HINGE, JNT_SLIDE: LINK_SLIDE, JNT_BALL: LINK_BALL}
-_DOFS = {LINK_HINGE: 1, LINK_SLIDE: 1, LINK_TRANS: 3, LINK_BALL: 3}
+_DOFS = {LINK_HINGE: 1, LINK_SLIDE: 1, LINK_TRANS: 3, LINK_BALL: 3, LINK_MOCAP: 0}
 
 
 def quat_mul(a, b):
@@ -95,6 +96,9 @@ class Tree:
             link = self.body_link[p]
             pos = self.body_pos[p] + quat_matrix(self.body_quat[p]) @ model.body_pos[b]
             quat = quat_mul(self.body_quat[p], model.body_quat[b])
+            if model.body_mocapid[b] >= 0:
+                link, pos, quat = len(self.links), np.zeros(3), identity
+                self.links.append(Link(LINK_MOCAP, 0, pos, identity, np.zeros(3), 7 * int(model.body_mocapid[b]), 0, 0))
             for j in range(model.body_jntadr[b], model.body_jntadr[b] + model.body_jntnum[b]):
                 kind, qadr, dadr = model.jnt_type[j], model.jnt_qposadr[j], model.jnt_dofadr[j]
                 tree = self.links[link].tree

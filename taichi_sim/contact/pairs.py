@@ -6,7 +6,7 @@ The law: `law`. On geoms of the world it is implicit in the velocity, between mo
 from taichi_sim import spatial
 from taichi_sim.bodies.damping import add_block, add_particle, add_turning
 from taichi_sim.bodies.external import add, add_ahead, add_moment, particle
-from taichi_sim.contact import box_box, boxes, collide, convex, points
+from taichi_sim.contact import box_box, boxes, collide, convex, hfield, points
 from taichi_sim.contact.law import adjoint, adjoint_moment, along, force, moment, turning_coefficients
 from taichi_sim.runtime import ti
 
@@ -49,6 +49,9 @@ def touch(m: ti.template(), d: ti.template(), e, k, c1, u1, q1, c2, u2, q2):
             if m.contact.pairs.slot[k] == 0:
                 convex.find(m, d, e, k, c1, q1, c2, q2)
             depth, n, p = convex.touch(m, d, e, k, c2, q2)
+    if ti.static(points.HFIELD in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.HFIELD:
+            depth, n, p = hfield.touch(m.contact.nodes, m.contact.pairs, k, c1, r1, c2, q2)
     return depth + m.contact.pairs.margin[k], n, p
 
 
@@ -73,6 +76,9 @@ def turn(m: ti.template(), d: ti.template(), e, k, c1, u1, q1, c2, u2, q2, d_bar
     if ti.static(points.CONVEX in m.contact.pairs.kinds):
         if m.contact.pairs.kind[k] == points.CONVEX:
             gn, gf = convex.adjoint_touch(m, d, e, k, c1, q1, c2, q2, d_bar, n_bar, p_bar)
+    if ti.static(points.HFIELD in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.HFIELD:
+            gn, gf = hfield.adjoint_touch(m.contact.nodes, m.contact.pairs, k, c1, r1, c2, q2, d_bar, n_bar, p_bar)
     return gn, gf
 
 

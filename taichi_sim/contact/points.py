@@ -3,8 +3,8 @@
 On a plane, a sphere is one point with a radius and a capsule two; a box touches with its corners, a mesh with those of
 its convex hull; the points of ellipsoids and cylinders wander over their surface (`collide`). Of the other geoms,
 spheres and capsules touch each other and boxes; a capsule touches a box with its ends, too, so that it can lie there.
-Boxes touch each other in the corners of the polygon in which two of their faces overlap (`box_box`). All others are any
-two convex shapes (`convex`).
+Boxes touch each other in the corners of the polygon in which two of their faces overlap (`box_box`). A height field is
+touched by the points that a plane is touched by (`hfield`). All others are any two convex shapes (`convex`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from taichi_sim.types import (
     GEOM_CAPSULE,
     GEOM_CYLINDER,
     GEOM_ELLIPSOID,
+    GEOM_HFIELD,
     GEOM_MESH,
     GEOM_PLANE,
     GEOM_SPHERE,
@@ -30,16 +31,33 @@ from taichi_sim.types import (
 POINT, ELLIPSOID, RIM = range(3)
 RIM_POINTS = 8
 # Kinds of pairs of bodies' geoms.
-SEGMENTS, SPHERE_BOX, CAPSULE_BOX, BOX_BOX, CONVEX = range(5)
+SEGMENTS, SPHERE_BOX, CAPSULE_BOX, BOX_BOX, CONVEX, HFIELD = range(6)
 
 _ROUND = (GEOM_SPHERE, GEOM_CAPSULE)
 # Kinds of geoms that can touch, in MuJoCo's order of types.
 SUPPORTED = frozenset(
-    [(GEOM_PLANE, kind) for kind in SHAPED] + [(one, two) for one in SHAPED for two in SHAPED if one <= two]
+    [(GEOM_PLANE, kind) for kind in SHAPED]
+    + [(GEOM_HFIELD, kind) for kind in (GEOM_SPHERE, GEOM_CAPSULE, GEOM_BOX, GEOM_MESH)]
+    + [(one, two) for one in SHAPED for two in SHAPED if one <= two]
 )
 # Half-length [m] of a capsule up to which it is a sphere.
 _SHORT = 1e-6
-_INTEGERS = ("kind", "slot", "normal", "link", "link1", "link2", "shape1", "shape2", "points", "main", "row")
+_INTEGERS = (
+    "kind",
+    "slot",
+    "normal",
+    "link",
+    "link1",
+    "link2",
+    "shape1",
+    "shape2",
+    "points",
+    "main",
+    "row",
+    "node",
+    "nrow",
+    "ncol",
+)
 _GAINS = ("ke", "kd", "loss", "kc", "kf", "mu", "spin_kf", "spin_mu", "roll_kf", "roll_mu")
 
 
@@ -83,7 +101,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
 
     | entry | meaning | shape |
     |---|---|---|
-    | kind | SEGMENTS, SPHERE_BOX, CAPSULE_BOX, BOX_BOX or CONVEX | (n,) |
+    | kind | SEGMENTS, SPHERE_BOX, CAPSULE_BOX, BOX_BOX, CONVEX or HFIELD | (n,) |
     | slot | which of a pair of boxes' or convex shapes' contacts it is | (n,) |
     | link1, link2 | the geoms' links | (n,), (n,) |
     | pos1, pos2 | their centres in the links' frames [m] | (n, 3), (n, 3) |
@@ -95,6 +113,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
     | shape1, shape2, size | CONVEX: rows of the shapes, size of the smaller [m] | (n,), (n,), (n,) |
     | points | CONVEX: how many slots there are besides the least overlap | (n,) |
     | main, row | CONVEX: where in the scratch the least overlap and the row's contact are | (n,), (n,) |
+    | node, nrow, ncol | HFIELD: first node of the field, its numbers of nodes; size2 has its half-lengths | (n,) each |
     | margin, ke, kd, loss, kc, kf, mu, spin_kf, ... | as `Model.pair_margin` and so on | (n,) |
     """
     pairs = [_ordered(model, tree, k) for k in _pairs(model, with_plane=False)]
@@ -108,7 +127,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
         margin, size1, size2 = model.pair_margin[k], model.geom_size[one], model.geom_size[two]
         radius1 = size1[0] if model.geom_type[one] in _ROUND else 0.0
         radius2 = size2[0] if model.geom_type[two] in _ROUND else 0.0
-        convex_columns = (0, 0, 0.0, 0, 0)
+        convex_columns, grid = (0, 0, 0.0, 0, 0), (0, 2, 2)
         contacts = [(kind, pos1, axis1, 0)]
         if kind == BOX_BOX:
             contacts = [(kind, pos1, axis1, slot) for slot in range(box_box.SLOTS)]
@@ -119,6 +138,14 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
             size = min(shapes.size[shapes[one]], shapes.size[shapes[two]])
             convex_columns = (shapes[one], shapes[two], size, number, found)
             found += number + 1
+        elif kind == HFIELD:
+            field = model.geom_hfieldid[two]
+            size2 = model.hfield_size[field, :3]
+            grid = (int(model.hfield_adr[field]), int(model.hfield_nrow[field]), int(model.hfield_ncol[field]))
+            turn = tree_module.quat_matrix(quat1)
+            surface = [(pos1 + turn @ x, radius) for _, x, radius in _surface(model, one)]
+            radius1 = surface[0][1]
+            contacts = [(kind, pos, np.zeros(3), 0) for pos, _ in surface]
         elif kind == CAPSULE_BOX:
             ends = [(SPHERE_BOX, pos1 + end * axis1, np.zeros(3), 0) for end in (1, -1)]
             contacts = [*contacts, *ends]
@@ -139,7 +166,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
                 reach2,
             )
             row = convex_columns[4] + (slot + 1 if convex_columns[3] else 0)
-            rows.append((kind_, slot, *links, *geoms, *convex_columns, row, margin, *_gains(model, k)))
+            rows.append((kind_, slot, *links, *geoms, *convex_columns, row, *grid, margin, *_gains(model, k)))
     names = ("kind", "slot", "link1", "link2", "pos1", "pos2", "axis1", "axis2", "radius1", "radius2")
     names = (
         *names,
@@ -156,7 +183,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
         "main",
     )
     widths = {"pos1": 3, "pos2": 3, "axis1": 3, "axis2": 3, "quat1": 4, "quat2": 4, "size1": 3, "size2": 3}
-    return _table(rows, (*names, "row", "margin", *_GAINS), widths), shapes
+    return _table(rows, (*names, "row", "node", "nrow", "ncol", "margin", *_GAINS), widths), shapes
 
 
 def _pairs(model: Model, with_plane: bool) -> list[int]:
@@ -171,6 +198,8 @@ def _ordered(model: Model, tree: tree_module.Tree, k: int) -> tuple[int, int, in
     one, two = int(model.pair_geom1[k]), int(model.pair_geom2[k])
     kind1, kind2 = model.geom_type[one], model.geom_type[two]
     kind = CONVEX
+    if kind1 == GEOM_HFIELD:
+        return k, two, one, HFIELD
     if kind1 in _ROUND and kind2 in _ROUND:
         kind = SEGMENTS
     elif kind1 in _ROUND and kind2 == GEOM_BOX:
@@ -188,6 +217,10 @@ def _reach(model: Model, shapes: Shapes, geom: int, kind: int) -> float:
     size = model.geom_size[geom]
     if kind == CONVEX:
         return float(shapes.reach[shapes[geom]])
+    if kind == HFIELD:
+        if model.geom_type[geom] == GEOM_HFIELD:
+            return float(np.linalg.norm(model.hfield_size[model.geom_hfieldid[geom], :3]))
+        return float(size[0]) if model.geom_type[geom] in _ROUND else 0.0
     if model.geom_type[geom] == GEOM_BOX:
         return float(np.linalg.norm(size))
     # of a capsule on a box, the ends are spheres

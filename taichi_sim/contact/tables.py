@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import types
 
+import numpy as np
+
 from taichi_sim.bodies.tables import Damping, allot
 from taichi_sim.bodies.tree import Tree
 from taichi_sim.buffers import Fields
 from taichi_sim.contact import points
+from taichi_sim.contact.hfield import nodes
 from taichi_sim.runtime import ti
 from taichi_sim.types import Model
 
@@ -25,6 +28,7 @@ class Constants:
     | any | whether anything can touch |
     | shapes | of the geoms of convex pairs: `shapes.Shapes`; round: whether there are ellipsoids or cylinders |
     | found | how many contacts of convex pairs there can be, those of the least overlap included |
+    | nodes | of the height fields that can be touched: `hfield.nodes` |
     | damping | what is implicit about it |
     """
 
@@ -45,8 +49,16 @@ class Constants:
             round=bool(shapes.columns["ellipsoid"].any()), **f.table(shapes.columns), **f.table(shapes.points)
         )
         self.found = int((between["row"] + 1).max()) if points.CONVEX in self.pairs.kinds else 0
+        fields = points.HFIELD in self.pairs.kinds
+        self.nodes = f.shared.constant(height_fields(model) if fields else np.zeros((1, 3)))
         self.any = self.planes.number + self.pairs.number > 0
         self.damping = Damping(f.shared.constant(frame), len(frame), self.pairs.static, self.any)
+
+
+def height_fields(model: Model) -> np.ndarray:
+    """The nodes of all height fields, one after the other, (n, 3)."""
+    grids = zip(model.hfield_adr, model.hfield_nrow, model.hfield_ncol, model.hfield_size, strict=True)
+    return np.concatenate([nodes(model.hfield_data[a:][: r * c].reshape(r, c), size) for a, r, c, size in grids])
 
 
 class Scratch:

@@ -143,7 +143,9 @@ def gains(mj_model, pairs: Pairs, substep: float, refsafe: bool) -> dict[str, np
     weight = m.body_invweight0[m.geom_bodyid, 0]
     inverse = weight[pairs.geom1] + weight[pairs.geom2]
     mass = 1 / np.maximum(inverse, 1e-10)
-    fixed1, fixed2 = (m.body_weldid[m.geom_bodyid[geom]] == 0 for geom in (pairs.geom1, pairs.geom2))
+    # what rides on a mocap body moves
+    still = (m.body_weldid == 0) & (m.body_mocapid[m.body_rootid] < 0)
+    fixed1, fixed2 = (still[m.geom_bodyid[geom]] for geom in (pairs.geom1, pairs.geom2))
     on_plane = m.geom_type[pairs.geom1] == mujoco.mjtGeom.mjGEOM_PLANE
     kind = mujoco.mjtGeom
     smooth = (kind.mjGEOM_SPHERE, kind.mjGEOM_ELLIPSOID)

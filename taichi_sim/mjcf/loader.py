@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from taichi_sim.mjcf import actuators, compiler, npz, structure, values
+from taichi_sim.mjcf import actuators, compiler, loops, npz, structure, values
 from taichi_sim.mjcf.constraint import LOSS, friction_gains, stop_gains
 from taichi_sim.mjcf.contact_pairs import Pairs, gains
 from taichi_sim.mjcf.numerics import Numerics
 from taichi_sim.mjcf.report import ModelError, Report, check_names, element_name, said
 from taichi_sim.mjcf.unsupported import find, joint_equalities, simulated_pairs, stages
-from taichi_sim.types import GEOM_MESH, JNT_BALL, JNT_FREE, Model, Option
+from taichi_sim.types import GEOM_HFIELD, GEOM_MESH, JNT_BALL, JNT_FREE, Model, Option
 
 # Contact parameters that a file may state, as `<numeric name="contact_ke">` and so on.
 _CONTACT_NUMERICS = ("ke", "kd", "kf", "mu")
@@ -163,6 +163,7 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
         **_geoms_and_sites(mj_model),
         **_contacts(mj_model, pairs, numerics, substep),
         **_equalities(mj_model),
+        **loops.fields(mj_model, stages(mj_model).equality, _refsafe(mj_model)),
         **actuators.tendons(mj_model, substep, _refsafe(mj_model), report),
         **actuators.actuators(mj_model, numerics, report),
         opt=option,
@@ -189,7 +190,7 @@ def _copies(mj_model, *names: str) -> dict[str, np.ndarray]:
 def _bodies_and_joints(m) -> dict[str, np.ndarray]:
     return {
         **_copies(m, "qpos0", "qpos_spring", "body_parentid", "body_pos", "body_quat", "body_mass", "body_inertia"),
-        **_copies(m, "body_ipos", "body_iquat", "body_jntadr", "body_jntnum"),
+        **_copies(m, "body_ipos", "body_iquat", "body_jntadr", "body_jntnum", "body_mocapid"),
         **_copies(m, "jnt_type", "jnt_bodyid", "jnt_qposadr", "jnt_dofadr", "jnt_pos", "jnt_axis", "jnt_stiffness"),
         **_copies(m, "dof_bodyid", "dof_jntid", "dof_armature", "dof_damping", "dof_frictionloss"),
         **_copies(m, "jnt_actfrcrange"),
@@ -211,6 +212,8 @@ def _geoms_and_sites(m) -> dict[str, np.ndarray]:
         **_copies(m, "mesh_vertadr", "mesh_vertnum", "mesh_vert", "mesh_faceadr", "mesh_facenum", "mesh_face"),
         **_copies(m, "site_bodyid", "site_pos", "site_quat"),
         "geom_type": np.where(is_mesh, GEOM_MESH, m.geom_type).astype(np.int32),
+        "geom_hfieldid": np.where(m.geom_type == GEOM_HFIELD, m.geom_dataid, -1).astype(np.int32),
+        **_copies(m, "hfield_adr", "hfield_nrow", "hfield_ncol", "hfield_size", "hfield_data"),
         "geom_dataid": np.where(is_mesh, m.geom_dataid, -1).astype(np.int32),
         "geom_rgba": actuators.colours(m, m.geom_rgba, m.geom_matid),
     }
@@ -312,8 +315,8 @@ def _contacts(m, pairs: Pairs | None, numerics: Numerics, substep: float) -> dic
 
 
 def _equalities(m) -> dict[str, np.ndarray]:
-    """Joint equalities that act; none where the model disables them."""
-    found, _ = joint_equalities(m)
+    """Joint equalities that are substituted; none where the model disables them."""
+    found = joint_equalities(m)
     return {
         "eq_joint1": np.array([e.joint1 for e in found], np.int32),
         "eq_joint2": np.array([e.joint2 for e in found], np.int32),

@@ -11,7 +11,12 @@ import numpy as np
 from taichi_sim.contact import points
 from taichi_sim.types import (
     DYN_NONE,
+    EQ_CONNECT,
+    EQ_JOINT,
+    EQ_TENDON,
+    EQ_WELD,
     GAIN_MUSCLE,
+    GEOM_HFIELD,
     GEOM_MESH,
     JNT_FREE,
     JNT_HINGE,
@@ -30,6 +35,7 @@ from taichi_sim.types import (
 _SHAPES = {
     **dict.fromkeys(("qpos0", "qpos_spring"), ("nq",)),
     **dict.fromkeys(("body_parentid", "body_mass", "body_gravcomp", "body_jntadr", "body_jntnum"), ("nbody",)),
+    "body_mocapid": ("nbody",),
     **dict.fromkeys(("body_pos", "body_inertia", "body_ipos"), ("nbody", 3)),
     **dict.fromkeys(("body_quat", "body_iquat"), ("nbody", 4)),
     **dict.fromkeys(("jnt_type", "jnt_bodyid", "jnt_qposadr", "jnt_dofadr", "jnt_limited"), ("njnt",)),
@@ -44,6 +50,10 @@ _SHAPES = {
     **dict.fromkeys(("geom_quat", "geom_rgba"), ("ngeom", 4)),
     **dict.fromkeys(("mesh_vertadr", "mesh_vertnum", "mesh_faceadr", "mesh_facenum"), ("nmesh",)),
     **dict.fromkeys(("mesh_hulladr", "mesh_hullnum"), ("nmesh",)),
+    "geom_hfieldid": ("ngeom",),
+    **dict.fromkeys(("hfield_adr", "hfield_nrow", "hfield_ncol"), ("nhfield",)),
+    "hfield_size": ("nhfield", 4),
+    "hfield_data": ("nhfieldnode",),
     "mesh_vert": ("nmeshvert", 3),
     "mesh_face": ("nmeshface", 3),
     "mesh_hull": ("nmeshhull",),
@@ -52,6 +62,12 @@ _SHAPES = {
     **dict.fromkeys(("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"), ("npair",)),
     **dict.fromkeys(("eq_joint1", "eq_joint2"), ("neq",)),
     "eq_polycoef": ("neq", 5),
+    **dict.fromkeys(("loop_type", "loop_obj1", "loop_obj2", "loop_torquescale"), ("nloop",)),
+    **dict.fromkeys(("loop_stiffness", "loop_damping"), ("nloop",)),
+    **dict.fromkeys(("loop_pos1", "loop_pos2"), ("nloop", 3)),
+    **dict.fromkeys(("loop_quat1", "loop_quat2"), ("nloop", 4)),
+    **dict.fromkeys(("loop_polycoef", "loop_solimp"), ("nloop", 5)),
+    **dict.fromkeys(("loop_ref", "loop_invweight"), ("nloop", 2)),
     "site_bodyid": ("nsite",),
     "site_pos": ("nsite", 3),
     "site_quat": ("nsite", 4),
@@ -78,11 +94,14 @@ _COUNTED = {
     "njnt": "jnt_type",
     "ngeom": "geom_type",
     "nmesh": "mesh_vertadr",
+    "nhfield": "hfield_adr",
+    "nhfieldnode": "hfield_data",
     "nmeshvert": "mesh_vert",
     "nmeshface": "mesh_face",
     "nmeshhull": "mesh_hull",
     "npair": "pair_geom1",
     "neq": "eq_joint1",
+    "nloop": "loop_type",
     "nsite": "site_bodyid",
     "nwrap": "wrap_type",
     "ntendon": "tendon_adr",
@@ -90,12 +109,16 @@ _COUNTED = {
 _NAMED = {"body": "nbody", "joint": "njnt", "geom": "ngeom", "site": "nsite", "tendon": "ntendon", "actuator": "nu"}
 # Types by the ends of fields' names; the others are float64.
 _FLAGS = ("limited", "actgravcomp")
-_INTEGERS = ("id", "adr", "num", "type", "law", "geom1", "geom2", "joint1", "joint2", "mesh_face", "mesh_hull", "group")
+_INTEGERS = (
+    *("id", "adr", "num", "type", "law", "group", "geom1", "geom2", "joint1", "joint2", "obj1", "obj2"),
+    *("mesh_face", "mesh_hull", "nrow", "ncol"),
+)
 # Indices and codes by field: the lowest, and how many there are.
 _INDICES = {
     "body_parentid": (0, "nbody"),
     "geom_bodyid": (0, "nbody"),
     "geom_dataid": (-1, "nmesh"),
+    "geom_hfieldid": (-1, "nhfield"),
     "geom_type": (0, 8),
     "site_bodyid": (0, "nbody"),
     "jnt_type": (0, 4),
@@ -105,6 +128,7 @@ _INDICES = {
     "pair_geom2": (0, "ngeom"),
     "eq_joint1": (0, "njnt"),
     "eq_joint2": (-1, "njnt"),
+    "loop_type": (0, 4),
     "wrap_type": (1, 6),
     "actuator_actadr": (-1, "na"),
     "actuator_dyntype": (0, 5),
@@ -114,7 +138,7 @@ _INDICES = {
     "muscle_tendonadr": (-1, "na"),
 }
 # What MuJoCo has under another meaning, or more kinds of.
-_OURS = ("geom_dataid", "geom_type", "actuator_", "eq_", "muscle_")
+_OURS = ("geom_dataid", "geom_hfieldid", "geom_type", "actuator_", "eq_", "loop_", "muscle_")
 
 
 class StructureError(ValueError):
@@ -137,6 +161,7 @@ def check(model: Model) -> None:
     _check_meshes(model)
     _check_pairs(model)
     _check_equalities(model)
+    _check_loops(model, sizes)
     _check_tendons(model, sizes)
     _check_actuators(model, sizes)
 
@@ -201,6 +226,10 @@ def _check_bodies(m, sizes: dict[str, int]) -> None:
     _require(dofs.sum() == sizes["nv"] and coordinates.sum() == sizes["nq"], "nq and nv", "must be the joints'")
     for name, values in expected.items():
         _require(np.array_equal(getattr(m, name), values), name, "must follow from the joints")
+    moved = m.body_mocapid >= 0
+    _require(np.array_equal(np.sort(m.body_mocapid[moved]), np.arange(moved.sum())), "body_mocapid", "must count")
+    held = np.all(m.body_parentid[moved] == 0) and np.all(count[moved] == 0) and not moved[0]
+    _require(held, "body_mocapid", "must be of children of the world without joints")
     free = m.jnt_bodyid[m.jnt_type == JNT_FREE]
     alone = np.all(m.body_parentid[free] == 0) and np.all(count[free] == 1)
     _require(alone, "jnt_type", "must not be free but for the only joint of a child of the world")
@@ -220,6 +249,10 @@ def _check_meshes(m: Model) -> None:
             for mesh in range(len(adr)):
                 indices = array[adr[mesh] :][: num[mesh]].ravel()
                 _check_indices(f"mesh_{part}", indices, 0, m.mesh_vertnum[mesh])
+    _check_segments("hfield_adr", m.hfield_adr, m.hfield_nrow * m.hfield_ncol, len(m.hfield_data))
+    _require(np.all((m.hfield_nrow > 1) & (m.hfield_ncol > 1)), "hfield_nrow and hfield_ncol", "must be at least 2")
+    of_field = m.geom_hfieldid[m.geom_type == GEOM_HFIELD]
+    _require(np.all(of_field >= 0), "geom_hfieldid", "must name the field of every height field")
     _require(
         np.all(m.geom_dataid[m.geom_type == GEOM_MESH] >= 0), "geom_dataid", "must name the mesh of every mesh geom"
     )
@@ -236,6 +269,18 @@ def _check_equalities(m: Model) -> None:
     _require(np.all(scalar), "eq_joint1 and eq_joint2", "must be slides or hinges")
     once = len(np.unique(one)) == len(one) and not np.isin(two, one).any()
     _require(once, "eq_joint1", "must be determined once, and determine no other joint")
+    _require(not (len(one) and len(m.loop_type)), "eq_joint1", "must be empty where there are loops")
+
+
+def _check_loops(m: Model, sizes: dict[str, int]) -> None:
+    for kinds, end in (((EQ_CONNECT, EQ_WELD), "nbody"), ((EQ_JOINT,), "njnt"), ((EQ_TENDON,), "ntendon")):
+        those = np.isin(m.loop_type, kinds)
+        # what is between bodies has two of them
+        for name, low in (("loop_obj1", 0), ("loop_obj2", 0 if end == "nbody" else -1)):
+            _check_indices(name, getattr(m, name)[those], low, sizes[end])
+    joints = np.concatenate([m.loop_obj1, m.loop_obj2])[np.tile(m.loop_type == EQ_JOINT, 2)]
+    scalar = np.isin(m.jnt_type[joints[joints >= 0]], [JNT_SLIDE, JNT_HINGE])
+    _require(np.all(scalar), "loop_obj1 and loop_obj2", "must be slides or hinges")
 
 
 def _check_tendons(m: Model, sizes: dict[str, int]) -> None:

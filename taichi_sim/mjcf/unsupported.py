@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from taichi_sim.contact import points
-from taichi_sim.mjcf import singular
+from taichi_sim.mjcf import loops, singular
 from taichi_sim.mjcf.contact_pairs import Pairs
 from taichi_sim.mjcf.equalities import Equality, acting, resolved
 from taichi_sim.mjcf.report import Report
+from taichi_sim.types import EQ_TENDON, GEOM_PLANE
 
 
 class Stages(NamedTuple):
@@ -77,9 +78,10 @@ def actuator_simulated(mj_model) -> np.ndarray:
     return ~np.any([mask for mask, _, _ in _actuator_defects(mj_model)], axis=0)
 
 
-def joint_equalities(mj_model) -> tuple[list[Equality], dict[int, str]]:
-    """The equalities between joints that act, as `equalities.resolved` gives them."""
-    return resolved(acting(mj_model, stages(mj_model).equality))
+def joint_equalities(mj_model) -> list[Equality]:
+    """The equalities between joints that are substituted, as `equalities.resolved` gives them."""
+    on = stages(mj_model).equality
+    return [] if len(loops.solved(mj_model, on)) else resolved(acting(mj_model, on))[0]
 
 
 def find(mj_model, pairs: Pairs | None, report: Report) -> None:
@@ -124,12 +126,6 @@ def _check_bodies(m, on: Stages, report: Report) -> None:
         "actuatorgravcomp on a joint whose actuators' force is clamped, or without actuators, is not simulated",
         "remove it: the compensation is a passive force then",
     )
-    report.add_where(
-        "body",
-        m.body_mocapid >= 0,
-        "a mocap body is moved from outside, which is not supported",
-        'remove mocap="true", or give it a free joint',
-    )
     if on.passive:
         report.add_where("body", m.body_plugin >= 0, "plugins are not run", "remove the <plugin> element")
     report.add("flex", range(m.nflex), "deformable bodies are not simulated", "remove the flex, or use rigid bodies")
@@ -159,7 +155,13 @@ def simulated_pairs(m, pairs: Pairs) -> np.ndarray:
     """Which pairs of geoms the engine can let touch each other, bool, shape (len(pairs),)."""
     kinds = zip(m.geom_type[pairs.geom1].tolist(), m.geom_type[pairs.geom2].tolist(), strict=True)
     known = np.array([kind in points.SUPPORTED for kind in kinds], dtype=bool)
-    return known & ~_uneven(m, pairs)
+    return known & ~_uneven(m, pairs) & ~_moving_planes(m, pairs)
+
+
+def _moving_planes(m, pairs: Pairs) -> np.ndarray:
+    """Which pairs have a plane that rides on a mocap body."""
+    moving = m.body_mocapid[m.body_rootid[m.geom_bodyid[pairs.geom1]]] >= 0
+    return moving & (m.geom_type[pairs.geom1] == GEOM_PLANE)
 
 
 def _uneven(m, pairs: Pairs) -> np.ndarray:
@@ -177,30 +179,20 @@ def _check_contacts(m, pairs: Pairs, report: Report) -> None:
         cure = "set contype and conaffinity so that they do not meet, or exclude the bodies"
         cure += ', or let them pass through each other: load(..., unsupported_contacts="skip")'
         report.add("geom", np.unique([(pairs.geom1[k], pairs.geom2[k]) for k in those]), what, cure)
+    what, cure = "is a plane on a mocap body, which is not simulated", "use a box"
+    report.add("geom", np.unique(pairs.geom1[_moving_planes(m, pairs)]), what, cure)
     what, cure = "friction that differs between two directions is not simulated", "give both directions one coefficient"
     report.add("contact pair", pairs.explicit[_uneven(m, pairs)], what, cure)
 
 
 def _check_constraints(m, on: Stages, report: Report) -> None:
-    import mujoco
 
     if not on.equality:
         return
     active = np.asarray(m.eq_active0, dtype=bool)
-    loops = np.isin(m.eq_type, [mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD])
-    what = "connect and weld close loops of bodies, which is not simulated"
-    cure = "couple the loop's joints by <equality><joint polycoef>, and make one body of what is welded"
-    report.add_where("equality", active & loops, what, f'{cure}; or set active="false"')
-    others = ~loops & (m.eq_type != mujoco.mjtEq.mjEQ_JOINT)
-    what, cure = "equalities are simulated between joints only", "use <equality><joint polycoef>"
-    report.add_where("equality", active & others, what, f'{cure}, or set active="false"')
-    _check_joint_equalities(m, report)
-
-
-def _check_joint_equalities(m, report: Report) -> None:
-    """A joint is determined once, and not by itself."""
-    for index, what in joint_equalities(m)[1].items():
-        report.add("equality", index, what, 'remove one of the equalities, or set active="false"')
+    others = active & (m.eq_type > EQ_TENDON)
+    what, cure = "equalities of deformable bodies are not simulated", "remove it"
+    report.add_where("equality", others, what, f'{cure}, or set active="false"')
 
 
 def _check_tendons(m, on: Stages, report: Report) -> None:

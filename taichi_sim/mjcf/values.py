@@ -12,7 +12,7 @@ from taichi_sim.types import MOST_SUBSTEPS
 LARGEST = 1e12
 # What is computed from them, such as the stiffness of a limit from inertia and time constant: its square is a number.
 _LARGEST_DERIVED = 1e18
-_DERIVED = ("pair_", "muscle_", "jnt_limit_", "tendon_limit_", "dof_friction_", "tendon_friction_")
+_DERIVED = ("pair_", "loop_", "muscle_", "jnt_limit_", "tendon_limit_", "dof_friction_", "tendon_friction_")
 # In a shorter substep nothing of ordinary speed moves by as much as single precision resolves; in a longer one nothing
 # of ordinary stiffness is stable.
 _TIMESTEP = (1e-9, 10.0)
@@ -23,6 +23,9 @@ _OWNERS = {
     "dof_": ("joint", lambda m: m.dof_jntid),
     "eq_": ("equality", None),
     "geom_": ("geom", None),
+    "hfield_data": ("hfield", lambda m: _owner(m.hfield_adr, len(m.hfield_data))),
+    "hfield_size": ("hfield", None),
+    "loop_": ("equality", None),
     "jnt_": ("joint", None),
     "mat_rgba": ("material", None),
     "mesh_vert": ("mesh", lambda m: _owner(m.mesh_vertadr, len(m.mesh_vert))),

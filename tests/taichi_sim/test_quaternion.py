@@ -18,3 +18,13 @@ def test_rotations_are_mujocos_and_broadcast():
     np.testing.assert_allclose(quat, expected, atol=1e-15)
     np.testing.assert_allclose(quaternion.rotate(quat[:, None], x), turned, atol=1e-14)
     np.testing.assert_allclose(quaternion.rotate(quat, x[0]), turned[:, 0], atol=1e-14)
+
+
+def test_products_are_rotations_one_after_the_other():
+    generator = torch.Generator().manual_seed(1)
+    axis, x = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)
+    a = quaternion.from_axis_angle(axis, torch.arange(4.0, dtype=torch.float64))
+    product = quaternion.multiply(a[:, None], a)
+    expected = quaternion.rotate(a[:, None], quaternion.rotate(a, x))
+    np.testing.assert_allclose(quaternion.rotate(product, x), expected, atol=1e-14)
+    np.testing.assert_allclose(quaternion.rotate(quaternion.conjugate(a), quaternion.rotate(a, x)), x, atol=1e-14)

@@ -115,6 +115,32 @@ def contact_terms(mj_model, qpos, qvel):
     return force, damping, regimes
 
 
+def test_forces_of_single_bodies(scene):
+    """By hand, and from them the generalised forces, by MuJoCo's Jacobians at the centres of mass."""
+    mj_model, sim, state = scene
+    found = sim.forward(state)
+    touched = np.zeros(mj_model.nbody, bool)
+    for world in range(8):
+        data, xfrc = mujoco.MjData(mj_model), found.xfrc_contact[world].numpy()
+        data.qpos[:], data.qvel[:] = state.qpos[world].numpy(), state.qvel[world].numpy()
+        mujoco.mj_forward(mj_model, data)
+        expected, qfrc = np.zeros_like(xfrc), np.zeros(mj_model.nv)
+        for body, x, n, depth in points(mj_model, data):
+            jac = np.zeros((3, mj_model.nv))
+            mujoco.mj_jac(mj_model, data, jac, None, x, body)
+            v = jac @ data.qvel
+            s = min(KF, MU * KE * depth / math.hypot(np.linalg.norm(v - n * (n @ v)), 1e-6))
+            f = KE * depth * n - (KD * depth if n @ v < 0 else 0) * (n @ v) * n - s * (v - n * (n @ v))
+            expected[body] += np.concatenate([f, np.cross(x - data.xipos[body], f)])
+            touched[body] = True
+        for body in range(1, mj_model.nbody):
+            mujoco.mj_applyFT(mj_model, data, xfrc[body, :3], xfrc[body, 3:], data.xipos[body], body, qfrc)
+        np.testing.assert_allclose(xfrc, expected, rtol=0, atol=1e-9 * max(1, abs(expected).max()))
+        np.testing.assert_allclose(found.qfrc_contact[world], qfrc, rtol=0, atol=1e-9 * max(1, abs(qfrc).max()))
+    # bodies that carry others among them
+    assert touched.sum() >= 6
+
+
 def test_forces_and_acceleration(scene):
     mj_model, sim, state = scene
     data = sim.forward(state)

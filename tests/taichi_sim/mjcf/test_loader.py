@@ -24,7 +24,7 @@ def assert_same_as_mujoco(model, mj_model):
     for name in {field.name for field in dataclasses.fields(Model)} - derived:
         if not hasattr(mj_model, name):
             derived = ("jnt_limit_", "tendon_limit_", "dof_friction_", "tendon_friction_", "pair_")
-            assert name.startswith((*derived, "mesh_hull", "eq_", "muscle_"))
+            assert name.startswith((*derived, "mesh_hull", "eq_", "loop_", "geom_hfieldid", "muscle_"))
             continue
         expected = getattr(mj_model, name)
         ours = getattr(model, name)

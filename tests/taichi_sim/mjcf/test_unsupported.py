@@ -10,26 +10,35 @@ from taichi_sim import mjcf
 from taichi_sim.types import BIAS_NONE, GAIN_FIXED
 
 HILL = '<geom name="hill" type="hfield" hfield="hill"/>'
+CAN = '<body><freejoint/><geom name="can" type="cylinder" size=".1 .1"/></body>'
 HEIGHTS = '<asset><hfield name="hill" nrow="2" ncol="2" size="1 1 1 .1"/></asset>'
 TENDON = '<tendon><fixed name="cord" {}><joint joint="elbow" coef="1"/></fixed></tendon>'
-WELD = '<equality><weld name="glue" body1="arm" body2="world"/></equality>'
+RAG = '<flexcomp name="rag" type="grid" count="3 3 1" spacing=".1 .1 .1" dim="2" radius=".01"/>'
 
 MOTOR = '<actuator><motor joint="elbow"/></actuator>'
 
 # what is refused: level and text, words of the message, and the flags under which it has no effect (None: none do)
 REFUSED = {
-    "contact": ({"world": HILL, "rest": HEIGHTS, "flag": ""}, ["geom 'hill'", "'fist'", "collide"], NO_CONTACT),
-    "contact by all constraints": ({"world": HILL, "rest": HEIGHTS, "flag": ""}, ["'hill'"], 'constraint="disable"'),
+    "contact": ({"world": HILL + CAN, "rest": HEIGHTS, "flag": ""}, ["geom 'hill'", "'can'", "collide"], NO_CONTACT),
+    "contact by all constraints": (
+        {"world": HILL + CAN, "rest": HEIGHTS, "flag": ""},
+        ["'hill'"],
+        'constraint="disable"',
+    ),
     "contact pair": (
         {
-            "world": HILL.replace("type", 'contype="0" conaffinity="0" type'),
-            "rest": HEIGHTS + '<contact><pair name="touch" geom1="hill" geom2="fist"/></contact>',
+            "world": (HILL + CAN).replace(" type", ' contype="0" conaffinity="0" type'),
+            "rest": HEIGHTS + '<contact><pair name="touch" geom1="hill" geom2="can"/></contact>',
             "flag": "",
         },
-        ["geom 'hill'", "'fist'", "hfield with sphere"],
+        ["geom 'hill'", "'can'", "hfield with cylinder"],
         NO_CONTACT,
     ),
-    "equality": ({"rest": WELD}, ["equality 'glue'"], f'{NO_CONTACT} equality="disable"'),
+    "equality": (
+        {"world": RAG, "rest": '<equality><flex name="glue" flex="rag"/></equality>'},
+        ["equality 'glue'", "deformable"],
+        None,
+    ),
     "stiffnesspoly": (
         {"joint": 'stiffness="1 2"'},
         ["joint 'elbow'", "polynomial stiffness"],
@@ -63,9 +72,13 @@ REFUSED = {
     "density": ({"option": 'density="1"'}, ["option", "density"], f'{NO_CONTACT} spring="disable" damper="disable"'),
     "viscosity": ({"option": 'viscosity="1"'}, ["viscosity"], f'{NO_CONTACT} spring="disable" damper="disable"'),
     "sleep": ({"flag": f'{NO_CONTACT} sleep="enable"'}, ["sleep"], NO_CONTACT),
-    "mocap": ({"world": '<body name="hand" mocap="true"/>'}, ["body 'hand'", "mocap"], None),
+    "mocap": (
+        {"world": '<body mocap="true"><geom name="hand" type="plane" size="1 1 1"/></body>', "flag": ""},
+        ["geom 'hand'", "plane on a mocap body"],
+        NO_CONTACT,
+    ),
     "flex": (
-        {"world": '<flexcomp name="rag" type="grid" count="3 3 1" spacing=".1 .1 .1" dim="2" radius=".01"/>'},
+        {"world": RAG},
         ["flex 'rag'"],
         None,
     ),
@@ -171,11 +184,10 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
     path = tmp_path / "many.xml"
     path.write_text(
         mjcf_text(
-            world=HILL + '<body name="hand" mocap="true"/>',
+            world=HILL + CAN + '<body mocap="true"><geom name="hand" type="plane" size="1 1 1"/></body>',
             flag="",
             joint='limited="true" range="-.1 .1" margin=".2"',
             rest=TENDON.format('armature="1"')
-            + WELD
             + "<actuator><motor joint='elbow' armature='1'/></actuator>"
             + "<custom><numeric name='substeps' data='0'/></custom>"
             + HEIGHTS,
@@ -184,11 +196,11 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
     with pytest.raises(mjcf.UnsupportedModelError) as error:
         mjcf.load(path)
     message = str(error.value)
-    for element in ("body 'hand'", "joint 'elbow'", "'fist'", "tendon 'cord'", "'glue'"):
+    for element in ("geom 'hand'", "joint 'elbow'", "'can'", "tendon 'cord'"):
         assert element in message
     # elements carry ids, by which lines are found, since MuJoCo 3.3.2
     if hasattr(mujoco.MjSpec().worldbody, "id"):
-        assert all(f"{e})" in message for e in ("'hand' (line 7", "'elbow' (line 9", "'fist' (line 10"))
+        assert all(f"{e})" in message for e in ("'hand' (line 7", "'elbow' (line 9", "'can' (line 7"))
     assert "actuator #0 (unnamed)" in message and "numeric 'substeps'" in message
     assert message.startswith(str(path))
 

@@ -1,0 +1,195 @@
+"""Walking at a prescribed speed with little effort: the 152-muscle legs, as heavy as a person."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from importlib.resources import files
+from typing import ClassVar
+
+import mujoco
+import numpy as np
+import torch
+
+import taichi_sim as ts
+from shac.models._locomotion import MuscleRunner
+from shac.models.humanoid_mtu import HumanoidMTU
+from shac.models.humanoid_mtu_full import HumanoidMTUFull
+from taichi_sim.types import JNT_BALL, JNT_HINGE, Model, State
+
+# Half of what the speed earns is lost with this error [m/s], half of what economy earns with this power [W/kg].
+SPEED_WIDTH, POWER_WIDTH = 0.5, 5.0
+# Half of what limits cost at most is lost where joints are so far beyond them [rad], as the root of a sum of squares.
+LIMIT_WIDTH = 0.1
+SPEED_WEIGHT = 3.0
+# Parameters of contact that go with the weight, so that feet sink in as far as those of the legs alone.
+_CONTACT = ("contact_ke", "contact_kd", "contact_kf")
+
+
+@dataclasses.dataclass
+class WalkMTU(MuscleRunner):
+    """`MuscleRunner` that walks at a speed: docs/walking.md has the body.
+
+    The speed wanted is the position of the body's marker, so it is a part of the state and of the observation: the last
+    joint's position, behind those of the legs.
+
+    Reward: 3 / (1 + (error of the pelvis' speed / 0.5)^2) + economy / (1 + P / 5) - activation mean(a^2)
+    + upright up + heading - limits s / (1 + s), with the metabolic power P [W/kg], the basal one included, the
+    activations a, and s the sum of (rad beyond a joint's limit / 0.1)^2. No posture is rewarded but the pelvis'. What
+    costs is bounded, so that an upright body always earns more than one that has fallen.
+    """
+
+    speed: float | None = 1.25
+    """Speed wanted [m/s]; none: drawn for each episode."""
+    slowest: float = 0.8
+    """Slowest of the speeds drawn [m/s]."""
+    fastest: float = 1.8
+    """Fastest of the speeds drawn [m/s]."""
+    economy: float = 2.0
+    """What a body earns that burns nothing; it earns half of it with 5 W/kg."""
+    activation: float = 1.0
+    """Weight of the mean square of the activations."""
+    upright: float = 1.0
+    """Weight of the vertical component of the pelvis' z axis."""
+    limits: float = 1.0
+    """What joints cost that are far beyond their limits; 0.1 rad cost half of it."""
+    strength: float = 1.0
+    """Peak force of every muscle over the source's f0; humanoid_mtu has 0.454."""
+    damping: float = 0.25
+    """Share of humanoid_mtu's joint damping that is kept."""
+
+    episode_length: ClassVar[int] = 1200
+    num_obs: ClassVar[int] = 55
+    num_actions: ClassVar[int] = 152
+    start_height: ClassVar[float] = HumanoidMTU.start_height
+    lowest_start: ClassVar[float] = HumanoidMTU.lowest_start
+    min_height: ClassVar[float] = 0.7
+    target_distance: ClassVar[float] = HumanoidMTU.target_distance
+    presets: ClassVar[dict] = HumanoidMTU.presets
+
+    def __post_init__(self):
+        speeds = [self.slowest, self.fastest] if self.speed is None else [self.speed]
+        if not 0 < min(speeds) <= max(speeds) <= 3 or self.slowest > self.fastest:
+            raise ValueError("speeds must be above 0 and at most 3 m/s, slowest <= fastest")
+        if not (self.strength > 0 and 0 <= self.damping <= 1):
+            raise ValueError("strength must be positive, and damping from 0 to 1")
+        # what needs the simulator, by its number of worlds
+        self._burn = {}
+
+    @property
+    def asset(self):
+        """The body, compiled by MuJoCo."""
+        return body(self.strength, self.damping)
+
+    def simulator(self, num_envs: int, device: str | None = None) -> ts.Simulator:
+        sim = super().simulator(num_envs, device)
+        self._burn[num_envs] = sim, ts.Metabolics(sim.model, sim.initial_state().qpos)
+        return sim
+
+    def reset(self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True) -> State:
+        state = super().reset(num, generator, sim, stochastic)
+        speed = (self.slowest + self.fastest) / 2 if self.speed is None else self.speed
+        state.qpos[:, -1], state.qvel[:, -1] = speed, 0.0
+        if self.speed is None and stochastic:
+            draw = torch.rand(num, generator=generator, dtype=sim.dtype, device=sim.device)
+            state.qpos[:, -1] = self.slowest + (self.fastest - self.slowest) * draw
+        return state
+
+    def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        velocity, up, heading = obs[:, 5], obs[:, -2], obs[:, -1]
+        error = (velocity - state.qpos[:, -1]) / SPEED_WIDTH
+        earned = SPEED_WEIGHT / (1 + error.square()) + self.upright * up + heading
+        if self.economy:
+            earned = earned + self.economy / (1 + self.power(state, action) / POWER_WIDTH)
+        beyond = (excess(self._burn[len(obs)][0].model, state.qpos) / LIMIT_WIDTH).square().sum(1)
+        return earned - self.activation * state.act.square().mean(1) - self.limits * beyond / (1 + beyond)
+
+    def power(self, state: State, action: torch.Tensor) -> torch.Tensor:
+        """Metabolic power, the basal one included [W/kg], (num_envs,)."""
+        sim, burn = self._burn[len(action)]
+        mass = float(sim.model.body_mass.sum())
+        return (burn(sim.fibres(state, self.control(action))).sum(1) + burn.basal) / mass
+
+    def measures(self, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = super().measures(states, alive)
+        # the first seconds are how an episode begins
+        later = alive.clone()
+        later[:120] = False
+        steps = later.sum(0).clamp(min=1)
+        error = (states.qvel[..., 0] * later).sum(0) / steps - states.qpos[0, :, -1]
+        found["speed_error"] = torch.where(later.any(0), error.abs(), states.qpos[0, :, -1])
+        found["mean_activation"] = (states.act.mean(2) * alive).sum(0) / alive.sum(0)
+        return found
+
+
+def excess(model: Model, qpos: torch.Tensor) -> torch.Tensor:
+    """How far limited joints are beyond their limits [rad], (N, joints)."""
+    columns = []
+    for joint in range(model.njnt):
+        adr, kind = int(model.jnt_qposadr[joint]), model.jnt_type[joint]
+        low, high = (float(x) for x in model.jnt_range[joint])
+        if not model.jnt_limited[joint] or kind not in (JNT_BALL, JNT_HINGE):
+            continue
+        if kind == JNT_BALL:
+            # the root is regular at rest, where the angle's gradient does not matter
+            size = (qpos[:, adr + 1 : adr + 4].square().sum(1) + 1e-12).sqrt()
+            columns.append((2 * torch.atan2(size, qpos[:, adr].abs()) - high).clamp(min=0))
+        else:
+            columns.append((low - qpos[:, adr]).clamp(min=0) + (qpos[:, adr] - high).clamp(min=0))
+    return torch.stack(columns, dim=1) if columns else qpos.new_zeros(len(qpos), 1)
+
+
+@functools.cache
+def body(strength: float, damping: float) -> mujoco.MjModel:
+    """`humanoid_mtu` as heavy as a whole person, and a marker that carries the speed wanted.
+
+    The pelvis has mass, centre and inertia of pelvis, trunk, head and hanging arms of `humanoid_mtu_full`, held rigid:
+    39.4 of 61.4 kg. The marker, a slide along x as the last joint, weighs a gram, touches nothing and stays where it
+    is.
+
+    Args:
+      strength: peak force of every muscle over the source's f0.
+      damping: share of the asset's joint damping that is kept.
+    """
+    spec = mujoco.MjSpec.from_string(_text("humanoid_mtu"))
+    mass, centre, inertia = upper_body()
+    pelvis = spec.body("Pelvis")
+    light = sum(b.mass for b in spec.bodies)
+    pelvis.explicitinertial = True
+    heavy = (light - pelvis.mass + mass) / light
+    principal, axes = np.linalg.eigh(inertia)
+    mujoco.mju_mat2Quat(pelvis.iquat, (axes * np.linalg.det(axes)).ravel())
+    pelvis.mass, pelvis.ipos, pelvis.inertia = mass, centre, principal
+    for name in _CONTACT:
+        numeric = spec.numeric(name)
+        numeric.data = [heavy * value for value in numeric.data]
+    for joint in spec.joints:
+        joint.damping = damping * np.asarray(joint.damping)
+    for muscle in spec.actuators:
+        muscle.gainprm[2] = muscle.biasprm[2] = strength * muscle.userdata[0]
+    marker = spec.worldbody.add_body(name="speed", mass=1e-3, inertia=(1e-6, 1e-6, 1e-6), explicitinertial=True)
+    marker.add_joint(name="speed", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=(1, 0, 0))
+    return spec.compile()
+
+
+@functools.cache
+def upper_body() -> tuple[float, np.ndarray, np.ndarray]:
+    """All but the legs, arms hanging: mass [kg], centre in the pelvis' frame [m], inertia about it (3, 3) [kg m^2]."""
+    m = mujoco.MjModel.from_xml_string(_text("humanoid_mtu_full"))
+    data = mujoco.MjData(m)
+    data.qpos[:3], data.qpos[7:] = 0, HumanoidMTUFull.start_joints
+    mujoco.mj_kinematics(m, data)
+    mujoco.mj_comPos(m, data)
+    legs = ("Femur", "Tibia", "Talus", "FootThumb", "FootPinky")
+    bodies = [b for b in range(1, m.nbody) if not m.body(b).name.startswith(legs)]
+    masses = m.body_mass[bodies]
+    centre = masses @ data.xipos[bodies] / masses.sum()
+    inertia = np.zeros((3, 3))
+    for b, mass in zip(bodies, masses):
+        frame, arm = data.ximat[b].reshape(3, 3), data.xipos[b] - centre
+        inertia += frame @ np.diag(m.body_inertia[b]) @ frame.T + mass * (arm @ arm * np.eye(3) - np.outer(arm, arm))
+    return float(masses.sum()), centre, inertia
+
+
+def _text(name: str) -> str:
+    return (files("taichi_sim.assets") / f"{name}.xml").read_text(encoding="utf-8")

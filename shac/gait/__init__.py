@@ -1,0 +1,1 @@
+"""How a policy walks, as a gait laboratory measures people."""

@@ -1,0 +1,109 @@
+"""Where a ball touches a height field, and the exact gradient of that; conventions as in `collide`, but that the point
+is the ball's deepest, as on planes.
+
+Between the four nodes around it the surface is bilinear in x and y, and so is its slope, from those at the nodes: the
+normal does not jump from cell to cell. The distance is that from the plane through the surface above or below the
+ball's centre. So both are exact on an even slope, and nearly so where the surface bends little over a radius.
+"""
+
+import numpy as np
+
+from taichi_sim.runtime import ti
+from taichi_sim.spatial import cross, dot, rotate, rotate_inv, scale
+
+# A depth [m] that says that nothing touches.
+_FAR = -1e6
+
+
+def nodes(heights: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Height [m] and slopes along x and y of a field's nodes, row by row: (nrow ncol, 3).
+
+    Args:
+        heights: MuJoCo's hfield_data from 0 to 1, (nrow, ncol).
+        size: MuJoCo's hfield_size: half-lengths along x and y, largest height, thickness below [m].
+    """
+    h = np.array(heights, float) * size[2]
+    steps = [2 * half / (n - 1) for half, n in zip(size[1::-1], h.shape, strict=True)]
+    along_y, along_x = np.gradient(h, *steps)
+    return np.stack([h, along_x, along_y], axis=-1).reshape(-1, 3)
+
+
+@ti.func
+def touch(table: ti.template(), c: ti.template(), k, c1, r1, c2, q2):
+    """Contact of a ball of radius r1 [m] around c1 with the height field of row k of the table c.
+
+    Args:
+        table: all height fields' `nodes`.
+        c, k: table with the columns node (its first node), nrow, ncol, size2; and a row of it.
+        c1, c2, q2: the ball's centre, the field's pose.
+
+    Returns:
+        Depth [m] (L), normal (3, L), point [m] (3, L).
+    """
+    x = rotate_inv(q2, c1 - c2)
+    value, _, _, outside = surface(table, c, k, x)
+    normal, length = upward(value)
+    distance = (x[2, :] - value[0, :]) / length
+    n = rotate(q2, normal)
+    return ti.select(outside, r1 * 0.0 + _FAR, r1 - distance), n, c1 - scale(n, r1)
+
+
+@ti.func
+def adjoint_touch(table: ti.template(), c: ti.template(), k, c1, r1, c2, q2, d_bar, n_bar, p_bar):
+    """Gradient of `touch` by a displacement of the ball: (moment, force), each (3, L)."""
+    x = rotate_inv(q2, c1 - c2)
+    value, by_x, by_y, _ = surface(table, c, k, x)
+    normal, length = upward(value)
+    height = x[2, :] - value[0, :]
+    n_bar, p_bar = rotate_inv(q2, n_bar), rotate_inv(q2, p_bar)
+    distance_bar = -d_bar
+    n_bar = n_bar - scale(p_bar, r1)
+    # distance = height / length, normal = (-slope, 1) / length
+    length_bar = -(distance_bar * height / length + dot(normal, n_bar)) / length
+    height_bar = distance_bar / length
+    value_bar = ti.Matrix.rows(
+        [
+            -height_bar,
+            -n_bar[0, :] / length - length_bar * normal[0, :],
+            -n_bar[1, :] / length - length_bar * normal[1, :],
+        ]
+    )
+    along = ti.Matrix.rows([dot(value_bar, by_x), dot(value_bar, by_y), height_bar])
+    force = rotate(q2, p_bar + along)
+    return cross(c1, force), force
+
+
+@ti.func
+def upward(value):
+    """The unit normal of a height and its slopes, and the length of (-slope, 1)."""
+    x, y = value[1, :], value[2, :]
+    length = ti.sqrt(1.0 + x * x + y * y)
+    return ti.Matrix.rows([-x / length, -y / length, 1.0 / length]), length
+
+
+@ti.func
+def surface(table: ti.template(), c: ti.template(), k, x):
+    """Height and slopes at x in the field's frame, (3, L), their derivatives along x, y, and whether x is beside it."""
+    size = c.size2[k]
+    nrow, ncol = c.nrow[k], c.ncol[k]
+    per_x = 0.5 * (ncol - 1) / size[0, :]
+    per_y = 0.5 * (nrow - 1) / size[1, :]
+    u = (x[0, :] + size[0, :]) * per_x
+    v = (x[1, :] + size[1, :]) * per_y
+    outside = (ti.abs(x[0, :]) > size[0, :]) | (ti.abs(x[1, :]) > size[1, :])
+    i = ti.max(ti.min(ti.floor(u), ncol - 2.0), 0.0)
+    j = ti.max(ti.min(ti.floor(v), nrow - 2.0), 0.0)
+    s, t = u - i, v - j
+    low, right, up, both = x * 0.0, x * 0.0, x * 0.0, x * 0.0
+    for lane in ti.static(range(x.get_shape()[1])):
+        # what is not a number would be anywhere
+        row = ti.max(ti.min(ti.cast(j[lane], ti.i32), nrow - 2), 0)
+        at = c.node[k] + row * ncol + ti.max(ti.min(ti.cast(i[lane], ti.i32), ncol - 2), 0)
+        one, two, three, four = table[at], table[at + 1], table[at + ncol], table[at + ncol + 1]
+        for r in ti.static(range(3)):
+            low[r, lane] = one[r, lane]
+            right[r, lane] = two[r, lane] - one[r, lane]
+            up[r, lane] = three[r, lane] - one[r, lane]
+            both[r, lane] = four[r, lane] - three[r, lane] - two[r, lane] + one[r, lane]
+    by_s, by_t = right + scale(both, t), up + scale(both, s)
+    return low + scale(by_s, s) + scale(up, t), scale(by_s, per_x), scale(by_t, per_y), outside

@@ -1,0 +1,117 @@
+"""Walking legs as heavy as a person: their figures, the speeds wanted, the reward by hand and its gradient."""
+
+from importlib import resources
+
+import mujoco
+import numpy as np
+import pytest
+import torch
+
+import shac
+from shac import models
+from shac.errors import UserError
+from shac.models.walk_mtu import excess
+from taichi_sim.types import State
+
+F64 = torch.float64
+
+
+def asset(name: str) -> mujoco.MjModel:
+    path = resources.files("taichi_sim.assets") / f"{name}.xml"
+    return mujoco.MjModel.from_xml_string(path.read_text(encoding="utf-8"))
+
+
+def test_it_is_as_heavy_as_the_whole_body_and_turns_as_hard():
+    """Held rigid with hanging arms: the mass matrix of the free joint says mass, centre and inertia."""
+    full, walker = asset("humanoid_mtu_full"), models.load_task("walk_mtu").asset
+    rows = []
+    for m in (full, walker):
+        d = mujoco.MjData(m)
+        d.qpos[3] = 1
+        if m is full:
+            d.qpos[7:] = models.load_task("humanoid_mtu_full").start_joints
+        mujoco.mj_forward(m, d)
+        mass = np.zeros((m.nv, m.nv))
+        mujoco.mj_fullM(m, d, mass)
+        rows.append(mass[:6, :6])
+    np.testing.assert_allclose(rows[1], rows[0], atol=1e-6)
+    assert rows[0][0, 0] == pytest.approx(61.4)
+    # its muscles are the source's, its joints less damped, and the marker moves along x alone
+    legs = asset("humanoid_mtu")
+    np.testing.assert_allclose(walker.actuator_gainprm[:, 2], legs.actuator_user[:, 0])
+    np.testing.assert_allclose(walker.dof_damping[:24], 0.25 * legs.dof_damping)
+    assert walker.joint(walker.njnt - 1).name == "speed" and walker.jnt_axis[-1].tolist() == [1, 0, 0]
+    assert walker.nq == legs.nq + 1 and walker.numeric("contact_ke").data[0] == pytest.approx(5000 * 61.4 / 37)
+
+
+@pytest.fixture(scope="module")
+def env():
+    return shac.make("walk_mtu", num_envs=4, seed=1)
+
+
+def test_speeds_are_fixed_or_drawn_for_each_episode(env):
+    def drawn(task, stochastic=True):
+        state = task.reset(500, torch.Generator().manual_seed(0), env.sim, stochastic)
+        assert (state.qvel[:, -1] == 0).all() and state.qvel[:, :-1].any() == stochastic
+        return state.qpos[:, -1]
+
+    assert (drawn(models.load_task("walk_mtu")) == 1.25).all()
+    task = models.load_task("walk_mtu", {"speed": "none", "fastest": "1.6"})
+    speeds = drawn(task)
+    assert 0.8 <= speeds.min() < 0.82 and 1.58 < speeds.max() <= 1.6
+    assert (drawn(task, False) - 1.2).abs().max() < 1e-9
+    # it stays, and is seen
+    before = env.state.qpos[:, -1].clone()
+    obs, *_ = env.step(torch.zeros(4, 152, dtype=F64))
+    assert torch.equal(env.state.qpos[:, -1], before) and torch.equal(obs[:, 11 + 22], before)
+
+
+def test_the_reward_by_hand(env):
+    task, sim = env.task, env.sim
+    state = sim.initial_state()
+    state.qpos[:, -1] = torch.tensor([1.25, 1.25, 0.8, 1.8])
+    state.qvel[:, 0] = torch.tensor([1.25, 0.95, 1.3, 1.8])
+    names = {name: sim.model.jnt_qposadr[k] for k, name in enumerate(sim.model.names["joint"])}
+    # world 2: a knee 0.2 rad beyond its limit
+    state.qpos[2, names["TibiaR"]] = 2.5
+    # world 3: a knee 0.1 rad beyond its other one, an ankle bent to 1.2 rad of 1
+    state.qpos[3, names["TibiaL"]] = -0.1
+    state.qpos[3, names["TalusR"] : names["TalusR"] + 4] = torch.tensor([np.cos(0.6), 0, np.sin(0.6), 0])
+    action = torch.full((4, 152), -0.8, dtype=F64)
+    state = state._replace(act=torch.full_like(state.act, 0.1))
+    reward = task.reward(state, task.observe(state, action), action)
+    power = task.power(state, action)
+    # a tenth of all muscles' excitation: more than at rest, less than a person's greatest
+    assert (power > 1.2).all() and (power < 15).all()
+    tracking = torch.tensor([3, 3 / 1.36, 3 / 2, 3], dtype=F64)
+    limits = torch.tensor([0, 0, 4 / 5, 5 / 6], dtype=F64)
+    expected = tracking + 2 / (1 + power / 5) - 0.01 + 1 + 1 - limits
+    torch.testing.assert_close(reward, expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(excess(sim.model, state.qpos).sum(1), [0, 0, 0.2, 0.3], atol=1e-6)
+
+
+def test_the_rewards_gradient_is_that_of_central_differences(env):
+    task, rng = env.task, torch.Generator().manual_seed(3)
+    state = State(*(x + 0.05 * torch.randn(x.shape, generator=rng, dtype=F64) for x in env.sim.initial_state()))
+    state = state._replace(act=0.3 + state.act)
+    action = torch.rand(4, 152, generator=rng, dtype=F64) - 0.5
+    ways = [torch.randn(x.shape, generator=rng, dtype=F64) for x in (*state, action)]
+
+    def earned(step):
+        moved = [x + step * way for x, way in zip((*state, action), ways)]
+        now = State(*moved[:3])
+        return task.reward(now, task.observe(now, moved[3]), moved[3])
+
+    step = torch.zeros((), dtype=F64, requires_grad=True)
+    for world in range(4):
+        (slope,) = torch.autograd.grad(earned(step)[world], step)
+        difference = (earned(1e-6)[world] - earned(-1e-6)[world]) / 2e-6
+        assert slope.item() == pytest.approx(difference.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"speed": "0"}, {"speed": "none", "slowest": "2"}, {"strength": "0"}, {"damping": "2"}]
+)
+def test_settings_that_make_no_walk_are_refused(settings):
+    with pytest.raises(UserError, match="WalkMTU: (speeds|strength)"):
+        models.load_task("walk_mtu", settings)
