@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import taichi_sim as ts
+from shac.mirror import Mirror
 from shac.models._locomotion import MuscleRunner
 from shac.models.humanoid_mtu import HumanoidMTU
 from shac.models.humanoid_mtu_full import HumanoidMTUFull
@@ -104,6 +105,9 @@ class WalkMTU(MuscleRunner):
         beyond = (excess(self._burn[len(obs)][0].model, state.qpos) / LIMIT_WIDTH).square().sum(1)
         return earned - self.activation * state.act.square().mean(1) - self.limits * beyond / (1 + beyond)
 
+    def mirror(self) -> Mirror:
+        return mirror(self.asset)
+
     def power(self, state: State, action: torch.Tensor) -> torch.Tensor:
         """Metabolic power, the basal one included [W/kg], (num_envs,)."""
         sim, burn = self._burn[len(action)]
@@ -137,6 +141,30 @@ def excess(model: Model, qpos: torch.Tensor) -> torch.Tensor:
         else:
             columns.append((low - qpos[:, adr]).clamp(min=0) + (qpos[:, adr] - high).clamp(min=0))
     return torch.stack(columns, dim=1) if columns else qpos.new_zeros(len(qpos), 1)
+
+
+def mirror(m: mujoco.MjModel) -> Mirror:
+    """Right and left exchanged, at the plane y = 0: bodies' frames are the world's at rest, hinges are about y."""
+    # of a vector, of a rotation's vector, and of a quaternion
+    vector, axis, quat = (1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, -1.0, 1.0, -1.0)
+    other = {"R": "L", "L": "R"}
+    pairs = []
+    for j in range(1, m.njnt):
+        name = m.joint(j).name
+        image = m.joint(name[:-1] + other.get(name[-1], name[-1]))
+        pairs.append((image.qposadr[0], image.dofadr[0], m.jnt_type[j] == mujoco.mjtJoint.mjJNT_BALL))
+    index, signs = list(range(11)), [1.0, *quat, *vector, *axis]
+    for adr, _, ball in pairs:
+        index += range(adr + 4, adr + 4 + (4 if ball else 1))
+        signs += quat if ball else (1.0,)
+    for _, adr, ball in pairs:
+        index += range(m.nq - 2 + adr, m.nq - 2 + adr + (3 if ball else 1))
+        signs += axis if ball else (1.0,)
+    # up and heading
+    index, signs = [*index, len(index), len(index) + 1], [*signs, 1.0, 1.0]
+    names = [m.actuator(u).name for u in range(m.nu)]
+    muscles = [names.index(other[name[0]] + name[1:]) for name in names]
+    return Mirror(tuple(map(int, index)), tuple(signs), tuple(muscles), (1.0,) * m.nu)
 
 
 @functools.cache

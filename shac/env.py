@@ -11,6 +11,7 @@ import torch
 import taichi_sim as ts
 from shac import check_task, seeding, typed
 from shac.errors import UserError
+from shac.mirror import Mirror
 from shac.ranks import SOLO, Ranks
 from taichi_sim.types import State
 
@@ -73,6 +74,10 @@ class Task(abc.ABC):
           alive: the step belongs to the episode, bool (episode_length, num_envs); later rows are another episode's.
         """
         return {}
+
+    def mirror(self) -> Mirror | None:
+        """What the body's mirror image observes and does, for the setting `symmetric`. Default: None, not known."""
+        return None
 
     def simulator(self, num_envs: int, device: str | None = None) -> ts.Simulator:
         """The simulator of `num_envs` worlds; override it for a model that is not loaded from a file."""

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from shac.algos.normalizer import Standardize
+from shac.errors import UserError
+from shac.mirror import Exchange, Mirror
 
 if TYPE_CHECKING:
     from shac.env import Task
@@ -41,6 +43,9 @@ class Actor(nn.Module):
     """A tanh-Gaussian policy with a state-independent standard deviation, or a deterministic one.
 
     a = tanh(mu(s) + exp(log_std) * eps),  eps ~ N(0, 1): Xu et al. 2022, section 4.1.
+
+    With a `mirror`, mu is the mean of the network's output and of its output for the mirror image, mirrored: what the
+    actor does for an image is the image of what it does.
     """
 
     def __init__(
@@ -51,9 +56,14 @@ class Actor(nn.Module):
         *,
         stochastic: bool = True,
         init_log_std: float = -1.0,
+        mirror: Mirror | None = None,
     ):
         super().__init__()
         self.mu = mlp(num_obs, units, num_actions)
+        self.image = self.back = None
+        if mirror is not None:
+            self.image = Exchange(mirror.obs_index, mirror.obs_signs)
+            self.back = Exchange(mirror.action_index, mirror.action_signs)
         self.log_std = nn.Parameter(torch.full((num_actions,), init_log_std)) if stochastic else None
         self.num_random = num_actions if stochastic else 0
 
@@ -67,6 +77,8 @@ class Actor(nn.Module):
     def forward(self, obs: torch.Tensor, perturbation: torch.Tensor | None = None) -> torch.Tensor:
         """Actions in (-1, 1), (..., num_actions), for standardised observations (..., num_obs)."""
         mu = self.mu(obs)
+        if self.image is not None:
+            mu = 0.5 * (mu + self.back(self.mu(self.image(obs))))
         return torch.tanh(mu if perturbation is None else mu + perturbation)
 
     def act(self, obs: torch.Tensor, eps: torch.Tensor | None = None) -> torch.Tensor:
@@ -205,4 +217,8 @@ def build_actor(task: Task, config: Settings) -> Actor | GaussianActor | Squashe
         return GaussianActor(*sizes, config.init_log_std)
     if config.algo in ("sac", "redq", "mbpo"):
         return SquashedActor(*sizes)
-    return Actor(*sizes, stochastic=config.actor == "stochastic", init_log_std=config.init_log_std)
+    mirror = task.mirror() if config.symmetric else None
+    if config.symmetric and mirror is None:
+        raise UserError(f"symmetric=true needs to know left from right, and {type(task).__name__}.mirror does not say")
+    stochastic = config.actor == "stochastic"
+    return Actor(*sizes, stochastic=stochastic, init_log_std=config.init_log_std, mirror=mirror)

@@ -77,7 +77,11 @@ class SHAC(Learner):
             self._update_target()
         if self.config.normalize_obs:
             # Each observation that the actor saw counts once. (The reference counts those between windows twice.)
-            self.normalizer.update(window.obs, self.ranks)
+            obs = window.obs
+            if self.config.symmetric:
+                # standardised alike on both sides
+                obs = torch.cat((obs, self.actor.image(obs)))
+            self.normalizer.update(obs, self.ranks)
         # all processes know the episodes of all worlds, and so agree on which policy is the best
         episodes = (self.ranks.gather(x, dim=1) for x in (window.rewards.detach(), window.ended, window.whole))
         finished = self.episodes.add(*episodes)

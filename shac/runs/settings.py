@@ -148,6 +148,9 @@ class Config(Settings):
     """Whether actions are sampled during training."""
     init_log_std: float = -1.0
     """Initial logarithm of the action's standard deviation, before tanh."""
+    symmetric: bool = False
+    """The actor treats left and right alike: for the mirror image of an observation it does the mirror image of what it
+    does. The task says what that is."""
     actor_optimizer: Literal["adam", "muon"] = "adam"
     """"adam", as in the paper, or "muon": Jordan et al.'s Muon for the matrices of the actor, Adam for the rest."""
     actor_average: int = 50

@@ -9,8 +9,12 @@ import torch
 
 import shac
 from shac import models
+from shac.algos.networks import build_actor
 from shac.errors import UserError
+from shac.mirror import Exchange
+from shac.models._locomotion import JOINT_VELOCITY_SCALE
 from shac.models.walk_mtu import excess
+from shac.runs.config import resolve
 from taichi_sim.types import State
 
 F64 = torch.float64
@@ -115,3 +119,52 @@ def test_the_rewards_gradient_is_that_of_central_differences(env):
 def test_settings_that_make_no_walk_are_refused(settings):
     with pytest.raises(UserError, match="WalkMTU: (speeds|strength)"):
         models.load_task("walk_mtu", settings)
+
+
+def test_its_mirror_image_moves_like_one(env):
+    """Two worlds and their images: bodies stand opposite each other, and a step and what it earns are images again."""
+    task, rule = env.task, env.task.mirror()
+    twice = torch.tensor(rule.obs_index)[torch.tensor(rule.obs_index)]
+    assert twice.tolist() == list(range(task.num_obs))
+    image, back = Exchange(rule.obs_index, rule.obs_signs).double(), Exchange(rule.action_index, rule.action_signs)
+    generator = torch.Generator().manual_seed(3)
+    state = task.reset(4, generator, env.sim)
+    # upright enough to stand on its feet, each joint elsewhere
+    state.qpos[:, 7:-1] += 0.05 * torch.randn(4, 22, generator=generator, dtype=F64)
+    state.qpos[:, 2] = 0.95
+    state = state._replace(act=torch.rand(4, 152, generator=generator, dtype=F64))
+    ctrl = torch.rand(4, 152, generator=generator, dtype=F64)
+
+    def opposite(state):
+        seen = image(task.posture(state))
+        nq = state.qpos.shape[1]
+        place = state.qpos[:, :2] * torch.tensor([1.0, -1.0])
+        qpos = torch.cat((place, seen[:, :5], seen[:, 11 : nq + 4]), dim=1)
+        velocities = seen[:, nq + 4 : -2] / JOINT_VELOCITY_SCALE
+        # a free joint turns about the torso's axes
+        turning = state.qvel[:, 3:6] * torch.tensor([-1.0, 1.0, -1.0])
+        return State(qpos, torch.cat((seen[:, 5:8], turning, velocities), dim=1), back(state.act))
+
+    both = State(*(torch.cat((x[:2], y[:2])) for x, y in zip(state, opposite(state), strict=True)))
+    both_ctrl = torch.cat((ctrl[:2], back(ctrl)[:2]))
+    found = env.sim.forward(both, both_ctrl)
+    names = [task.asset.body(b).name for b in range(task.asset.nbody)]
+    across = [names.index(name[:-1] + {"R": "L", "L": "R"}[name[-1]] if name[-1] in "RL" else name) for name in names]
+    places = found.xpos[:2][:, across] * torch.tensor([1.0, -1.0, 1.0])
+    # the source's figures are those of a mirror image to some micrometres
+    torch.testing.assert_close(found.xpos[2:], places, rtol=0, atol=2e-5)
+    assert found.xfrc_contact[:2, :, 2].abs().sum() > 100
+    after = env.sim.step(both, both_ctrl)
+    wanted = opposite(after)
+    for x, y in zip(after, wanted, strict=True):
+        torch.testing.assert_close(x[2:], y[:2], rtol=1e-3, atol=1e-3)
+
+
+def test_a_symmetric_actor_does_the_image_of_what_it_does(env):
+    config = resolve(env.task, "shac", {"symmetric": True, "actor_units": (8,)})
+    actor = build_actor(env.task, config).double()
+    obs = torch.randn(5, env.task.num_obs, dtype=F64)
+    assert torch.allclose(actor(actor.image(obs)), actor.back(actor(obs)), atol=1e-12)
+    assert not torch.allclose(actor(obs), actor.back(actor(obs)), atol=1e-3)
+    with pytest.raises(UserError, match="CartPole.mirror does not say"):
+        build_actor(models.load_task("cartpole"), config)
