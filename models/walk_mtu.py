@@ -22,6 +22,8 @@ from taichi_sim.types import JNT_BALL, JNT_HINGE, Model, State
 SPEED_WIDTH, POWER_WIDTH = 0.5, 5.0
 # Half of what limits cost at most is lost where joints are so far beyond them [rad], as the root of a sum of squares.
 LIMIT_WIDTH = 0.1
+# Half of what uprightness earns is lost with this tilt of the pelvis [rad].
+TILT_WIDTH = 0.2
 SPEED_WEIGHT = 3.0
 # Parameters of contact that go with the weight, so that feet sink in as far as those of the legs alone.
 _CONTACT = ("contact_ke", "contact_kd", "contact_kf")
@@ -35,9 +37,9 @@ class WalkMTU(MuscleRunner):
     joint's position, behind those of the legs.
 
     Reward: 3 / (1 + (error of the pelvis' speed / 0.5)^2) + economy / (1 + P / 5) - activation mean(a^2)
-    + upright up + heading - limits s / (1 + s), with the metabolic power P [W/kg], the basal one included, the
-    activations a, and s the sum of (rad beyond a joint's limit / 0.1)^2. No posture is rewarded but the pelvis'. What
-    costs is bounded, so that an upright body always earns more than one that has fallen.
+    + upright / (1 + (tilt / 0.2)^2) + heading - limits s / (1 + s), with the metabolic power P [W/kg], the basal one
+    included, the activations a, the pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the sum of (rad beyond a
+    joint's limit / 0.1)^2. No posture is rewarded but the pelvis'. What costs is bounded, so that falling never pays.
     """
 
     speed: float | None = 1.25
@@ -46,13 +48,13 @@ class WalkMTU(MuscleRunner):
     """Slowest of the speeds drawn [m/s]."""
     fastest: float = 1.8
     """Fastest of the speeds drawn [m/s]."""
-    economy: float = 2.0
+    economy: float = 0.0
     """What a body earns that burns nothing; it earns half of it with 5 W/kg."""
-    activation: float = 1.0
+    activation: float = 6.0
     """Weight of the mean square of the activations."""
     upright: float = 1.0
-    """Weight of the vertical component of the pelvis' z axis."""
-    limits: float = 1.0
+    """What an upright pelvis earns; it earns half of it with a tilt of 0.2 rad."""
+    limits: float = 2.0
     """What joints cost that are far beyond their limits; 0.1 rad cost half of it."""
     strength: float = 1.0
     """Peak force of every muscle over the source's f0; humanoid_mtu has 0.454."""
@@ -99,7 +101,8 @@ class WalkMTU(MuscleRunner):
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         velocity, up, heading = obs[:, 5], obs[:, -2], obs[:, -1]
         error = (velocity - state.qpos[:, -1]) / SPEED_WIDTH
-        earned = SPEED_WEIGHT / (1 + error.square()) + self.upright * up + heading
+        tilt = 2 * (1 - up) / TILT_WIDTH**2
+        earned = SPEED_WEIGHT / (1 + error.square()) + self.upright / (1 + tilt) + heading
         if self.economy:
             earned = earned + self.economy / (1 + self.power(state, action) / POWER_WIDTH)
         beyond = (excess(self._burn[len(obs)][0].model, state.qpos) / LIMIT_WIDTH).square().sum(1)

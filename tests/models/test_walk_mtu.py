@@ -50,7 +50,7 @@ def test_it_is_as_heavy_as_the_whole_body_and_turns_as_hard():
 
 @pytest.fixture(scope="module")
 def env():
-    return shac.make("walk_mtu", num_envs=4, seed=1)
+    return shac.make("walk_mtu", num_envs=4, seed=1, economy=2.0)
 
 
 def test_speeds_are_fixed_or_drawn_for_each_episode(env):
@@ -81,6 +81,8 @@ def test_the_reward_by_hand(env):
     # world 3: a knee 0.1 rad beyond its other one, an ankle bent to 1.2 rad of 1
     state.qpos[3, names["TibiaL"]] = -0.1
     state.qpos[3, names["TalusR"] : names["TalusR"] + 4] = torch.tensor([np.cos(0.6), 0, np.sin(0.6), 0])
+    # world 0: the pelvis leans by 0.2 rad
+    state.qpos[0, 3:7] = torch.tensor([np.cos(0.1), 0, np.sin(0.1), 0])
     action = torch.full((4, 152), -0.8, dtype=F64)
     state = state._replace(act=torch.full_like(state.act, 0.1))
     reward = task.reward(state, task.observe(state, action), action)
@@ -89,7 +91,10 @@ def test_the_reward_by_hand(env):
     assert (power > 1.2).all() and (power < 15).all()
     tracking = torch.tensor([3, 3 / 1.36, 3 / 2, 3], dtype=F64)
     limits = torch.tensor([0, 0, 4 / 5, 5 / 6], dtype=F64)
-    expected = tracking + 2 / (1 + power / 5) - 0.01 + 1 + 1 - limits
+    lean = 2 * (1 - np.cos(0.2)) / 0.04
+    upright = torch.tensor([1 / (1 + lean), 1, 1, 1], dtype=F64)
+    heading = torch.tensor([np.cos(0.2), 1, 1, 1], dtype=F64)
+    expected = tracking + 2 / (1 + power / 5) - 6 * 0.01 + upright + heading - 2 * limits
     torch.testing.assert_close(reward, expected, atol=1e-5, rtol=0)
     np.testing.assert_allclose(excess(sim.model, state.qpos).sum(1), [0, 0, 0.2, 0.3], atol=1e-6)
 
