@@ -32,7 +32,8 @@ class Contestant:
             data.ctrl.assign(control)
             for _ in range(problem.substeps):
                 mjw.step(self.model, data)
-        return data.qpos.numpy()[:, 0]
+        # a copy: what numpy() gives is the array itself
+        return data.qpos.numpy()[:, 0].copy()
 
     def gradient(self, qpos: np.ndarray, ctrl: np.ndarray) -> np.ndarray:
         raise NotImplementedError("MuJoCo-Warp has no gradients in a release")

@@ -61,7 +61,8 @@ class Contestant:
     def forward(self, qpos: np.ndarray, ctrl: np.ndarray) -> np.ndarray:
         self._start(qpos, ctrl)
         self._rollout()
-        return self.x.numpy()
+        # a copy: what numpy() gives is the array itself
+        return self.x.numpy().copy()
 
     def gradient(self, qpos: np.ndarray, ctrl: np.ndarray) -> np.ndarray:
         self._start(qpos, ctrl)

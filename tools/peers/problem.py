@@ -1,8 +1,8 @@
 """What every contestant computes: a rollout of some control steps of many worlds, and its gradient in the controls.
 
-Worlds begin where MuJoCo has let the body fall to the ground under random controls, so that contacts are active. What is
-differentiated is the place of the root along x after the last step: every engine has that, and in every world it
-depends on that world's controls alone.
+Worlds begin where MuJoCo has let the body fall to the ground under random controls, so that contacts are active. The
+place of the root along x after the last step is differentiated: every engine has that, and in every world it depends on
+that world's controls alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BODIES = ("ant", "humanoid", "humanoid_mtu")
 # Control steps of a rollout; those before it, in which bodies fall to the ground.
 STEPS = 32
 FALL = 60
-# Starting states are simulated for so many worlds at most; further worlds begin as these do, with controls of their own.
+# So many starting states are simulated at most; further worlds begin as these do, with controls of their own.
 DISTINCT = 64
 
 

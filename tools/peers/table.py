@@ -15,7 +15,6 @@ import tempfile
 from pathlib import Path
 
 import click
-
 from peers import problem, race
 
 
@@ -79,8 +78,9 @@ def rates(row: dict, worlds: int, steps: int, substeps: int) -> dict[str, float 
 
 def markdown(rows: list[dict]) -> str:
     """A table of the results, one of what the peers leave out, and the published figures."""
-    head = "| body | worlds | engine | forward [1/s] | forward + backward [1/s] | control steps/s | compile [s] | GB | note |"
-    lines = [head, "|---|---|---|---|---|---|---|---|---|"]
+    head = ("body", "worlds", "engine", "forward [1/s]", "forward + backward [1/s]", "control steps/s", "compile [s]")
+    head = (*head, "GB", "note")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
         numbers = [row.get(n) for n in ("forward", "forward_backward", "forward_backward_control_steps")]
         spread = row.get("spread")
@@ -167,13 +167,14 @@ class Run:
         """Adds a row for each peer; those that cannot be expected to end in time are not started."""
         task = problem.make(body, worlds, steps)
         task.save(folder / "problem.npz")
+        caches = {"TI_OFFLINE_CACHE_FILE_PATH": str(folder / "taichi"), "WARP_CACHE_PATH": str(folder / "warp")}
         rows, children = {}, []
         for peer in self.peers:
             blank = {"body": body, "worlds": worlds, "peer": peer}
             expected = self._expected(body, worlds, peer)
             if expected > self.seconds:
                 rows[peer] = {**blank, "note": f"not tried: some {expected:.0f} s expected"}
-            elif (child := self._start(peer, folder, {})).failure:
+            elif (child := self._start(peer, folder, caches)).failure:
                 rows[peer] = {**blank, **child.started, "peak_gb": child.peak, "note": child.failure}
                 child.close()
             else:
@@ -208,8 +209,7 @@ class Run:
             child.close()
 
     def _start(self, peer: str, folder: Path, environment: dict[str, str]) -> race.Child:
-        caches = {"TI_OFFLINE_CACHE_FILE_PATH": str(folder / "taichi"), "WARP_CACHE_PATH": str(folder / "warp")}
-        return race.Child(peer, self.pythons[peer], folder / "problem.npz", *self.limits, caches | environment)
+        return race.Child(peer, self.pythons[peer], folder / "problem.npz", *self.limits, environment)
 
     def _expected(self, body: str, worlds: int, peer: str) -> float:
         """Seconds that a race would take by the time of the last one, in proportion to the worlds; 0 if unknown."""
