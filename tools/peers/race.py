@@ -40,8 +40,8 @@ class Child:
         self.failure, self.started, self.peak = None, {}, 0.0
         self.name, self.limit, self.gigabytes = name, seconds, gigabytes
         self.left = seconds
-        # its last line is shown where the process dies
-        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115: closed by close()
+        # closed by close(); its last line is shown where the process dies
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             [python, str(HERE / "child.py"), name, str(problem), str(threads)],
             env={**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)), **environment},
@@ -133,7 +133,8 @@ def run(children: list[Child], repeat: int) -> list[dict]:
     A child whose time would not suffice for another round rests: what it has said so far counts.
 
     Returns:
-      One row per child: "peer", "first_forward", "first_gradient" [s], "forward", "gradient" (lists of seconds), "left" [s], "shares" (see `child`), "peak" [GB], "missing" (why there is no gradient), "failure".
+      One row per child: "peer", "start" [s], "first_forward", "first_gradient" [s], "forward", "gradient" (lists of
+      seconds), "shares" (see `child`), "left" [s], "peak" [GB], "missing" (why there is no gradient), "failure".
     """
     rows = []
     for child in children:
