@@ -75,6 +75,8 @@ def test_one_that_crashes_or_hangs_costs_its_limit_and_leaves_the_others_alone(p
     assert not failures[0] and not failures[4]
     assert "it ended with 3" in failures[1]
     assert failures[2] == "more than 2 s"
+    # it was ended at its limit of 2 s, and not 10 s later
+    assert -10 < rows[2]["left"] < 0
     assert failures[3] == "more than 0.6 GB"
     assert "not finite" in failures[5]
     assert rows[4]["missing"] == "no slopes"
