@@ -208,9 +208,12 @@ def frame(repeat: int, threads: int) -> list[float]:
 def main(models, worlds, substeps, repeat, threads, device, only_startup, only_frame, as_json):
     """Substeps per second of the engine (f32), forward and with the backward pass, beside MuJoCo's.
 
+    With --peers: beside other engines, with gradients; --peers --help has its options.
+
     \b
-    Example:
+    Examples:
       python tools/benchmark.py --model humanoid --worlds 1024 --repeat 41
+      python tools/benchmark.py --peers --out runs/peers
     """
     report = {"machine": machine(), "substeps": substeps, "repeat": repeat, "results": []}
     if not as_json:
@@ -261,4 +264,8 @@ def _compare(models, worlds, substeps, repeat, threads, device, quiet, results):
 
 
 if __name__ == "__main__":
+    if "--peers" in sys.argv:
+        # a command of its own, with its own options
+        sys.argv.remove("--peers")
+        from peers.table import main
     main()

@@ -2,6 +2,7 @@
 
     python tools/gradients.py --model ant --substeps 2 --substeps 4 --theta 0.6
     python tools/gradients.py --run runs/mine --theta 0.6    # along the gait of a trained policy
+    python tools/gradients.py --quality --csv quality.csv    # how much of a gradient is noise: see quality.py
 
 The return of 32 steps is differentiated with respect to the actions, in a reference of 64 explicit substeps, from
 states that random actions reach in one second (`--warm-up`: a body that has fallen by then wants fewer steps) or along
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 import click
+import quality
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -126,9 +128,15 @@ def show(title: str, rows: list[dict]) -> None:
 @click.option("--scale", default=0.6, show_default=True, help="Largest random action.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per row.")
-def main(models, runs, counts, thetas, num_envs, warm_up, scale, seed, as_json):
+@click.option("--quality", "only_quality", is_flag=True, help="Measure noise and slopes by length of window, instead.")
+@click.option("--windows", default=8, show_default=True, help="Windows of --quality, one after the other.")
+@click.option("--csv", "out", type=click.Path(dir_okay=False, path_type=Path), help="Of --quality: a file to write.")
+def main(models, runs, counts, thetas, num_envs, warm_up, scale, seed, as_json, only_quality, windows, out):
     """Compare gradients of few implicit substeps with those of many explicit ones."""
     ts.init(precision="f64")
+    if only_quality:
+        quality.report(models, num_envs, windows, warm_up, seed, out)
+        return
     for name, window in windows(models, runs, num_envs, warm_up, scale, seed):
         rows = compare(*window, counts, thetas)
         if as_json:
