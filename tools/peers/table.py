@@ -173,7 +173,7 @@ class Run:
             blank = {"body": body, "worlds": worlds, "peer": peer}
             expected = self._expected(body, worlds, peer)
             if expected > self.seconds:
-                rows[peer] = {**blank, "note": f"not tried: some {expected:.0f} s expected"}
+                rows[peer] = {**blank, "note": f"not tried: {_reason(expected)}"}
             elif (child := self._start(peer, folder, caches)).failure:
                 rows[peer] = {**blank, **child.started, "peak_gb": child.peak, "note": child.failure}
                 child.close()
@@ -186,7 +186,6 @@ class Run:
                     **{"body": body, "worlds": worlds, "peer": row["peer"], "peak_gb": row["peak"], "note": note},
                     **{name: row[name] for name in ("precision", "leaves_out")},
                     **rates(row, worlds, steps, task.substeps),
-                    "needed": self.seconds - row["left"],
                 }
         finally:
             for child in children:
@@ -217,13 +216,17 @@ class Run:
         if not before:
             return 0.0
         last = before[-1]
-        if "needed" not in last:
-            return float("inf") if last["note"].startswith(("more than", "not tried")) else 0.0
+        if last["note"].startswith(("more than", "not tried")):
+            return float("inf")
         work = [last["worlds"] / last["forward_control_steps"]] if "forward_control_steps" in last else []
         if "forward_backward_control_steps" in last and peer != "mujoco":
             work.append(last["worlds"] / last["forward_backward_control_steps"])
         # the first round, which compiles, and one more
         return last.get("compile_s", 0.0) + 2 * sum(work) * problem.STEPS * worlds / last["worlds"]
+
+
+def _reason(expected: float) -> str:
+    return "fewer worlds passed a limit" if expected == float("inf") else f"some {expected:.0f} s expected"
 
 
 def write_csv(rows: list[dict], path: Path) -> None:
