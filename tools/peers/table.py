@@ -129,23 +129,25 @@ def picture(rows: list[dict], path: Path) -> None:
     for body, ax in zip(bodies, axes[0]):
         for peer, colour in colours.items():
             own = [row for row in rows if (row["body"], row["peer"]) == (body, peer)]
-            for name, style in (("forward_backward", "o-"), ("forward", "o:")):
+            title = PEERS[peer].title
+            for name, style in (("forward_backward", "o-"), ("forward", "^:")):
                 points = [(row["worlds"], row[name]) for row in own if row.get(name) is not None]
                 if points:
-                    label = PEERS[peer].title if name == "forward_backward" else None
-                    ax.plot(*zip(*points), style, color=colour, lw=1.2, ms=3, label=label)
+                    ax.plot(*zip(*points), style, color=colour, lw=1.2, ms=3, label=title)
+                    # one entry of the legend for both
+                    title = None
         others = [row for row in published() if row["body"] == body]
         if others:
             points = [(int(row["worlds"]), int(row["forward_backward"])) for row in others]
             ax.plot(*zip(*points), "x--", color="0.5", lw=0.8, label="published, GPU: not measured here")
         ax.set(xscale="log", yscale="log", xlabel="worlds", title=body)
         ax.grid(alpha=0.3)
-    axes[0][0].set_ylabel("world-substeps per second\nsolid: with gradient, dotted: forward")
+    axes[0][0].set_ylabel("world-substeps per second\ncircles: with gradient, triangles: forward")
     handles = {}
     for ax in axes[0]:
         handles |= dict(zip(*reversed(ax.get_legend_handles_labels())))
-    figure.legend(handles.values(), handles, loc="lower center", ncols=4, frameon=False, fontsize=8)
-    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    figure.legend(handles.values(), handles, loc="lower center", ncols=2 * len(bodies), frameon=False, fontsize=8)
+    figure.tight_layout(rect=(0, 0.08 + 0.16 / len(bodies), 1, 1))
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
