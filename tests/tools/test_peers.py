@@ -96,6 +96,20 @@ def test_rates_are_of_the_medians_and_compilation_is_what_only_the_first_answers
     assert found["spread"] == 0.25
 
 
+def test_what_cannot_end_in_time_is_not_started(peers):
+    run = peers["table"].Run(["mjx", "brax"], {}, 1, 600.0, 4.0)
+    assert run._expected("ant", 64, "mjx") == 0
+    # 64 worlds: 3 and 9 seconds a rollout of 32 steps, 100 s of compilation
+    rates = {"forward_control_steps": 64 * 32 / 3, "forward_backward_control_steps": 64 * 32 / 9, "compile_s": 100.0}
+    run.rows = [
+        {"body": "ant", "worlds": 64, "peer": "mjx", "note": "", **rates},
+        {"body": "ant", "worlds": 64, "peer": "brax", "note": "more than 4 GB"},
+    ]
+    assert run._expected("ant", 256, "mjx") == pytest.approx(100 + 2 * 4 * 12)
+    assert run._expected("humanoid", 256, "mjx") == 0
+    assert run._expected("ant", 256, "brax") == float("inf")
+
+
 def test_differences_of_mujoco_are_those_of_whole_rollouts(peers, monkeypatch):
     monkeypatch.syspath_prepend(str(TOOLS / "peers"))
     problem = peers["problem"].make("ant", 3, steps=3)

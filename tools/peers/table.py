@@ -129,23 +129,25 @@ def picture(rows: list[dict], path: Path) -> None:
     for body, ax in zip(bodies, axes[0]):
         for peer, colour in colours.items():
             own = [row for row in rows if (row["body"], row["peer"]) == (body, peer)]
-            for name, style in (("forward_backward", "o-"), ("forward", "o:")):
+            title = PEERS[peer].title
+            for name, style in (("forward_backward", "o-"), ("forward", "^:")):
                 points = [(row["worlds"], row[name]) for row in own if row.get(name) is not None]
                 if points:
-                    label = PEERS[peer].title if name == "forward_backward" else None
-                    ax.plot(*zip(*points), style, color=colour, lw=1.2, ms=3, label=label)
+                    ax.plot(*zip(*points), style, color=colour, lw=1.2, ms=3, label=title)
+                    # one entry of the legend for both
+                    title = None
         others = [row for row in published() if row["body"] == body]
         if others:
             points = [(int(row["worlds"]), int(row["forward_backward"])) for row in others]
             ax.plot(*zip(*points), "x--", color="0.5", lw=0.8, label="published, GPU: not measured here")
         ax.set(xscale="log", yscale="log", xlabel="worlds", title=body)
         ax.grid(alpha=0.3)
-    axes[0][0].set_ylabel("world-substeps per second\nsolid: with gradient, dotted: forward")
+    axes[0][0].set_ylabel("world-substeps per second\ncircles: with gradient, triangles: forward")
     handles = {}
     for ax in axes[0]:
         handles |= dict(zip(*reversed(ax.get_legend_handles_labels())))
-    figure.legend(handles.values(), handles, loc="lower center", ncols=4, frameon=False, fontsize=8)
-    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    figure.legend(handles.values(), handles, loc="lower center", ncols=2 * len(bodies), frameon=False, fontsize=8)
+    figure.tight_layout(rect=(0, 0.08 + 0.16 / len(bodies), 1, 1))
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -173,7 +175,7 @@ class Run:
             blank = {"body": body, "worlds": worlds, "peer": peer}
             expected = self._expected(body, worlds, peer)
             if expected > self.seconds:
-                rows[peer] = {**blank, "note": f"not tried: some {expected:.0f} s expected"}
+                rows[peer] = {**blank, "note": f"not tried: {_reason(expected)}"}
             elif (child := self._start(peer, folder, caches)).failure:
                 rows[peer] = {**blank, **child.started, "peak_gb": child.peak, "note": child.failure}
                 child.close()
@@ -186,7 +188,6 @@ class Run:
                     **{"body": body, "worlds": worlds, "peer": row["peer"], "peak_gb": row["peak"], "note": note},
                     **{name: row[name] for name in ("precision", "leaves_out")},
                     **rates(row, worlds, steps, task.substeps),
-                    "needed": self.seconds - row["left"],
                 }
         finally:
             for child in children:
@@ -217,13 +218,17 @@ class Run:
         if not before:
             return 0.0
         last = before[-1]
-        if "needed" not in last:
-            return float("inf") if last["note"].startswith(("more than", "not tried")) else 0.0
+        if last["note"].startswith(("more than", "not tried")):
+            return float("inf")
         work = [last["worlds"] / last["forward_control_steps"]] if "forward_control_steps" in last else []
         if "forward_backward_control_steps" in last and peer != "mujoco":
             work.append(last["worlds"] / last["forward_backward_control_steps"])
         # the first round, which compiles, and one more
         return last.get("compile_s", 0.0) + 2 * sum(work) * problem.STEPS * worlds / last["worlds"]
+
+
+def _reason(expected: float) -> str:
+    return "fewer worlds passed a limit" if expected == float("inf") else f"some {expected:.0f} s expected"
 
 
 def write_csv(rows: list[dict], path: Path) -> None:
