@@ -27,6 +27,7 @@ def refused(result, *parts):
 
 
 def test_a_report_of_a_committed_policy(tmp_path):
+    pytest.importorskip("matplotlib")
     page, picture, table = (tmp_path / f"gait.{kind}" for kind in ("html", "pdf", "csv"))
     files = ["--out", page, "--out", picture, "--csv", table]
     result = invoke(POLICIES / "humanoid_mtu-shac-0", *files, "--episodes", 2, "--seconds", 4, "--json")

@@ -111,7 +111,7 @@ def test_every_setting_that_is_a_number_is_in_that_table():
     numbers = (int, float, tuple)
     found = {field.name for field in dataclasses.fields(Config) if isinstance(field.default, numbers)}
     found |= {"substeps", "final_substeps", "theta", "target_rampup", "max_cpu_seconds"}
-    assert found - {"stochastic_init", "stagger", "normalize_obs", "failure_gradient"} == set(GOOD)
+    assert found - {"stochastic_init", "stagger", "normalize_obs", "failure_gradient", "symmetric"} == set(GOOD)
 
 
 def test_yaml_holds_every_setting(tmp_path):
