@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import torch
 from problem import Problem
@@ -16,7 +18,8 @@ class Contestant:
     """See `child`."""
 
     def __init__(self, problem: Problem, threads: int):
-        ts.init("cpu", "f32", num_threads=threads)
+        # f64 where differences are to be clear; see `table.Run.check`
+        ts.init("cpu", os.environ.get("PEERS_PRECISION", "f32"), num_threads=threads)
         torch.set_num_threads(threads)
         model = ts.load(problem.path)
         self.sim = ts.Simulator(model, num_worlds=problem.worlds)
@@ -38,4 +41,4 @@ class Contestant:
         return state.qpos[:, 0]
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(array, dtype=torch.float32).contiguous()
+        return torch.as_tensor(array, dtype=self.sim.dtype).contiguous()

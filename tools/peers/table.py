@@ -142,7 +142,7 @@ def picture(rows: list[dict], path: Path) -> None:
             ax.plot(*zip(*points), "x--", color="0.5", lw=0.8, label="published, GPU: not measured here")
         ax.set(xscale="log", yscale="log", xlabel="worlds", title=body)
         ax.grid(alpha=0.3)
-    axes[0][0].set_ylabel("world-substeps per second\ncircles: with gradient, triangles: forward")
+    axes[0][0].set_ylabel("world-substeps per second\ncircles: with gradient, triangles: forward", fontsize=8)
     handles = {}
     for ax in axes[0]:
         handles |= dict(zip(*reversed(ax.get_legend_handles_labels())))
@@ -199,7 +199,7 @@ class Run:
         problem.make(body, worlds, steps).save(folder / "problem.npz")
         for peer in self.peers:
             # where an engine can compute in f64, differences are far clearer
-            child = self._start(peer, folder, {"JAX_ENABLE_X64": "1"})
+            child = self._start(peer, folder, {"JAX_ENABLE_X64": "1", "PEERS_PRECISION": "f64"})
             reply = child.ask("check")
             if reply and "missing" not in reply:
                 parts = [f"{w} {reply[f'{w}_slope']:.4f} ({reply[f'{w}_right']:.0%})" for w in ("ground", "air")]
