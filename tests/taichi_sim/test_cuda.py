@@ -115,7 +115,7 @@ def test_every_kernel_compiles(stub, tmp_path):
             with runtime.exclusive(bound._runtime):
                 engine._forward.step(inputs, nothing, state, tape, *plan, forward.RECORD)
                 engine._adjoint.step(tape, nothing, state, inputs, nothing, *plan)
-                engine._forward.results(poses, empty(7 * m.nv), empty(3 * m.nu + m.na), tendons)
+                engine._forward.results(poses, empty(7 * m.nv), empty(3 * m.nu + m.na), tendons, empty(6 * m.nbody))
                 engine._adjoint.kinematic(state, poses, tendons, empty(m.nq + m.nv))
         """,
         prelude="",
