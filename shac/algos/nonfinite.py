@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
 from shac.errors import NonFiniteError
 from shac.ranks import SOLO, Ranks
+
+
+@contextlib.contextmanager
+def naming_epoch(epoch: int) -> Iterator[None]:
+    """Says of what cannot be computed within, as the simulator's step, in which epoch that was: NonFiniteError."""
+    try:
+        yield
+    except ArithmeticError as error:
+        raise NonFiniteError(f"in epoch {epoch}: {error}") from error
 
 
 def check_window(epoch: int, quantities: Mapping[str, torch.Tensor], ranks: Ranks = SOLO) -> None:

@@ -21,7 +21,7 @@ from torchrl.objectives.value.functional import generalized_advantage_estimate
 
 from shac.algos.learner import Epoch, Learner
 from shac.algos.networks import build_actor
-from shac.algos.nonfinite import check_window
+from shac.algos.nonfinite import check_window, naming_epoch
 from shac.algos.normalizer import Normalizer, Standardize
 from shac.algos.sizes import require_steps
 from shac.env import Task
@@ -90,10 +90,8 @@ class PPO(Learner):
         begin = time.perf_counter()
         self.divide_steps()
         normalize = self.normalizer.snapshot(self.env.dtype)
-        try:
+        with naming_epoch(self.epoch):
             rollout, raw_obs = self.rollout(normalize)
-        except ArithmeticError as error:
-            raise NonFiniteError(f"in epoch {self.epoch}: {error}") from error
         check_window(self.epoch, {"action": rollout.actions, "observation": raw_obs, "reward": rollout.rewards})
         rolled_out = time.perf_counter()
         actor_loss, critic_loss, norm = self._update(self.training_data(rollout))

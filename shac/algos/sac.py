@@ -19,6 +19,7 @@ from torchrl.objectives import SACLoss, SoftUpdate
 from shac import seeding
 from shac.algos.learner import Epoch, Learner
 from shac.algos.networks import build_actor
+from shac.algos.nonfinite import naming_epoch
 from shac.algos.replay import Replay
 from shac.algos.sizes import require_steps
 from shac.env import Task
@@ -87,10 +88,8 @@ class SAC(Learner):
         else:
             normalize = self.normalizer.snapshot(env.dtype)
             action = self.actor.act(normalize(obs), torch.randn(shape, **draws))
-        try:
+        with naming_epoch(self.epoch):
             following, reward, terminated, truncated, info = env.step(action)
-        except ArithmeticError as error:
-            raise NonFiniteError(f"in epoch {self.epoch}: {error}") from error
         self.replay.add(obs, action, reward, info["final_obs"], terminated)
         return following, reward, terminated | truncated, info["whole"]
 

@@ -26,7 +26,7 @@ VARIANTS = {
 
 
 def stages(device: str, bodies: list[str], variants: list[str], sizes: str, parts: set[str]) -> dict[str, list[str]]:
-    """Arguments of every stage's process, by name; those whose name begins alike wait for each other's turn."""
+    """Arguments of every stage's process, by name."""
     every = {}
     both = dict.fromkeys(("cpu", device))
     if "numbers" in parts:

@@ -32,7 +32,7 @@ class Stage:
             runtime._compile_settings = lambda *a: original(*a) | self.settings
         # what measures waits until what checks has ended
         self._turn = open(f"{out}.turn", "w")  # noqa: SIM115
-        if name in ("numbers", "differences", "hazards"):
+        if name in CHECKS:
             fcntl.flock(self._turn, fcntl.LOCK_SH)
 
     @contextlib.contextmanager
@@ -282,8 +282,12 @@ def calls(stage: Stage, sizes: list[int]) -> None:
     stage.say(worlds=sizes[0], calls_and_ms=waits, kernels_and_ms=largest)
 
 
+CHECKS = {"numbers": numbers, "differences": differences, "hazards": hazards}
+MEASURES = {"speed": speed, "epoch": epoch, "calls": calls}
+
+
 @click.command()
-@click.argument("name")
+@click.argument("name", type=click.Choice([*CHECKS, *MEASURES]))
 @click.argument("device")
 @click.argument("body")
 @click.option("--precision", default="f32")
@@ -293,13 +297,10 @@ def calls(stage: Stage, sizes: list[int]) -> None:
 def main(name, device, body, precision, settings, sizes, out):
     stage = Stage(name, device, body, precision, settings, out)
     ts.init(device, precision)
-    many = [int(n) for n in sizes.split(",")]
-    checks = {"numbers": numbers, "differences": differences, "hazards": hazards}
-    measures = {"speed": speed, "epoch": epoch, "calls": calls}
-    if name in checks:
-        checks[name](stage)
+    if name in CHECKS:
+        CHECKS[name](stage)
     else:
-        measures[name](stage, many)
+        MEASURES[name](stage, [int(n) for n in sizes.split(",")])
 
 
 main()
