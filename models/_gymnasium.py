@@ -37,6 +37,9 @@ class GymnasiumBody(Task):
     rewards: Literal["gymnasium", "paper"] = "gymnasium"
     """Whose reward, and whose failure."""
 
+    constraint: Literal["penalty", "mujoco"] = "penalty"
+    """Law of limits and of contacts with the ground: `Option.constraint`."""
+
     file: ClassVar[str]
     control_timestep: ClassVar[float]
     substeps: ClassVar[int]
@@ -57,10 +60,11 @@ class GymnasiumBody(Task):
             raise UserError(f"{self.file} comes with Gymnasium: pip install 'taichi-sim[bodies]'")
         return str(Path(found.origin).parent / "envs/mujoco/assets" / self.file)
 
-    def simulator(self, num_envs: int, device: str | None = None) -> ts.Simulator:
-        sim = super().simulator(num_envs, device)
-        sim.model.opt.timestep, sim.model.opt.substeps = self.control_timestep / self.substeps, self.substeps
-        return sim
+    def model(self) -> ts.Model:
+        model = super().model()
+        model.opt.timestep, model.opt.substeps = self.control_timestep / self.substeps, self.substeps
+        model.opt.constraint = self.constraint
+        return model
 
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         if self.rewards == "paper":

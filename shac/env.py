@@ -80,19 +80,22 @@ class Task(abc.ABC):
         return None
 
     def simulator(self, num_envs: int, device: str | None = None) -> ts.Simulator:
-        """The simulator of `num_envs` worlds; override it for a model that is not loaded from a file."""
-        if not hasattr(self, "asset"):
-            raise UserError(f"task {type(self).__name__} does not define asset")
+        """The simulator of `num_envs` worlds."""
         try:
             if device is not None:
                 ts.init(device=device)
         except RuntimeError as error:
             raise UserError(str(error)) from error
+        return ts.Simulator(self.model(), num_worlds=num_envs)
+
+    def model(self) -> ts.Model:
+        """What is simulated; override it for a model that is not loaded from a file, or for other options."""
+        if not hasattr(self, "asset"):
+            raise UserError(f"task {type(self).__name__} does not define asset")
         try:
-            model = ts.load(self.asset)
+            return ts.load(self.asset)
         except (ValueError, OSError, TypeError) as error:
             raise UserError(f"cannot load the model of task {type(self).__name__}: {error}") from error
-        return ts.Simulator(model, num_worlds=num_envs)
 
     @staticmethod
     def nominal(num: int, sim: ts.Simulator) -> State:

@@ -26,6 +26,7 @@ from taichi_sim.bodies import (
     passive,
 )
 from taichi_sim.bodies.tree import LINK_MOCAP
+from taichi_sim.constraint import adjoint as constraint
 from taichi_sim.contact import pairs, planes
 from taichi_sim.loops import adjoint as loops
 from taichi_sim.loops import rows
@@ -86,6 +87,8 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
         planes.adjoint_forces(m, d, e)
         if ti.static(m.contact.pairs.number > 0):
             pairs.adjoint_forces(m, d, e)
+    if ti.static(m.constraint.any):
+        constraint.forces(m, d, e)
     if ti.static(m.external):
         external.adjoint_project(m, d, e)
     dynamics.adjoint_project(m, d, e)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from taichi_sim import taping
 from taichi_sim.bodies import tables as bodies
 from taichi_sim.buffers import Fields, Ints, Items
+from taichi_sim.constraint import tables as constraint
 from taichi_sim.contact import tables as contact
 from taichi_sim.loops import tables as loops
 from taichi_sim.muscles import tables as muscles
@@ -25,6 +26,7 @@ class DeviceModel(bodies.Constants):
     | contact | where bodies can touch: `contact.tables.Constants` |
     | tendon, actuator | `muscles.tables.Tendons`, `muscles.tables.Actuators` |
     | loops | equalities that close loops: `loops.tables.Constants` |
+    | constraint | limits and contacts by MuJoCo's law: `constraint.tables.Constants` |
     | external | whether a room makes forces on links besides those of inertia and gravity |
     | damping | the part of these that is implicit in the links' velocities |
     | nrecord | what a substep leaves on the tape |
@@ -39,6 +41,7 @@ class DeviceModel(bodies.Constants):
         self.tendon = muscles.Tendons(model, self._tree, fields)
         self.actuator = muscles.Actuators(model, fields)
         self.loops = loops.Constants(model, self._tree, fields)
+        self.constraint = constraint.Constants(model, self._tree, fields)
         self.external = self.external or self.contact.any or self.tendon.npath > 0 or self.loops.any
         # a symmetric problem, as joint equalities make of it
         self.coriolis = self.coriolis and not self.loops.any
@@ -63,6 +66,7 @@ class Data(bodies.Scratch):
     | contact | `contact.tables.Scratch` |
     | tendon, actuator | `muscles.tables.TendonScratch`, `muscles.tables.ActuatorScratch` |
     | loops | `loops.tables.Scratch` |
+    | constraint | `constraint.tables.Scratch` |
     """
 
     def __init__(self, m: DeviceModel, fields: Fields):
@@ -71,6 +75,7 @@ class Data(bodies.Scratch):
         self.tendon = muscles.TendonScratch(m, fields)
         self.actuator = muscles.ActuatorScratch(m, fields)
         self.loops = loops.Scratch(m, fields)
+        self.constraint = constraint.Scratch(m, fields)
 
 
 def structure(table) -> tuple:

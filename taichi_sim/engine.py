@@ -117,7 +117,18 @@ class Engine:
 
 
 # Options that are compiled in.
-_SWITCHES = ("contact", "limit", "spring", "damper", "friction", "actuation", "clampctrl", "equality", "coriolis")
+_SWITCHES = (
+    "constraint",
+    "contact",
+    "limit",
+    "spring",
+    "damper",
+    "friction",
+    "actuation",
+    "clampctrl",
+    "equality",
+    "coriolis",
+)
 
 
 class Plan(NamedTuple):

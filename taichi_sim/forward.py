@@ -6,6 +6,7 @@ working set stays in the cache. Nothing here is differentiated by Taichi; `adjoi
 
 from taichi_sim import spatial, taping
 from taichi_sim.bodies import coriolis, dynamics, equality, friction, gravcomp, inertia, integrate, kinematics, passive
+from taichi_sim.constraint import rows as constraint
 from taichi_sim.contact import pairs, planes
 from taichi_sim.loops import rows
 from taichi_sim.loops import solve as loops
@@ -14,8 +15,8 @@ from taichi_sim.runtime import Runtime, ti
 
 
 @ti.func
-def acceleration(m: ti.template(), d: ti.template(), e, h, h_theta):
-    """State and controls -> qacc, which solves (M + h_theta C) qacc = tau(q, v) - c(q, v)."""
+def forces(m: ti.template(), d: ti.template(), e, h, h_theta):
+    """State and controls -> inertias of subtrees, and tau(q, v) - c(q, v) in qacc."""
     kinematics.world(m, d, e)
     kinematics.position(m, d, e)
     kinematics.velocity(m, d, e, False)
@@ -31,6 +32,8 @@ def acceleration(m: ti.template(), d: ti.template(), e, h, h_theta):
         planes.forces(m, d, e, h_theta)
         if ti.static(m.contact.pairs.number > 0):
             pairs.forces(m, d, e, h_theta)
+        if ti.static(m.damping.later and m.contact.pairs.static):
+            constraint.keep(m, d, e)
         dynamics.generalised(m, d, e, d.contact.kn, d.contact.kf, d.contact.qfrc)
     inertia.composite(m, d, e)
     passive.springs(m, d, e)
@@ -55,6 +58,11 @@ def acceleration(m: ti.template(), d: ti.template(), e, h, h_theta):
             d.qacc[e, i] = d.qacc[e, i] + d.contact.qfrc[e, i]
         if ti.static(m.any_friction):
             d.qacc[e, i] = d.qacc[e, i] + d.qfrc_friction[e, i]
+
+
+@ti.func
+def matrix(m: ti.template(), d: ti.template(), e, h_theta):
+    """qM = M + h_theta C."""
     inertia.mass_matrix(m, d, e, h_theta)
     if ti.static(m.tendon.number > 0):
         tendon.implicit(m, d, e, h_theta)
@@ -62,7 +70,29 @@ def acceleration(m: ti.template(), d: ti.template(), e, h, h_theta):
 
 @ti.func
 def solve(m: ti.template(), d: ti.template(), e, h_theta):
-    """qM, qacc -> qacc = qM^-1 qacc as far as joint equalities permit, and the factor that gave it in qLD."""
+    """qacc = (M + h_theta C)^-1 qacc as far as equalities permit, and with the rows of MuJoCo's law that push."""
+    if ti.static(m.constraint.any):
+        for i in range(m.nv):
+            d.constraint.tau[e, i] = d.qacc[e, i]
+        constraint.prepare(m, d, e)
+        going = 1
+        solutions = 0
+        while going == 1:
+            constraint.assemble(m, d, e)
+            matrix(m, d, e, h_theta)
+            if ti.static(m.constraint.limits.number > 0):
+                constraint.add_to_matrix(m, d, e)
+            linear(m, d, e, h_theta)
+            solutions = solutions + 1
+            changed = constraint.activate(m, d, e)
+            going = ti.select(changed and solutions < constraint.MOST_SOLUTIONS, 1, 0)
+    else:
+        linear(m, d, e, h_theta)
+
+
+@ti.func
+def linear(m: ti.template(), d: ti.template(), e, h_theta):
+    """qM, qacc -> qacc = qM^-1 qacc as far as equalities permit, and the factor that gave it in qLD."""
     if ti.static(m.neq > 0):
         equality.dependence(m, d, e)
         equality.reduce(m, d, e)
@@ -158,14 +188,21 @@ class ForwardKernels:
             integrate.begin(m, d, e)
             if ti.static(m.actuator.elastic):
                 actuator.begin(m, d, e)
+            if ti.static(m.constraint.any):
+                constraint.begin(m, d, e)
             at = 0
             for _ in range(substeps):
                 if mode == RECORD:
                     taping.record_state(m, d, e, tape, at)
-                acceleration(m, d, e, h, h_theta)
+                forces(m, d, e, h, h_theta)
+                if mode == EVALUATE or ti.static(not m.constraint.any):
+                    matrix(m, d, e, h_theta)
                 if mode == EVALUATE:
                     store_mass(e, tape)
                 solve(m, d, e, h_theta)
+                if ti.static(m.constraint.any):
+                    if mode == EVALUATE:
+                        constraint.report(m, d, e)
                 if mode == RECORD:
                     taping.record_solution(m, d, e, tape, at)
                 at = at + m.nrecord

@@ -53,6 +53,8 @@ class Option:
     | substeps | substeps per control step (`<numeric name="substeps">`) | scalar |
     | gravity | gravitational acceleration [m/s^2] | (3,) |
     | theta | velocity-dependent forces are taken at v + theta h a, 0: explicit (`<numeric name="theta">`) | scalar |
+    | constraint | law of limits and contacts with planes: "penalty", or "mujoco" (`<text name="constraint">`) | str |
+    | impratio | MuJoCo's, where the law is: stiffness of friction over that of the normal | scalar |
     | coriolis | Coriolis and gyroscopic forces are taken at v + theta h a, too (`bodies.coriolis`) | bool |
     | contact, limit, spring, damper, friction | stages that the model has not disabled (friction: dry) | bool |
     | actuation, clampctrl, equality | likewise | bool |
@@ -62,6 +64,8 @@ class Option:
     substeps: int = 1
     gravity: np.ndarray = dataclasses.field(default_factory=lambda: np.array([0.0, 0.0, -9.81]))
     theta: float = 0.6
+    constraint: str = "penalty"
+    impratio: float = 1.0
     coriolis: bool = False
     contact: bool = True
     limit: bool = True
@@ -112,6 +116,8 @@ _LATER = {
     "pair_spin_mu": "pair_geom1",
     "pair_roll_kf": "pair_geom1",
     "pair_roll_mu": "pair_geom1",
+    **dict.fromkeys(("jnt_limit_ref", "jnt_limit_solimp", "jnt_limit_invweight"), "jnt_type"),
+    **dict.fromkeys(("pair_ref", "pair_solimp", "pair_invweight"), "pair_geom1"),
 }
 # Fields of `Model` without entries by default: (their dtype, numbers per entry).
 _EMPTY = {
@@ -125,6 +131,8 @@ _EMPTY = {
     "hfield_size": (float, (4,)),
     "hfield_data": (float, ()),
 }
+# Numbers per entry of those that have several.
+_WIDTHS = {"jnt_limit_ref": 2, "jnt_limit_solimp": 5, "pair_ref": 2, "pair_solimp": 5}
 # How those say that there is none, where it is not the number 0.
 _NONE = {"jnt_actgravcomp": (bool, False)}
 _NONE |= dict.fromkeys(("muscle_tendonadr", "body_mocapid", "geom_hfieldid"), (np.int32, -1))
@@ -155,6 +163,8 @@ class Model:
     | jnt_limit_ke | penalty stiffness of the limit [N/m, N m/rad] | (njnt,) |
     | jnt_limit_kd | damping while the limit is violated [N s/m, N m s/rad], the largest where it has loss | (njnt,) |
     | jnt_limit_loss | share of the spring's force that dry damping takes; 0: damping is viscous | (njnt,) |
+    | jnt_limit_ref | MuJoCo's reference acceleration of the limit: stiffness, damping [1/s^2, 1/s] | (njnt, 2) |
+    | jnt_limit_solimp, jnt_limit_invweight | its impedance, inverse inertia that it sees | (njnt, 5), (njnt,) |
     | jnt_stiffness | spring stiffness [N/m, N m/rad] | (njnt,) |
     | jnt_actfrclimited, jnt_actfrcrange | total actuator force on the joint is clamped [N, N m] | (njnt,), (njnt, 2) |
     | jnt_actgravcomp | gravity compensation is one of the actuators' forces there | (njnt,) bool |
@@ -188,6 +198,7 @@ class Model:
     | pair_spin_mu, pair_roll_mu | friction against spinning about the normal, rolling [m] | (npair,), (npair,) |
     | pair_spin_kf, pair_roll_kf | its largest coefficient, of sticking [N m s] | (npair,), (npair,) |
     | pair_margin | distance from which on contact forces act [m] | (npair,) |
+    | pair_ref, pair_solimp, pair_invweight | as of a joint's limit | (npair, 2), (npair, 5), (npair,) |
     | eq_joint1, eq_joint2 | a hinge or slide, and that which determines it (-1: locked) | (neq,), (neq,) |
     | eq_polycoef | coefficients a: q1 - qpos0_1 = a0 + a1 x + ... + a4 x^4, x = q2 - qpos0_2 | (neq, 5) |
     | loop_type | EQ_* of an equality that the solver meets as MuJoCo's does (`taichi_sim.loops`) | (nloop,) |
@@ -351,6 +362,12 @@ class Model:
     pair_spin_mu: np.ndarray | None = None
     pair_roll_kf: np.ndarray | None = None
     pair_roll_mu: np.ndarray | None = None
+    jnt_limit_ref: np.ndarray | None = None
+    jnt_limit_solimp: np.ndarray | None = None
+    jnt_limit_invweight: np.ndarray | None = None
+    pair_ref: np.ndarray | None = None
+    pair_solimp: np.ndarray | None = None
+    pair_invweight: np.ndarray | None = None
     loop_type: np.ndarray | None = None
     loop_obj1: np.ndarray | None = None
     loop_obj2: np.ndarray | None = None
@@ -379,7 +396,8 @@ class Model:
         for name, sibling in _LATER.items():
             if getattr(self, name) is None:
                 kind, nothing = _NONE.get(name, (float, 0))
-                setattr(self, name, np.full(np.size(getattr(self, sibling)), nothing, kind))
+                width = (_WIDTHS[name],) if name in _WIDTHS else ()
+                setattr(self, name, np.full((np.size(getattr(self, sibling)), *width), nothing, kind))
 
     def seal(self) -> None:
         """Makes the model unchangeable, but for `opt`: a Simulator has been made of it and would not notice.

@@ -46,6 +46,14 @@ def accumulate(m: ti.template(), d: ti.template(), e, link, p):
 
 
 @ti.func
+def composite(m: ti.template(), d: ti.template(), e):
+    """Damping of single links -> of whole subtrees."""
+    for step in range(1, m.nlink):
+        link = m.nlink - step
+        accumulate(m, d, e, link, m.link_parent[link])
+
+
+@ti.func
 def mul(m: ti.template(), d: ti.template(), e, link, w, v):
     """The subtree's damping times the motion (w, v): a spatial force."""
     moment = w * 0.0

@@ -67,7 +67,7 @@ def links(m: ti.template(), d: ti.template(), e):
 
 @ti.func
 def composite(m: ti.template(), d: ti.template(), e):
-    """cm, ch, cd, co of single links -> of whole subtrees."""
+    """cm, ch, cd, co of single links -> of whole subtrees; and damping, unless some of it comes later."""
     for step in range(1, m.nlink):
         link = m.nlink - step
         p = m.link_parent[link]
@@ -75,7 +75,7 @@ def composite(m: ti.template(), d: ti.template(), e):
         d.ch[e, p] = d.ch[e, p] + d.ch[e, link]
         d.cd[e, p] = d.cd[e, p] + d.cd[e, link]
         d.co[e, p] = d.co[e, p] + d.co[e, link]
-        if ti.static(m.damping.any):
+        if ti.static(m.damping.any and not m.damping.later):
             damping.accumulate(m, d, e, link, p)
 
 

@@ -24,12 +24,16 @@ _INERTIAL = frozenset(PARAMETERS[:3])
 
 @dataclasses.dataclass(frozen=True)
 class Damping:
-    """What other rooms take at v + theta h a for links, see `damping`: along how many fixed normals, and along others."""  # noqa: E501
+    """What other rooms take at v + theta h a for links, see `damping`: along how many fixed normals, and along others.
+
+    Some of it comes `later`, with what `constraint` adds to the same matrix.
+    """
 
     normals: Items
     number: int
     free: bool
     any: bool
+    later: bool
 
 
 class Constants:
@@ -127,7 +131,9 @@ class Constants:
         limited = set(model.jnt_type[np.asarray(model.jnt_limited, bool)].tolist())
         self.free, self.ball = JNT_FREE in types, bool(types & {JNT_FREE, JNT_BALL})
         self.spring, self.damper = opt.spring and (self.fit or bool(model.jnt_stiffness.any())), opt.damper
-        self.limit, self.limit_ball = opt.limit and bool(limited), JNT_BALL in limited
+        # MuJoCo's law has them in `constraint`
+        self.limit = opt.limit and bool(limited) and opt.constraint == "penalty"
+        self.limit_ball = JNT_BALL in limited
         self.jnt_type = f.ints(model.jnt_type)
         self.jnt_qposadr, self.jnt_dofadr = f.ints(model.jnt_qposadr), f.ints(model.jnt_dofadr)
         self.jnt_limited = f.ints(model.jnt_limited)

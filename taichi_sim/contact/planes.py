@@ -54,7 +54,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
         d.contact.kn[e, link] = m.gravity[0] * 0.0
         d.contact.kf[e, link] = m.gravity[0] * 0.0
     clear(m, d, e)
-    for c in range(m.contact.planes.number):
+    for c in range(m.contact.penalty):
         p, depth = touch(m, d, e, c)
         # a block skips what none of its worlds touches
         if depth.max() > 0.0:
@@ -77,7 +77,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
 @ti.func
 def adjoint_forces(m: ti.template(), d: ti.template(), e):
     """The gradient of nu . W, W the contact forces, where `external` wants it (with what nu, v and v' turn along)."""
-    for c in range(m.contact.planes.number):
+    for c in range(m.contact.penalty):
         p, depth = touch(m, d, e, c)
         if depth.max() > 0.0:
             touching = ti.select(depth > 0.0, depth * 0.0 + 1.0, depth * 0.0)

@@ -57,6 +57,7 @@ _INTEGERS = (
     "node",
     "nrow",
     "ncol",
+    "pair",
 )
 _GAINS = ("ke", "kd", "loss", "kc", "kf", "mu", "spin_kf", "spin_mu", "roll_kf", "roll_mu")
 
@@ -73,6 +74,8 @@ def on_planes(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
     | normal, frame | index of the plane's normal among the different ones, in the world | (n,), (nnormal, 3) |
     | height | depth = height - normal . point, in the world frame [m] | (n,) |
     | ke, kd, loss, kc, kf, mu, spin_kf, ... | as `Model.pair_ke` and so on | (n,) |
+    | pair | the pair of geoms that it belongs to | (n,) |
+    | axis | direction of a capsule in the link's frame, else zero | (n, 3) |
     """
     rows: list[tuple] = []
     frame: list[np.ndarray] = []
@@ -86,12 +89,12 @@ def on_planes(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
         centre, quat = _pose(model, tree, geom)
         axes, link = tree_module.quat_matrix(quat), tree.body_link[model.geom_bodyid[geom]]
         height = normal @ base + model.pair_margin[k]
+        along = axes[:, 2] if model.geom_type[geom] == GEOM_CAPSULE else np.zeros(3)
         for kind, x, radius in _surface(model, geom):
-            rows.append(
-                (link, kind, centre + axes @ x, radius, quat, model.geom_size[geom], index, height, *_gains(model, k))
-            )
-    names = ("link", "kind", "pos", "radius", "quat", "size", "normal", "height", *_GAINS)
-    return {**_table(rows, names, {"pos": 3, "quat": 4, "size": 3}), "frame": np.array(frame).reshape(-1, 3)}
+            place = (link, kind, centre + axes @ x, radius, quat, model.geom_size[geom], index, height)
+            rows.append((*place, *_gains(model, k), k, along))
+    names = ("link", "kind", "pos", "radius", "quat", "size", "normal", "height", *_GAINS, "pair", "axis")
+    return {**_table(rows, names, {"pos": 3, "quat": 4, "size": 3, "axis": 3}), "frame": np.array(frame).reshape(-1, 3)}
 
 
 def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.ndarray], Shapes]:

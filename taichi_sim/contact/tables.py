@@ -25,6 +25,7 @@ class Constants:
     | planes.turning, pairs.turning | whether some contact has torsional or rolling friction |
     | planes.lossy, pairs.lossy | whether some contact's damping is dry |
     | pairs.static | whether one of the geoms of some pair belongs to the world |
+    | penalty | how many of the planes' contacts are not held by MuJoCo's law (`constraint`): all or none |
     | any | whether anything can touch |
     | shapes | of the geoms of convex pairs: `shapes.Shapes`; round: whether there are ellipsoids or cylinders |
     | found | how many contacts of convex pairs there can be, those of the least overlap included |
@@ -37,6 +38,8 @@ class Constants:
         # how exact overlaps of convex shapes are found
         between["tolerance"] = between["size"] * (1e-10 if f.shared.real is ti.f64 else 3e-6)
         frame = on_planes.pop("frame")
+        # `constraint.tables` reads them
+        del on_planes["pair"], on_planes["axis"]
         self.planes, self.pairs = (
             types.SimpleNamespace(number=len(table["kind"]), kinds=frozenset(table["kind"].tolist()), **f.table(table))
             for table in (on_planes, between)
@@ -52,7 +55,10 @@ class Constants:
         fields = points.HFIELD in self.pairs.kinds
         self.nodes = f.shared.constant(height_fields(model) if fields else np.zeros((1, 3)))
         self.any = self.planes.number + self.pairs.number > 0
-        self.damping = Damping(f.shared.constant(frame), len(frame), self.pairs.static, self.any)
+        self.penalty = self.planes.number if model.opt.constraint == "penalty" else 0
+        later = self.planes.number > self.penalty
+        normals, fixed = f.shared.constant(frame), len(frame) * (not later)
+        self.damping = Damping(normals, fixed, self.pairs.static or later, self.any, later)
 
 
 def height_fields(model: Model) -> np.ndarray:

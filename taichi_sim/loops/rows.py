@@ -11,6 +11,7 @@ dJ/dt qvel adds to the rows' acceleration; of the others that is left out, as in
 """
 
 from taichi_sim import spatial
+from taichi_sim.bodies.impedance import impedance
 from taichi_sim.runtime import ti
 
 
@@ -165,19 +166,8 @@ def impedances(m: ti.template(), d: ti.template(), e, c):
     for r in range(m.loops.row[c], m.loops.row[c + 1]):
         norm2 = norm2 + d.loops.pos[e, r] * d.loops.pos[e, r]
     norm = ti.sqrt(norm2)
-    x = norm * m.loops.per_width[c]
-    inside = ti.min(x, 1.0)
-    low = inside <= m.loops.middle[c]
-    # the argument of the power that counts, at least what has a logarithm
-    z = ti.max(ti.select(low, inside, 1.0 - inside), 1e-30)
-    scale = ti.select(low, m.loops.below[c], m.loops.above[c])
-    power = m.loops.power[c]
-    y = scale * ti.pow(z, power)
-    slope = m.loops.rise[c] * m.loops.per_width[c] * power * y / z
-    impedance = m.loops.dmin[c] + m.loops.rise[c] * ti.select(low, y, 1.0 - y)
-    d.loops.impedance[e, c] = impedance
-    # met, or beyond the width
-    flat = (norm2 < 1e-30) | (x >= 1.0)
-    d.loops.slope[e, c] = ti.select(flat, norm * 0.0, slope / ti.max(norm, 1e-15))
+    d_row, slope = impedance(m.loops.solimp, c, norm)
+    d.loops.impedance[e, c] = d_row
+    d.loops.slope[e, c] = slope / ti.max(norm, 1e-15)
     for r in range(m.loops.row[c], m.loops.row[c + 1]):
-        d.loops.inverse[e, r] = ti.max((1.0 - impedance) / impedance * m.loops.weight[r], 1e-15)
+        d.loops.inverse[e, r] = ti.max((1.0 - d_row) / d_row * m.loops.weight[r], 1e-15)

@@ -6,14 +6,12 @@ import types
 
 import numpy as np
 
+from taichi_sim.bodies import impedance
 from taichi_sim.bodies.moved_dofs import dofs_of, moved_dofs
 from taichi_sim.bodies.tables import allot
 from taichi_sim.bodies.tree import Tree, quat_matrix, quat_mul
 from taichi_sim.buffers import Fields
 from taichi_sim.types import EQ_JOINT, EQ_TENDON, EQ_WELD, Model
-
-# Bounds that MuJoCo sets to impedances, and the least inverse inertia that it divides by.
-_LEAST, _MOST, _TINY = 1e-4, 0.9999, 1e-15
 
 
 class Constants:
@@ -27,7 +25,7 @@ class Constants:
     | number, rows, entries | how many there are |
     | row | first row of an equality; one more entry than there are equalities |
     | stiffness, damping | of MuJoCo's reference acceleration [1/s^2], [1/s] |
-    | dmin, rise, per_width, middle, below, above, power | impedance, see `rows.impedances` |
+    | solimp | `bodies.impedance.table` |
     | weight | inverse inertia that a row sees, MuJoCo's diagApprox |
     | bodies.number | how many of them are between bodies |
     | bodies.link1, pos1, quat1, link2, pos2, quat2 | the two frames that meet, in links |
@@ -56,10 +54,10 @@ class Constants:
         self.row = f.ints(np.cumsum([0, *dim]))
         self.stiffness = f.shared.constant(model.loop_stiffness[order])
         self.damping = f.shared.constant(model.loop_damping[order])
-        self._impedance(model.loop_solimp[order], f)
+        self.solimp = impedance.table(model.loop_solimp[order], f)
         # three rows of positions and three of rotations
         weight = [model.loop_invweight[c][int(r > 2)] for c, n in zip(order, dim, strict=True) for r in range(n)]
-        self.weight = f.shared.constant(np.maximum(weight, _TINY))
+        self.weight = f.shared.constant(np.maximum(weight, impedance.TINY))
         columns = self._between(model, tree, between, f) + self._others(model, tree, others, f)
         count = [len(c) for c in columns]
         self.num, self.col = f.ints(count), f.ints(np.cumsum([0, *count]))
@@ -68,17 +66,6 @@ class Constants:
         dof, on1, on2, source = np.array([x for c in columns for x in c]).reshape(-1, 4).T
         self.dof, self.source = f.ints(dof), f.ints(source)
         self.on1, self.on2 = f.shared.constant(on1), f.shared.constant(on2)
-
-    def _impedance(self, solimp: np.ndarray, f: Fields) -> None:
-        low, high = np.clip(solimp[:, :2], _LEAST, _MOST).T
-        flat = (low == high) | (solimp[:, 2] <= _TINY)
-        low, high = np.where(flat, (low + high) / 2, low), np.where(flat, (low + high) / 2, high)
-        width, middle = np.where(flat, 1.0, solimp[:, 2]), np.clip(solimp[:, 3], _LEAST, _MOST)
-        power = np.maximum(solimp[:, 4], 1.0)
-        self.dmin, self.rise, self.per_width = (f.shared.constant(x) for x in (low, high - low, 1 / width))
-        self.middle, self.power = f.shared.constant(middle), f.shared.constant(power)
-        self.below = f.shared.constant(middle ** (1 - power))
-        self.above = f.shared.constant((1 - middle) ** (1 - power))
 
     def _between(self, model: Model, tree: Tree, which: list[int], f: Fields) -> list[list[tuple]]:
         """Fills `bodies`; per equality its dofs as (dof, moves end 1, moves end 2, -1)."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from taichi_sim.mjcf.constraint import LOSS, friction_gains, stop_gains
-from taichi_sim.mjcf.report import Report, decoded, element_name
+from taichi_sim.mjcf.numerics import choice
+from taichi_sim.mjcf.report import Report, element_name
 from taichi_sim.mjcf.unsupported import actuator_group_enabled, actuator_simulated, stages
 from taichi_sim.types import (
     BIAS_MUSCLE,
@@ -134,7 +135,7 @@ def _muscles(m, fields: dict[str, np.ndarray], numerics, report: Report) -> dict
     prm[:, 7] = np.where(passive, passive_prm[:, 7] * ratio, 0.0)
     stretch = np.where(passive, optimal / np.where(passive_optimal > 0, passive_optimal, 1.0), 1.0)
     shift = np.where(passive, (slack - passive_slack) / np.where(passive_optimal > 0, passive_optimal, 1.0), 0.0)
-    law, _ = _said(m, report, "muscle_law", LAWS, "muscle law")
+    law, _ = choice(m, report, "muscle_law", LAWS, "muscle law")
     other = {"muscle_pennation": 0.0, "muscle_damping": _FIBRE_DAMPING}
     own = np.stack([_of_actuators(m, numerics, name, default, pulls) for name, default in other.items()], axis=1)
     constants = np.column_stack([prm[:, 4:9], passive_prm[:, 5], stretch, shift, own])
@@ -156,22 +157,9 @@ def _units(m, prm):
     return prm, strength, optimal, lengthrange[:, 0] - prm[:, 0] * optimal
 
 
-def _said(m, report: Report, name: str, choices: dict, what: str):
-    """What `<custom><text name="..." data="..."/>` chooses, the first of the choices without one; and its index."""
-    names = [element_name(m, "text", i) for i in range(m.ntext)]
-    default = next(iter(choices.values()))
-    if name not in names:
-        return default, -1
-    i = names.index(name)
-    said = decoded(m.text_data[m.text_adr[i] : m.text_adr[i] + m.text_size[i]].rstrip(b"\0"))
-    if said not in choices:
-        report.add("text", i, f"says {said!r}, which is no {what}", f'write data="{" or ".join(choices)}"')
-    return choices.get(said, default), i
-
-
 def _elastic(m, numerics, report: Report, pulls, law: int, slack, damping) -> dict[str, np.ndarray]:
     """Elastic tendons: their strain at the peak force, and its place in act, behind the activations."""
-    elastic, i = _said(m, report, "muscle_tendon", TENDONS, "kind of tendon")
+    elastic, i = choice(m, report, "muscle_tendon", TENDONS, "kind of tendon")
     if elastic and law != LAW_DEGROOTE:
         what, cure = "asks for elastic tendons, which MuJoCo's law of muscles has none of", "degroote_fregly"
         report.add("text", i, what, f'write <text name="muscle_law" data="{cure}"/>, or data="rigid" here')

@@ -129,6 +129,12 @@ def _margins_add() -> bool:
     return data.contact[0].includemargin > 0.15
 
 
+def inverse_mass(mj_model, pairs: Pairs) -> np.ndarray:
+    """The inverse mass that a contact sees at qpos0, by MuJoCo's `body_invweight0` [1/kg], (n,)."""
+    weight = mj_model.body_invweight0[mj_model.geom_bodyid, 0]
+    return weight[pairs.geom1] + weight[pairs.geom2]
+
+
 def gains(mj_model, pairs: Pairs, substep: float, refsafe: bool) -> dict[str, np.ndarray]:
     """Penalty parameters that do what the pairs' solver parameters ask for, `Model.pair_...` by name, each (n,).
 
@@ -140,8 +146,7 @@ def gains(mj_model, pairs: Pairs, substep: float, refsafe: bool) -> dict[str, np
     import mujoco
 
     m = mj_model
-    weight = m.body_invweight0[m.geom_bodyid, 0]
-    inverse = weight[pairs.geom1] + weight[pairs.geom2]
+    inverse = inverse_mass(m, pairs)
     mass = 1 / np.maximum(inverse, 1e-10)
     # what rides on a mocap body moves
     still = (m.body_weldid == 0) & (m.body_mocapid[m.body_rootid] < 0)

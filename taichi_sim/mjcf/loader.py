@@ -17,15 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from taichi_sim.mjcf import actuators, compiler, loops, npz, structure, values
-from taichi_sim.mjcf.constraint import LOSS, friction_gains, stop_gains
-from taichi_sim.mjcf.contact_pairs import Pairs, gains
-from taichi_sim.mjcf.numerics import Numerics
+from taichi_sim.mjcf.constraint import LOSS, friction_gains, reference_gains, stop_gains
+from taichi_sim.mjcf.contact_pairs import Pairs, gains, inverse_mass
+from taichi_sim.mjcf.numerics import Numerics, choice
 from taichi_sim.mjcf.report import ModelError, Report, check_names, element_name, said
 from taichi_sim.mjcf.unsupported import find, joint_equalities, simulated_pairs, stages
 from taichi_sim.types import GEOM_HFIELD, GEOM_MESH, JNT_BALL, JNT_FREE, Model, Option
 
 # Contact parameters that a file may state, as `<numeric name="contact_ke">` and so on.
 _CONTACT_NUMERICS = ("ke", "kd", "kf", "mu")
+# What `<custom><text name="constraint" data="..."/>` may say.
+LAWS = {"penalty": "penalty", "mujoco": "mujoco"}
 
 
 def load(source, *, unsupported_contacts: str = "refuse") -> Model:
@@ -150,7 +152,7 @@ def _checked(mj_model, name: str, lines: dict[tuple[str, int], str], skip: bool)
 
 def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
     numerics = Numerics(mj_model, report)
-    option = _option(mj_model, numerics)
+    option = _option(mj_model, numerics, report)
     substep = option.timestep
     return Model(
         nq=mj_model.nq,
@@ -219,7 +221,7 @@ def _geoms_and_sites(m) -> dict[str, np.ndarray]:
     }
 
 
-def _option(m, numerics: Numerics) -> Option:
+def _option(m, numerics: Numerics, report: Report) -> Option:
     import mujoco
 
     on = stages(m)
@@ -239,6 +241,8 @@ def _option(m, numerics: Numerics) -> Option:
         actuation=on.actuation,
         clampctrl=on.clampctrl,
         equality=on.equality,
+        constraint=choice(m, report, "constraint", LAWS, "law of constraints")[0],
+        impratio=float(m.opt.impratio),
         coriolis=_implicit_coriolis(m),
     )
     if substeps is None and m.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
@@ -273,6 +277,8 @@ def _limit_gains(m, numerics: Numerics, substep: float) -> dict[str, np.ndarray]
             if key == "kd" and _limit_number(numerics, key, names[joint], None) is not None:
                 # a damper that the file states is a damper
                 found["loss"][joint] = 0.0
+    found["ref"] = reference_gains(m.jnt_solref, m.jnt_solimp[:, 1], m.opt.timestep, _refsafe(m))
+    found |= {"solimp": np.array(m.jnt_solimp, float), "invweight": np.array(inverse, float)}
     return {f"jnt_limit_{key}": column for key, column in found.items()}
 
 
@@ -297,7 +303,8 @@ def _contacts(m, pairs: Pairs | None, numerics: Numerics, substep: float) -> dic
     """Pairs of geoms that can touch and their penalty parameters; none where the model disables contact."""
     empty = np.zeros(0, np.int32)
     names = ("kc", "loss", "margin", *_CONTACT_NUMERICS, "spin_kf", "spin_mu", "roll_kf", "roll_mu")
-    fields = {"geom1": empty, "geom2": empty, **dict.fromkeys(names, np.zeros(0))}
+    fields = {"geom1": empty, "geom2": empty, **dict.fromkeys((*names, "invweight"), np.zeros(0))}
+    fields |= {"ref": np.zeros((0, 2)), "solimp": np.zeros((0, 5))}
     if pairs is not None:
         fields = {"geom1": pairs.geom1, "geom2": pairs.geom2, "margin": pairs.margin}
         found = gains(m, pairs, substep, _refsafe(m))
@@ -306,6 +313,8 @@ def _contacts(m, pairs: Pairs | None, numerics: Numerics, substep: float) -> dic
             # a damper that the file states is a damper
             found["loss"], found["kc"] = np.zeros(len(pairs)), most
         fields.update(found)
+        fields["ref"] = reference_gains(pairs.solref, pairs.solimp[:, 1], m.opt.timestep, _refsafe(m))
+        fields["solimp"], fields["invweight"] = pairs.solimp, inverse_mass(m, pairs)
         for key in (*_CONTACT_NUMERICS, "loss"):
             values, number = found[key], numerics.get(f"contact_{key}", None)
             fields[key] = values if number is None else np.full(len(pairs), number)

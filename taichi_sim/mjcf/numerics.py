@@ -1,8 +1,8 @@
-"""The engine's own settings in MJCF: `<custom><numeric>` fields."""
+"""The engine's own settings in MJCF: `<custom><numeric>` and `<custom><text>` fields."""
 
 from __future__ import annotations
 
-from taichi_sim.mjcf.report import Report, element_name
+from taichi_sim.mjcf.report import Report, decoded, element_name
 from taichi_sim.mjcf.values import LARGEST
 from taichi_sim.types import MOST_SUBSTEPS
 
@@ -54,3 +54,17 @@ class Numerics:
             if name.startswith(prefix) and name.removeprefix(prefix) not in known:
                 what = f"'{name.removeprefix(prefix)}' is not {kind}"
                 self._report.add("numeric", i, what, f"name it {prefix} and the name of {kind}")
+
+
+def choice(mj_model, report: Report, name: str, choices: dict, what: str) -> tuple:
+    """What `<custom><text name="..." data="..."/>` chooses, the first of the choices without one; and its index."""
+    m = mj_model
+    names = [element_name(m, "text", i) for i in range(m.ntext)]
+    default = next(iter(choices.values()))
+    if name not in names:
+        return default, -1
+    i = names.index(name)
+    said = decoded(m.text_data[m.text_adr[i] : m.text_adr[i] + m.text_size[i]].rstrip(b"\0"))
+    if said not in choices:
+        report.add("text", i, f"says {said!r}, which is no {what}", f'write data="{" or ".join(choices)}"')
+    return choices.get(said, default), i

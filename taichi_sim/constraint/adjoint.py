@@ -1,0 +1,129 @@
+"""The adjoint of the rows' forces at fixed qacc, where those that push are those that did (docs/adjoint.md)."""
+
+from taichi_sim import spatial
+from taichi_sim.bodies.external import particle
+from taichi_sim.constraint.rows import along, edge, motion, prepare, tangent, violation, virtual_mass
+from taichi_sim.constraint.tables import EDGES
+from taichi_sim.contact import planes
+from taichi_sim.runtime import ti
+from taichi_sim.types import JNT_BALL
+
+
+@ti.func
+def forces(m: ti.template(), d: ti.template(), e):
+    """grad_qpos, grad_qvel += lam' dtau/d(q, v); a part of it where `external` and `dynamics` want it."""
+    prepare(m, d, e)
+    if ti.static(m.constraint.limits.number > 0):
+        for i in range(m.constraint.limits.number):
+            if d.constraint.limit_mass[e, i].max() > 0.0:
+                limit(m, d, e, i)
+    if ti.static(m.constraint.contacts.number > 0):
+        motion(m, d, e)
+        for link in range(m.nlink):
+            d.constraint.yn[e, link] = m.gravity[0] * 0.0
+            d.constraint.yf[e, link] = m.gravity[0] * 0.0
+        for c in range(m.constraint.contacts.number):
+            if d.constraint.depth[e, c].max() > 0.0:
+                contact(m, d, e, c)
+        project(m, d, e)
+
+
+@ti.func
+def limit(m: ti.template(), d: ti.template(), e, i):
+    """Of limit i."""
+    x, J, u = violation(m, d, e, i)
+    mass, mass_slope, _push, push_slope = virtual_mass(m.constraint.limits, i, ti.max(x, 0.0))
+    pull = d.constraint.limit_ref[e, i] - along(m, d, e, i, J, d.qacc)
+    on = ti.select((x > 0.0) & (pull > 0.0), x * 0.0 + 1.0, x * 0.0)
+    lam = along(m, d, e, i, J, d.lam)
+    x_bar = on * lam * (mass_slope * pull + mass * push_slope)
+    v_bar = -on * lam * mass * m.constraint.limits.damping[i]
+    dof = m.constraint.limits.dof[i]
+    d.grad_qvel[e, dof] = d.grad_qvel[e, dof] + v_bar * J[0, :]
+    if ti.static(m.constraint.limits.ball):
+        if m.constraint.limits.kind[i] == JNT_BALL:
+            for k in ti.static((1, 2)):
+                d.grad_qvel[e, dof + k] = d.grad_qvel[e, dof + k] + v_bar * J[k, :]
+            # the angle grows along -J, which turns with u
+            a = spatial.load_vec3(d.qacc, e, dof) + spatial.scale(
+                spatial.load_vec3(d.qvel, e, dof), m.constraint.limits.damping[i]
+            )
+            J_bar = spatial.scale(spatial.load_vec3(d.lam, e, dof), on * mass * pull) - spatial.scale(
+                a, on * lam * mass
+            )
+            per_angle = 1.0 / ti.max(ti.sqrt(spatial.dot(u, u)), 1e-6)
+            across = J_bar - spatial.scale(J, spatial.dot(J, J_bar))
+            g = -spatial.scale(J, x_bar) - spatial.scale(across, per_angle)
+            g = spatial.jac_right_inv_transpose(u, g)
+            for k in ti.static(range(3)):
+                d.grad_qpos[e, dof + k] = d.grad_qpos[e, dof + k] + g[k, :]
+        else:
+            d.grad_qpos[e, dof] = d.grad_qpos[e, dof] - x_bar * J[0, :]
+    else:
+        d.grad_qpos[e, dof] = d.grad_qpos[e, dof] - x_bar * J[0, :]
+
+
+@ti.func
+def contact(m: ti.template(), d: ti.template(), e, c):
+    """Of contact c: the gradient of nu . f at its point."""
+    link = m.contact.planes.link[c]
+    n = m.damping.normals[m.contact.planes.normal[c]]
+    x, p = d.constraint.depth[e, c], d.constraint.p[e, c]
+    mass, mass_slope, _push, push_slope = virtual_mass(m.constraint.contacts, c, ti.max(x, 0.0))
+    v = particle(d.vw[e, link], d.vl[e, link], p)
+    a = particle(d.constraint.cw[e, link], d.constraint.cl[e, link], p)
+    nu = particle(d.nw[e, link], d.nl[e, link], p)
+    t1, axis, per_length = tangent(m, d, e, c, n)
+    t2 = spatial.cross(n, t1)
+    mu, b = m.constraint.contacts.mu[c], m.constraint.contacts.damping[c]
+    rough = 1 - m.constraint.contacts.smooth[c]
+    f = p * 0.0
+    # the force's gradient in v, over -b, and in a, negative; in the violation; in the tangents' angle
+    g = p * 0.0
+    x_bar = x * 0.0
+    angle_bar = x * 0.0
+    for k in ti.static(range(EDGES)):
+        if k == 0 or rough == 1:
+            y = edge(n, t1, t2, mu, k)
+            # what it becomes as the tangents turn
+            y_turn = edge(p * 0.0, t2, -t1, mu, k)
+            pull = d.constraint.ref[e, EDGES * c + k] - spatial.dot(y, a)
+            on = ti.select((x > 0.0) & (pull > 0.0), x * 0.0 + 1.0, x * 0.0)
+            along_nu = on * spatial.dot(y, nu)
+            f = f + spatial.scale(y, on * mass * pull)
+            g = g + spatial.scale(y, mass * along_nu)
+            x_bar = x_bar + along_nu * (mass_slope * pull + mass * push_slope)
+            turned = spatial.dot(y_turn, v) * b + spatial.dot(y_turn, a)
+            angle_bar = angle_bar + on * mass * pull * spatial.dot(y_turn, nu) - mass * along_nu * turned
+    v_bar, a_bar = -spatial.scale(g, b), -g
+    p_bar = spatial.cross(f, d.nw[e, link]) + spatial.cross(v_bar, d.vw[e, link])
+    p_bar = p_bar + spatial.cross(a_bar, d.constraint.cw[e, link])
+    # p lies half way between the surfaces
+    x_bar = x_bar + 0.5 * spatial.dot(n, p_bar)
+    lift = -spatial.scale(n, ti.select(x > 0.0, x_bar, x * 0.0))
+    turn = spatial.cross(nu, f) + spatial.cross(v, v_bar) + spatial.cross(a, a_bar)
+    turn = turn + planes.wander(m, d, e, c, n, lift + p_bar)
+    turn = turn - spatial.scale(spatial.cross(n, p_bar), 0.5 * (x - m.constraint.contacts.margin[c]))
+    turn = turn + spatial.scale(spatial.cross(axis, t2), angle_bar * per_length)
+    d.fn[e, link] = d.fn[e, link] - spatial.cross(p, f)
+    d.ff[e, link] = d.ff[e, link] - f
+    d.wn[e, link] = d.wn[e, link] - spatial.cross(p, v_bar)
+    d.wf[e, link] = d.wf[e, link] - v_bar
+    d.constraint.yn[e, link] = d.constraint.yn[e, link] + spatial.cross(p, a_bar)
+    d.constraint.yf[e, link] = d.constraint.yf[e, link] + a_bar
+    d.gn[e, link] = d.gn[e, link] + spatial.cross(p, lift) + turn
+    d.gf[e, link] = d.gf[e, link] + lift
+
+
+@ti.func
+def project(m: ti.template(), d: ti.template(), e):
+    """Sums yn, yf over subtrees and adds what they change with the positions: as `external.adjoint_project`."""
+    for step in range(1, m.nlink):
+        link = m.nlink - step
+        p = m.link_parent[link]
+        yn, yf = d.constraint.yn[e, link], d.constraint.yf[e, link]
+        cn, cf = spatial.force_cross(d.constraint.cw[e, p], d.constraint.cl[e, p], yn, yf)
+        for i in range(m.link_dofadr[link], m.link_dofadr[link] + m.link_dofnum[link]):
+            d.grad_qpos[e, i] = d.grad_qpos[e, i] - spatial.dot(d.sw[e, i], cn) - spatial.dot(d.sl[e, i], cf)
+        d.constraint.yn[e, p] = d.constraint.yn[e, p] + yn
+        d.constraint.yf[e, p] = d.constraint.yf[e, p] + yf

@@ -1,0 +1,142 @@
+"""What the kernels of this room know of a model, and what they need for each world."""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+
+from taichi_sim.bodies import impedance
+from taichi_sim.bodies.tables import allot
+from taichi_sim.bodies.tree import Tree
+from taichi_sim.buffers import Fields
+from taichi_sim.contact import points
+from taichi_sim.types import GEOM_PLANE, JNT_BALL, Model
+
+# Edges of a friction pyramid.
+EDGES = 4
+LAWS = ("penalty", "mujoco")
+
+
+class Constants:
+    """Limits of joints, and contact points on planes, that MuJoCo's law holds; none where the model has another.
+
+    Contacts are those of `contact.planes`, in its order.
+
+    | field | meaning |
+    |---|---|
+    | any | whether there are any |
+    | limits.number, contacts.number | how many |
+    | limits.ball | whether some joint is a ball |
+    | limits.kind, qpos, dof, low, high | its type, place in qpos and qvel, range |
+    | contacts.smooth | 1 where there is no friction |
+    | contacts.margin, mu | distance from which on it acts [m], coefficient of friction |
+    | contacts.axis | a capsule's direction in its link's frame, along which MuJoCo lays the pyramid; else zero |
+    | contacts.across, any_aligned | the pyramid's direction elsewhere; whether there are capsules |
+    | stiffness, damping | of the reference acceleration, of either table |
+    | solimp, weight | of either table: `impedance.table`, and the inverse mass that a row sees |
+
+    Raises:
+        ValueError: there is no such law, or it does not take a contact of the model.
+    """
+
+    def __init__(self, model: Model, tree: Tree, f: Fields):
+        law = model.opt.constraint
+        if law not in LAWS:
+            raise ValueError(f"model.opt.constraint must be one of {', '.join(map(repr, LAWS))}, got {law!r}")
+        mine = law == "mujoco"
+        limited = np.flatnonzero(np.asarray(model.jnt_limited, bool) & model.opt.limit & mine)
+        touching = points.on_planes(model, tree)
+        number = len(touching["pair"]) if mine else 0
+        self.limits = types.SimpleNamespace(number=len(limited))
+        self.contacts = types.SimpleNamespace(number=number)
+        self.any = bool(len(limited) + number)
+        if len(limited):
+            self._limits(model, limited, f)
+        if number:
+            self._contacts(model, touching, f)
+
+    def _limits(self, model: Model, j: np.ndarray, f: Fields) -> None:
+        self.limits.ball = JNT_BALL in model.jnt_type[j]
+        columns = {"kind": model.jnt_type[j], "qpos": model.jnt_qposadr[j], "dof": model.jnt_dofadr[j]}
+        vars(self.limits).update({name: f.ints(x) for name, x in columns.items()})
+        low, high = model.jnt_range[j].T
+        vars(self.limits).update(f.table({"low": low, "high": high}))
+        weight = model.jnt_limit_invweight[j]
+        _gains(self.limits, model.jnt_limit_ref[j], model.jnt_limit_solimp[j], weight, f)
+
+    def _contacts(self, model: Model, touching: dict[str, np.ndarray], f: Fields) -> None:
+        pair, axis = touching["pair"], touching["axis"]
+        normal = touching["frame"][touching["normal"]]
+        turning = (model.pair_spin_mu > 0) | (model.pair_roll_mu > 0)
+        turning &= model.geom_type[model.pair_geom1] == GEOM_PLANE
+        if turning.any():
+            geom = model.pair_geom2[np.flatnonzero(turning)[0]]
+            name = model.names["geom"][geom] or f"geom {geom}"
+            raise ValueError(
+                f"MuJoCo's law of constraints is here without torsional and rolling friction, which contacts of "
+                f"{name!r} have: write condim 3 or 1 there, or leave model.opt.constraint at 'penalty'"
+            )
+        mu = model.pair_mu[pair]
+        smooth = mu <= 0
+        self.contacts.smooth, self.contacts.any_aligned = f.ints(smooth), bool(axis.any())
+        # of a pyramid's edges: MuJoCo's documentation, "Computation: Constraint model", and mj_makeImpedance
+        weight = model.pair_invweight[pair] * np.where(smooth, 1.0, 2 * mu**2 / model.opt.impratio * (1 + mu**2))
+        across = np.array([_across(n, bool(a.any())) for n, a in zip(normal, axis, strict=True)])
+        columns = {"mu": mu, "margin": model.pair_margin[pair], "axis": axis, "across": across}
+        vars(self.contacts).update(f.table(columns))
+        _gains(self.contacts, model.pair_ref[pair], model.pair_solimp[pair], weight, f)
+
+
+def _across(n: np.ndarray, aligned: bool) -> np.ndarray:
+    """First tangent of a contact with the normal n; where a capsule has none, too. MuJoCo's mju_makeFrame."""
+    y = np.eye(3)[0 if aligned else 1 if abs(n[1]) < 0.5 else 2]
+    if aligned and abs(n[0]) > 0.9:
+        y = np.eye(3)[1]
+    y = y - (n @ y) * n
+    return y / np.linalg.norm(y)
+
+
+def _gains(table, ref: np.ndarray, solimp: np.ndarray, weight: np.ndarray, f: Fields) -> None:
+    if not np.all(weight > 0):
+        raise ValueError(
+            "the model has no inverse inertias for MuJoCo's law of constraints; one that an older release saved must "
+            "be loaded from MJCF and saved anew"
+        )
+    stiffness, damping = ref.T
+    vars(table).update(f.table({"stiffness": stiffness, "damping": damping, "weight": weight}))
+    table.solimp = impedance.table(solimp, f)
+
+
+class Scratch:
+    """Intermediate results of this room.
+
+    | field | meaning | items |
+    |---|---|---|
+    | tau | generalised forces but those of the rows | nv |
+    | cw, cl | motion of a link by qacc | nlink |
+    | diag | what limits add to the mass matrix's diagonal; ball: to the block of its dofs | nv |
+    | fn, ff, qfrc | forces on links, and the generalised ones | nlink, nv |
+    | limit_side | Jacobian of a limit: 1 or -1; ball: of its three dofs | limits, 3 |
+    | limit_mass, limit_ref, limit_on | d / (1 - d) times the inertia, reference acceleration, 1: it pushes | limits |
+    | depth, mass, p, t1 | of a contact: violation, as above, point from the tree's origin, first tangent | contacts |
+    | ref, on | of its edges | EDGES contacts |
+    | base_... | the implicit part of other contacts | as `damping` |
+    | yn, yf | adjoint of cw, cl, summed over subtrees | nlink |
+    """
+
+    def __init__(self, m, f: Fields):
+        if not m.constraint.any:
+            return
+        allot(self, f, "tau diag qfrc", m.nv)
+        allot(self, f, "cw cl fn ff yn yf", m.nlink, 3)
+        if m.constraint.limits.number:
+            allot(self, f, "limit_side", m.constraint.limits.number, 3)
+            allot(self, f, "limit_mass limit_ref limit_on", m.constraint.limits.number)
+        if m.constraint.contacts.number:
+            allot(self, f, "depth mass", m.constraint.contacts.number)
+            allot(self, f, "p t1", m.constraint.contacts.number, 3)
+            allot(self, f, "ref on", EDGES * m.constraint.contacts.number)
+            if m.contact.pairs.static:
+                allot(self, f, "base_gl base_ga", 2 * m.nlink, 3)
+                allot(self, f, "base_gm", 3 * m.nlink, 3)

@@ -1,0 +1,125 @@
+"""MuJoCo's law of limits and contacts: its accelerations and its motion to the last digit, gradients, refusals."""
+
+import mujoco
+import numpy as np
+import pytest
+import torch
+from batch import mujoco_data
+from differences import assert_gradient, rollout, weighted
+
+import taichi_sim as ts
+
+# Every kind of limit, and of what touches two planes: round and with edges, with friction and without, by all formats
+# of solref and solimp. No damping, which MuJoCo's Euler step adds after its constraints.
+BODY = """<mujoco><compiler angle="radian" autolimits="true"/>
+<option timestep="0.003" gravity="0.2 -0.1 -9.81" cone="pyramidal" impratio="1.7" iterations="200" tolerance="0"
+  ls_iterations="200" ls_tolerance="1e-10"/>
+<custom><text name="constraint" data="mujoco"/></custom>
+<default><joint armature="0.01"/><geom contype="0" conaffinity="1" density="700"/></default>
+<worldbody>
+  <geom type="plane" size="5 5 .1" contype="1" conaffinity="0" friction=".8"/>
+  <geom type="plane" size="5 5 .1" contype="1" conaffinity="0" pos="-.5 0 0" euler="0 1.2 0.3" friction=".3"
+    solimp=".8 .99 .01 .3 3"/>
+  <body name="torso" pos="0 0 .5"><freejoint/><geom type="box" size=".15 .1 .05" friction=".5"/>
+    <body pos=".1 .1 0"><joint name="hip" axis="0 1 .2" range="-.6 .4" solimplimit=".7 .97 .1 .4 2"/>
+      <geom type="capsule" fromto="0 0 0 .05 0 -.3" size=".04" margin=".01"/>
+      <body pos=".05 0 -.3"><joint name="knee" axis="0 1 0" range="-1 0" solreflimit="-900 -40"/>
+        <geom type="capsule" fromto="0 0 0 -.05 0 -.2" size=".03" solref="-4000 -90"/></body></body>
+    <body pos="-.1 -.1 0"><joint name="prop" type="slide" axis="0 .2 1" range="-.05 .1" margin=".01"/>
+      <geom type="sphere" size=".05" pos="0 0 -.35" condim="1" priority="1"/></body>
+    <body pos="0 0 .1"><joint name="neck" type="ball" range="0 .5"/>
+      <geom type="ellipsoid" size=".06 .08 .1" pos="0 0 .1"/></body></body>
+</worldbody>
+<actuator><motor joint="hip" gear="30"/><motor joint="knee" gear="20"/><motor joint="prop" gear="100"/>
+  <motor joint="neck" gear="3 -5 4 0 0 0"/></actuator></mujoco>"""
+WORLDS = 16
+
+
+@pytest.fixture(scope="module")
+def body() -> mujoco.MjModel:
+    return mujoco.MjModel.from_xml_string(BODY)
+
+
+@pytest.fixture(scope="module")
+def sim(body) -> ts.Simulator:
+    model = ts.load(body)
+    # explicit velocities, as in MuJoCo's Euler step without damping
+    model.opt.theta = 0.0
+    return ts.Simulator(model, WORLDS)
+
+
+@pytest.fixture(scope="module")
+def batch(body) -> tuple[ts.State, torch.Tensor]:
+    """States of bodies that were dropped and driven for a while: rows of every kind push, and others do not."""
+    rng = np.random.default_rng(3)
+    data = mujoco.MjData(body)
+    states, controls = [], []
+    for _ in range(WORLDS):
+        mujoco.mj_resetData(body, data)
+        data.qvel[:] = rng.normal(size=body.nv)
+        data.qpos[3:7] = rng.normal(size=4) + [0.5, 0, 0, 0]
+        for _ in range(rng.integers(60, 200)):
+            data.ctrl[:] = 0.8 * data.ctrl + rng.normal(size=body.nu) * 0.5
+            mujoco.mj_step(body, data)
+        states.append((data.qpos.copy(), data.qvel.copy()))
+        controls.append(data.ctrl.copy())
+    qpos, qvel = (torch.tensor(np.array(x)) for x in zip(*states, strict=True))
+    return ts.State(qpos, qvel, torch.zeros(WORLDS, 0, dtype=torch.float64)), torch.tensor(np.array(controls))
+
+
+def test_accelerations_and_forces_are_mujocos(body, sim, batch):
+    state, ctrl = batch
+    ours = sim.forward(state, ctrl)
+    seen = set()
+    for world in range(WORLDS):
+        data = mujoco_data(body, state, ctrl, world)
+        scale = 1 + np.abs(data.qacc).max()
+        assert np.abs(ours.qacc[world].numpy() - data.qacc).max() < 1e-10 * scale
+        constraint = (ours.qfrc_limit + ours.qfrc_contact)[world].numpy()
+        assert np.abs(constraint - data.qfrc_constraint).max() < 1e-10 * (1 + np.abs(data.qfrc_constraint).max())
+        limits = data.efc_id[: data.nefc][data.efc_type[: data.nefc] == mujoco.mjtConstraint.mjCNSTR_LIMIT_JOINT]
+        seen |= {body.joint(i).name for i in limits} | {int(c.geom2) for c in data.contact[: data.ncon]}
+    # whatever a state lacks proves nothing
+    assert {"hip", "knee", "prop", "neck"} <= seen and set(range(2, body.ngeom)) <= seen, seen
+
+
+def test_motion_is_mujocos(body, sim, batch):
+    state, ctrl = batch
+    sim.model.opt.substeps = 40
+    with torch.no_grad():
+        after = sim.step(state, ctrl)
+    sim.model.opt.substeps = 1
+    errors = []
+    for world in range(WORLDS):
+        data = mujoco_data(body, state, ctrl, world)
+        mujoco.mj_step(body, data, 40)
+        errors.append(np.abs(after.qpos[world].numpy() - data.qpos).max())
+    # a row that begins to push a step later where MuJoCo's solver stops short of its solution sets worlds apart
+    assert np.median(errors) < 1e-10 and np.quantile(errors, 0.8) < 1e-7, errors
+
+
+def test_gradients_are_those_of_the_step(sim, batch):
+    state, ctrl = batch
+
+    def end(qpos, qvel, ctrl):
+        return weighted(rollout(sim, qpos, qvel, ctrl, 2), 1)
+
+    assert_gradient(end, {"qpos": state.qpos, "qvel": state.qvel, "ctrl": ctrl}, {"qpos": 1e-7, "qvel": 1e-6})
+
+
+def test_other_laws_and_frictions_are_refused(body):
+    model = ts.load(body)
+    model.opt.constraint = "hard"
+    with pytest.raises(ValueError, match="must be one of 'penalty', 'mujoco', got 'hard'"):
+        ts.Simulator(model)
+    with pytest.raises(ts.UnsupportedModelError, match="'hard', which is no law of constraints"):
+        ts.load(mujoco.MjSpec.from_string(BODY.replace('data="mujoco"', 'data="hard"')))
+    spinning = BODY.replace('condim="1"', 'condim="4"')
+    with pytest.raises(ValueError, match="write condim 3 or 1 there"):
+        ts.Simulator(ts.load(mujoco.MjSpec.from_string(spinning)))
+
+
+def test_a_saved_model_keeps_its_law(body, tmp_path):
+    ts.save(ts.load(body), tmp_path / "body.npz")
+    model = ts.load(tmp_path / "body.npz")
+    assert model.opt.constraint == "mujoco" and model.opt.impratio == 1.7
