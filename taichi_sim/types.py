@@ -56,8 +56,7 @@ class Option:
     | constraint | law of limits and contacts with planes: "penalty", or "mujoco" (`<text name="constraint">`) | str |
     | impratio | MuJoCo's, where the law is: stiffness of friction over that of the normal | scalar |
     | coriolis | Coriolis and gyroscopic forces are taken at v + theta h a, too (`bodies.coriolis`) | bool |
-    | contact, limit, spring, damper, friction | stages that the model has not disabled (friction: dry) | bool |
-    | actuation, clampctrl, equality | likewise | bool |
+    | contact, limit, spring, damper, friction, actuation, clampctrl, equality | stages that are on (friction: dry) | bool |
     """
 
     timestep: float = 0.002
@@ -97,45 +96,32 @@ class Option:
 
 # Fields of `Model` with a default, and one that has as many entries.
 _LATER = {
-    "body_gravcomp": "body_parentid",
-    "body_mocapid": "body_parentid",
     "geom_hfieldid": "geom_type",
-    "jnt_actgravcomp": "jnt_type",
-    "jnt_limit_loss": "jnt_type",
-    "tendon_limit_loss": "tendon_adr",
-    "pair_loss": "pair_geom1",
-    "dof_frictionloss": "dof_bodyid",
-    "dof_friction_kf": "dof_bodyid",
-    "dof_friction_mass": "dof_bodyid",
-    "tendon_frictionloss": "tendon_adr",
-    "tendon_friction_kf": "tendon_adr",
-    "tendon_friction_mass": "tendon_adr",
-    "muscle_tendon_strain": "muscle_law",
-    "muscle_tendonadr": "muscle_law",
-    "pair_spin_kf": "pair_geom1",
-    "pair_spin_mu": "pair_geom1",
-    "pair_roll_kf": "pair_geom1",
-    "pair_roll_mu": "pair_geom1",
+    **dict.fromkeys(("body_gravcomp", "body_mocapid"), "body_parentid"),
+    **dict.fromkeys(("jnt_actgravcomp", "jnt_limit_loss"), "jnt_type"),
     **dict.fromkeys(("jnt_limit_ref", "jnt_limit_solimp", "jnt_limit_invweight"), "jnt_type"),
-    **dict.fromkeys(("pair_ref", "pair_solimp", "pair_invweight"), "pair_geom1"),
+    **dict.fromkeys(("dof_frictionloss", "dof_friction_kf", "dof_friction_mass"), "dof_bodyid"),
+    **dict.fromkeys(("tendon_limit_loss", "tendon_frictionloss"), "tendon_adr"),
+    **dict.fromkeys(("tendon_friction_kf", "tendon_friction_mass"), "tendon_adr"),
+    **dict.fromkeys(("muscle_tendon_strain", "muscle_tendonadr"), "muscle_law"),
+    **dict.fromkeys(("pair_loss", "pair_ref", "pair_solimp", "pair_invweight"), "pair_geom1"),
+    **dict.fromkeys(("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"), "pair_geom1"),
 }
 # Fields of `Model` without entries by default: (their dtype, numbers per entry).
 _EMPTY = {
     **dict.fromkeys(("loop_type", "loop_obj1", "loop_obj2"), (np.int32, ())),
     **dict.fromkeys(("loop_pos1", "loop_pos2"), (float, (3,))),
-    **dict.fromkeys(("loop_quat1", "loop_quat2"), (float, (4,))),
-    **dict.fromkeys(("loop_torquescale", "loop_stiffness", "loop_damping"), (float, ())),
+    **dict.fromkeys(("loop_quat1", "loop_quat2", "hfield_size"), (float, (4,))),
+    **dict.fromkeys(("loop_torquescale", "loop_stiffness", "loop_damping", "hfield_data"), (float, ())),
     **dict.fromkeys(("loop_polycoef", "loop_solimp"), (float, (5,))),
     **dict.fromkeys(("loop_ref", "loop_invweight"), (float, (2,))),
     **dict.fromkeys(("hfield_adr", "hfield_nrow", "hfield_ncol"), (np.int32, ())),
-    "hfield_size": (float, (4,)),
-    "hfield_data": (float, ()),
 }
 # Numbers per entry of those that have several.
-_WIDTHS = {"jnt_limit_ref": 2, "jnt_limit_solimp": 5, "pair_ref": 2, "pair_solimp": 5}
+_WIDTHS = {"jnt_limit_ref": (2,), "jnt_limit_solimp": (5,), "pair_ref": (2,), "pair_solimp": (5,)}
 # How those say that there is none, where it is not the number 0.
-_NONE = {"jnt_actgravcomp": (bool, False)}
-_NONE |= dict.fromkeys(("muscle_tendonadr", "body_mocapid", "geom_hfieldid"), (np.int32, -1))
+_NONE = dict.fromkeys(("muscle_tendonadr", "body_mocapid", "geom_hfieldid"), (np.int32, -1))
+_NONE["jnt_actgravcomp"] = bool, False
 
 
 @dataclasses.dataclass
@@ -396,8 +382,8 @@ class Model:
         for name, sibling in _LATER.items():
             if getattr(self, name) is None:
                 kind, nothing = _NONE.get(name, (float, 0))
-                width = (_WIDTHS[name],) if name in _WIDTHS else ()
-                setattr(self, name, np.full((np.size(getattr(self, sibling)), *width), nothing, kind))
+                shape = np.size(getattr(self, sibling)), *_WIDTHS.get(name, ())
+                setattr(self, name, np.full(shape, nothing, kind))
 
     def seal(self) -> None:
         """Makes the model unchangeable, but for `opt`: a Simulator has been made of it and would not notice.

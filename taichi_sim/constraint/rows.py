@@ -17,7 +17,7 @@ Source: MuJoCo's documentation, "Computation: Constraint model" and "Solver para
 from taichi_sim import spatial
 from taichi_sim.bodies import damping, dynamics
 from taichi_sim.bodies.external import particle
-from taichi_sim.bodies.impedance import impedance
+from taichi_sim.constraint.impedance import impedance
 from taichi_sim.constraint.tables import EDGES
 from taichi_sim.contact import planes
 from taichi_sim.runtime import ti

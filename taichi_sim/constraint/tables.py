@@ -6,10 +6,10 @@ import types
 
 import numpy as np
 
-from taichi_sim.bodies import impedance
 from taichi_sim.bodies.tables import allot
 from taichi_sim.bodies.tree import Tree
 from taichi_sim.buffers import Fields
+from taichi_sim.constraint import impedance
 from taichi_sim.contact import points
 from taichi_sim.types import GEOM_PLANE, JNT_BALL, Model
 

@@ -11,7 +11,7 @@ dJ/dt qvel adds to the rows' acceleration; of the others that is left out, as in
 """
 
 from taichi_sim import spatial
-from taichi_sim.bodies.impedance import impedance
+from taichi_sim.constraint.impedance import impedance
 from taichi_sim.runtime import ti
 
 

@@ -6,11 +6,11 @@ import types
 
 import numpy as np
 
-from taichi_sim.bodies import impedance
 from taichi_sim.bodies.moved_dofs import dofs_of, moved_dofs
 from taichi_sim.bodies.tables import allot
 from taichi_sim.bodies.tree import Tree, quat_matrix, quat_mul
 from taichi_sim.buffers import Fields
+from taichi_sim.constraint import impedance
 from taichi_sim.types import EQ_JOINT, EQ_TENDON, EQ_WELD, Model
 
 
@@ -25,7 +25,7 @@ class Constants:
     | number, rows, entries | how many there are |
     | row | first row of an equality; one more entry than there are equalities |
     | stiffness, damping | of MuJoCo's reference acceleration [1/s^2], [1/s] |
-    | solimp | `bodies.impedance.table` |
+    | solimp | `constraint.impedance.table` |
     | weight | inverse inertia that a row sees, MuJoCo's diagApprox |
     | bodies.number | how many of them are between bodies |
     | bodies.link1, pos1, quat1, link2, pos2, quat2 | the two frames that meet, in links |
