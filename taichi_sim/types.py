@@ -56,7 +56,7 @@ class Option:
     | constraint | law of limits and contacts with planes: "penalty", or "mujoco" (`<text name="constraint">`) | str |
     | impratio | MuJoCo's, where the law is: stiffness of friction over that of the normal | scalar |
     | coriolis | Coriolis and gyroscopic forces are taken at v + theta h a, too (`bodies.coriolis`) | bool |
-    | contact, limit, spring, damper, friction, actuation, clampctrl, equality | stages that are on (friction: dry) | bool |
+    | contact, limit, spring, damper, friction, actuation, clampctrl, equality | stages that are on | bool |
     """
 
     timestep: float = 0.002
@@ -149,8 +149,7 @@ class Model:
     | jnt_limit_ke | penalty stiffness of the limit [N/m, N m/rad] | (njnt,) |
     | jnt_limit_kd | damping while the limit is violated [N s/m, N m s/rad], the largest where it has loss | (njnt,) |
     | jnt_limit_loss | share of the spring's force that dry damping takes; 0: damping is viscous | (njnt,) |
-    | jnt_limit_ref | MuJoCo's reference acceleration of the limit: stiffness, damping [1/s^2, 1/s] | (njnt, 2) |
-    | jnt_limit_solimp, jnt_limit_invweight | its impedance, inverse inertia that it sees | (njnt, 5), (njnt,) |
+    | jnt_limit_ref, jnt_limit_solimp, jnt_limit_invweight | of MuJoCo's law, as loop_... | (njnt, 2), (njnt, 5), (njnt,) |
     | jnt_stiffness | spring stiffness [N/m, N m/rad] | (njnt,) |
     | jnt_actfrclimited, jnt_actfrcrange | total actuator force on the joint is clamped [N, N m] | (njnt,), (njnt, 2) |
     | jnt_actgravcomp | gravity compensation is one of the actuators' forces there | (njnt,) bool |
@@ -184,7 +183,7 @@ class Model:
     | pair_spin_mu, pair_roll_mu | friction against spinning about the normal, rolling [m] | (npair,), (npair,) |
     | pair_spin_kf, pair_roll_kf | its largest coefficient, of sticking [N m s] | (npair,), (npair,) |
     | pair_margin | distance from which on contact forces act [m] | (npair,) |
-    | pair_ref, pair_solimp, pair_invweight | as of a joint's limit | (npair, 2), (npair, 5), (npair,) |
+    | pair_ref, pair_solimp, pair_invweight | of MuJoCo's law, as loop_... | (npair, 2), (npair, 5), (npair,) |
     | eq_joint1, eq_joint2 | a hinge or slide, and that which determines it (-1: locked) | (neq,), (neq,) |
     | eq_polycoef | coefficients a: q1 - qpos0_1 = a0 + a1 x + ... + a4 x^4, x = q2 - qpos0_2 | (neq, 5) |
     | loop_type | EQ_* of an equality that the solver meets as MuJoCo's does (`taichi_sim.loops`) | (nloop,) |
