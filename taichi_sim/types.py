@@ -149,7 +149,7 @@ class Model:
     | jnt_limit_ke | penalty stiffness of the limit [N/m, N m/rad] | (njnt,) |
     | jnt_limit_kd | damping while the limit is violated [N s/m, N m s/rad], the largest where it has loss | (njnt,) |
     | jnt_limit_loss | share of the spring's force that dry damping takes; 0: damping is viscous | (njnt,) |
-    | jnt_limit_ref, jnt_limit_solimp, jnt_limit_invweight | of MuJoCo's law, as loop_... | (njnt, 2), (njnt, 5), (njnt,) |
+    | jnt_limit_ref, jnt_limit_solimp, jnt_limit_invweight | as loop_... | (njnt, 2), (njnt, 5), (njnt,) |
     | jnt_stiffness | spring stiffness [N/m, N m/rad] | (njnt,) |
     | jnt_actfrclimited, jnt_actfrcrange | total actuator force on the joint is clamped [N, N m] | (njnt,), (njnt, 2) |
     | jnt_actgravcomp | gravity compensation is one of the actuators' forces there | (njnt,) bool |
