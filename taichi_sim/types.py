@@ -104,7 +104,7 @@ _LATER = {
     **dict.fromkeys(("tendon_limit_loss", "tendon_frictionloss"), "tendon_adr"),
     **dict.fromkeys(("tendon_friction_kf", "tendon_friction_mass"), "tendon_adr"),
     **dict.fromkeys(("muscle_tendon_strain", "muscle_tendonadr"), "muscle_law"),
-    **dict.fromkeys(("pair_loss", "pair_ref", "pair_solimp", "pair_invweight"), "pair_geom1"),
+    **dict.fromkeys(("pair_loss", "pair_ref", "pair_solimp", "pair_invweight", "pair_dim"), "pair_geom1"),
     **dict.fromkeys(("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"), "pair_geom1"),
 }
 # Fields of `Model` without entries by default: (their dtype, numbers per entry).
@@ -120,7 +120,7 @@ _EMPTY = {
 # Numbers per entry of those that have several.
 _WIDTHS = {"jnt_limit_ref": (2,), "jnt_limit_solimp": (5,), "pair_ref": (2,), "pair_solimp": (5,)}
 # How those say that there is none, where it is not the number 0.
-_NONE = dict.fromkeys(("muscle_tendonadr", "body_mocapid", "geom_hfieldid"), (np.int32, -1))
+_NONE = dict.fromkeys(("muscle_tendonadr", "body_mocapid", "geom_hfieldid", "pair_dim"), (np.int32, -1))
 _NONE["jnt_actgravcomp"] = bool, False
 
 
@@ -173,7 +173,7 @@ class Model:
     | mesh_hulladr, mesh_hullnum | where the vertices of its convex hull begin, their number | (nmesh,), (nmesh,) |
     | mesh_hull | vertices of the convex hulls, indices in the mesh | (nmeshhull,) |
     | mesh_faceadr, mesh_facenum, mesh_face | triangles, indices in the mesh | (nmesh,), (nmesh,), (nmeshface, 3) |
-    | pair_geom1, pair_geom2 | geoms that can touch; a plane is the first | (npair,), (npair,) |
+    | pair_geom1, pair_geom2, pair_dim | geoms that can touch, a plane first; the contact's condim | (npair,) each |
     | pair_ke | stiffness of a contact point [N/m] | (npair,) |
     | pair_kd | its damping while approaching, per depth [N s/m^2] | (npair,) |
     | pair_loss | share of the spring's force that dry damping takes, besides kd | (npair,) |
@@ -353,6 +353,7 @@ class Model:
     pair_ref: np.ndarray | None = None
     pair_solimp: np.ndarray | None = None
     pair_invweight: np.ndarray | None = None
+    pair_dim: np.ndarray | None = None
     loop_type: np.ndarray | None = None
     loop_obj1: np.ndarray | None = None
     loop_obj2: np.ndarray | None = None

@@ -104,9 +104,8 @@ def add_particle(d: ti.template(), e, link, p, mass):
 
 
 @ti.func
-def add_block(d: ti.template(), e, link, p, n, mass):
-    """Adds mass N N' with N = (p x n, n): its linear part to gl, the angular to ga, the coupling's columns to gm."""
-    arm = spatial.cross(p, n)
+def add_block(d: ti.template(), e, link, arm, n, mass):
+    """Adds mass N N' with N = (arm, n): its linear part to gl, the angular to ga, the coupling's columns to gm."""
     diag, off = outer(n)
     d.gl[e, 2 * link] = d.gl[e, 2 * link] + spatial.scale(diag, mass)
     d.gl[e, 2 * link + 1] = d.gl[e, 2 * link + 1] + spatial.scale(off, mass)

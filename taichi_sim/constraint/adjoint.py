@@ -2,8 +2,7 @@
 
 from taichi_sim import spatial
 from taichi_sim.bodies.external import particle
-from taichi_sim.constraint.rows import along, edge, motion, prepare, tangent, violation, virtual_mass
-from taichi_sim.constraint.tables import EDGES
+from taichi_sim.constraint.rows import along, edge, motion, prepare, product, tangent, violation, virtual_mass
 from taichi_sim.contact import planes
 from taichi_sim.runtime import ti
 from taichi_sim.types import JNT_BALL
@@ -75,33 +74,40 @@ def contact(m: ti.template(), d: ti.template(), e, c):
     nu = particle(d.nw[e, link], d.nl[e, link], p)
     t1, axis, per_length = tangent(m, d, e, c, n)
     t2 = spatial.cross(n, t1)
-    mu, b = m.constraint.contacts.mu[c], m.constraint.contacts.damping[c]
-    rough = 1 - m.constraint.contacts.smooth[c]
-    f = p * 0.0
-    # the force's gradient in v, over -b, and in a, negative; in the violation; in the tangents' angle
-    g = p * 0.0
+    b = m.constraint.contacts.damping[c]
+    f, moment = p * 0.0, p * 0.0
+    # the force's gradient in v, over -b, and in a, negative; likewise in the angular ones; in the tangents' angle
+    g, turning_g = p * 0.0, p * 0.0
     x_bar = x * 0.0
     angle_bar = x * 0.0
-    for k in ti.static(range(EDGES)):
-        if k == 0 or rough == 1:
-            y = edge(n, t1, t2, mu, k)
-            # what it becomes as the tangents turn
-            y_turn = edge(p * 0.0, t2, -t1, mu, k)
-            pull = d.constraint.ref[e, EDGES * c + k] - spatial.dot(y, a)
+    vw, aw, nw = d.vw[e, link], d.constraint.cw[e, link], d.nw[e, link]
+    for k in ti.static(range(m.constraint.contacts.most)):
+        if k < m.constraint.contacts.edges[c]:
+            y, w = edge(m, c, n, t1, t2, k)
+            # what they become as the tangents turn
+            y_turn, w_turn = edge(m, c, n, t2, -t1, k)
+            y_turn = y_turn - n
+            pull = d.constraint.ref[e, m.constraint.contacts.most * c + k] - product(y, w, a, aw, k)
             on = ti.select((x > 0.0) & (pull > 0.0), x * 0.0 + 1.0, x * 0.0)
-            along_nu = on * spatial.dot(y, nu)
+            along_nu = on * product(y, w, nu, nw, k)
             f = f + spatial.scale(y, on * mass * pull)
             g = g + spatial.scale(y, mass * along_nu)
+            if ti.static(k > 3):
+                moment = moment + spatial.scale(w, on * mass * pull)
+                turning_g = turning_g + spatial.scale(w, mass * along_nu)
+                if ti.static(k < 6):
+                    w_turn = w_turn * 0.0
             x_bar = x_bar + along_nu * (mass_slope * pull + mass * push_slope)
-            turned = spatial.dot(y_turn, v) * b + spatial.dot(y_turn, a)
-            angle_bar = angle_bar + on * mass * pull * spatial.dot(y_turn, nu) - mass * along_nu * turned
+            turned = product(y_turn, w_turn, v, vw, k) * b + product(y_turn, w_turn, a, aw, k)
+            angle_bar = angle_bar + on * mass * pull * product(y_turn, w_turn, nu, nw, k) - mass * along_nu * turned
     v_bar, a_bar = -spatial.scale(g, b), -g
-    p_bar = spatial.cross(f, d.nw[e, link]) + spatial.cross(v_bar, d.vw[e, link])
-    p_bar = p_bar + spatial.cross(a_bar, d.constraint.cw[e, link])
+    p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(a_bar, aw)
     # p lies half way between the surfaces
     x_bar = x_bar + 0.5 * spatial.dot(n, p_bar)
     lift = -spatial.scale(n, ti.select(x > 0.0, x_bar, x * 0.0))
     turn = spatial.cross(nu, f) + spatial.cross(v, v_bar) + spatial.cross(a, a_bar)
+    if ti.static(m.constraint.contacts.most > 4):
+        add_moment(m, d, e, link, moment, -spatial.scale(turning_g, b), -turning_g)
     turn = turn + planes.wander(m, d, e, c, n, lift + p_bar)
     turn = turn - spatial.scale(spatial.cross(n, p_bar), 0.5 * (x - m.constraint.contacts.margin[c]))
     turn = turn + spatial.scale(spatial.cross(axis, t2), angle_bar * per_length)
@@ -113,6 +119,16 @@ def contact(m: ti.template(), d: ti.template(), e, c):
     d.constraint.yf[e, link] = d.constraint.yf[e, link] + a_bar
     d.gn[e, link] = d.gn[e, link] + spatial.cross(p, lift) + turn
     d.gf[e, link] = d.gf[e, link] + lift
+
+
+@ti.func
+def add_moment(m: ti.template(), d: ti.template(), e, link, moment, w_bar, aw_bar):
+    """Adds the adjoints of a moment on a link, and of the angular parts of its velocity and its motion by qacc."""
+    d.fn[e, link] = d.fn[e, link] - moment
+    d.wn[e, link] = d.wn[e, link] - w_bar
+    d.constraint.yn[e, link] = d.constraint.yn[e, link] + aw_bar
+    turn = spatial.cross(d.nw[e, link], moment) + spatial.cross(d.vw[e, link], w_bar)
+    d.gn[e, link] = d.gn[e, link] + turn + spatial.cross(d.constraint.cw[e, link], aw_bar)
 
 
 @ti.func

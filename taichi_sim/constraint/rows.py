@@ -4,12 +4,13 @@ A row with the Jacobian J, the violation x and the impedance d(x) has the force
 
     f = mu max(0, a_ref - J a),    mu = d / (1 - d) / weight,    a_ref = -b J v + k d x
 
-and these forces belong to the acceleration a that they make. A contact's rows are the edges n + mu_f t of its friction
-pyramid, t the two tangents and their opposites; without friction n alone. With the rows that push known, the step is
-linear: mu J'J joins the mass matrix and mu a_ref J' the forces. Which do is found by solving with those of the last
-substep, looking, and solving again until none changes (`forward.solve`): the problem is convex, so it is that of
-MuJoCo's solver, to the last digit, and not iterated any further. In 15,000 states of five bodies that took 1 to 7
-solutions, mostly 1 or 2. The tree's sparsity stays: what a plane holds couples no branches.
+and these forces belong to the acceleration a that they make. A contact's rows are the edges of its friction pyramid: n
+plus friction times a tangent, or times a rotation about the normal or a tangent, and their opposites; without friction
+n alone. With the rows that push known, the step is linear: mu J'J joins the mass matrix and mu a_ref J' the forces.
+Which do is found by solving with those of the last substep, looking, and solving again until none changes
+(`forward.solve`): the problem is convex, so the solution is that of MuJoCo's solver, to the last digit. In 15,000
+states of five bodies that took 1 to 7 solutions, mostly 1 or 2. The tree's sparsity stays: what a plane holds couples
+no branches.
 
 Source: MuJoCo's documentation, "Computation: Constraint model" and "Solver parameters".
 """
@@ -18,7 +19,6 @@ from taichi_sim import spatial
 from taichi_sim.bodies import damping, dynamics
 from taichi_sim.bodies.external import particle
 from taichi_sim.constraint.impedance import impedance
-from taichi_sim.constraint.tables import EDGES
 from taichi_sim.contact import planes
 from taichi_sim.runtime import ti
 from taichi_sim.types import JNT_BALL
@@ -34,7 +34,7 @@ def begin(m: ti.template(), d: ti.template(), e):
     """Nothing pushes yet: what a step does must follow from its state alone."""
     for i in range(m.constraint.limits.number):
         d.constraint.limit_on[e, i] = d.qvel[e, 0] * 0.0
-    for i in range(EDGES * m.constraint.contacts.number):
+    for i in range(m.constraint.contacts.most * m.constraint.contacts.number):
         d.constraint.on[e, i] = d.qvel[e, 0] * 0.0
 
 
@@ -118,12 +118,34 @@ def tangent(m: ti.template(), d: ti.template(), e, c, n):
 
 
 @ti.func
-def edge(n, t1, t2, mu, k: ti.template()):
-    """Edge k of a pyramid."""
-    t = t1
-    if ti.static(k > 1):
-        t = t2
-    return n + spatial.scale(t, mu * (1.0 - 2.0 * ti.static(k % 2)))
+def edge(m: ti.template(), c, n, t1, t2, k: ti.template()):
+    """Edge k of contact c's pyramid: its linear part and its angular one, which those of sliding lack."""
+    y, w = n, n * 0.0
+    if ti.static(m.constraint.contacts.most > 1):
+        side = 1.0 - 2.0 * ti.static(k % 2)
+        if ti.static(k < 2):
+            y = n + spatial.scale(t1, side * m.constraint.contacts.mu[c])
+        elif ti.static(k < 4):
+            y = n + spatial.scale(t2, side * m.constraint.contacts.mu[c])
+        elif ti.static(k < 6):
+            w = spatial.scale(n, side * m.constraint.contacts.spin[c])
+        elif ti.static(k < 8):
+            w = spatial.scale(t1, side * m.constraint.contacts.roll[c])
+        else:
+            w = spatial.scale(t2, side * m.constraint.contacts.roll[c])
+        # of a contact without friction there is one
+        if m.constraint.contacts.edges[c] == 1:
+            y = n
+    return y, w
+
+
+@ti.func
+def product(y, w, v, turning, k: ti.template()):
+    """Edge k times the motion of its point, v and the angular `turning`."""
+    x = spatial.dot(y, v)
+    if ti.static(k > 3):
+        x = x + spatial.dot(w, turning)
+    return x
 
 
 @ti.func
@@ -132,8 +154,9 @@ def contact(m: ti.template(), d: ti.template(), e, c):
     p, x = planes.touch(m, d, e, c)
     touching = ti.select(x > 0.0, x * 0.0 + 1.0, x * 0.0)
     d.constraint.depth[e, c] = x
-    for k in ti.static(range(EDGES)):
-        d.constraint.on[e, EDGES * c + k] = touching * d.constraint.on[e, EDGES * c + k]
+    for k in ti.static(range(m.constraint.contacts.most)):
+        at = m.constraint.contacts.most * c + k
+        d.constraint.on[e, at] = touching * d.constraint.on[e, at]
     # a block skips what none of its worlds touches
     if x.max() > 0.0:
         n = m.damping.normals[m.contact.planes.normal[c]]
@@ -147,9 +170,12 @@ def contact(m: ti.template(), d: ti.template(), e, c):
         d.constraint.mass[e, c] = touching * mass
         d.constraint.p[e, c] = p
         d.constraint.t1[e, c] = t1
-        for k in ti.static(range(EDGES)):
-            y = edge(n, t1, t2, m.constraint.contacts.mu[c], k)
-            d.constraint.ref[e, EDGES * c + k] = push - m.constraint.contacts.damping[c] * spatial.dot(y, v)
+        for k in ti.static(range(m.constraint.contacts.most)):
+            if k < m.constraint.contacts.edges[c]:
+                y, w = edge(m, c, n, t1, t2, k)
+                speed = product(y, w, v, d.vw[e, link], k)
+                at = m.constraint.contacts.most * c + k
+                d.constraint.ref[e, at] = push - m.constraint.contacts.damping[c] * speed
 
 
 @ti.func
@@ -191,12 +217,12 @@ def activate(m: ti.template(), d: ti.template(), e):
                 a = particle(d.constraint.cw[e, link], d.constraint.cl[e, link], d.constraint.p[e, c])
                 t1 = d.constraint.t1[e, c]
                 t2 = spatial.cross(n, t1)
-                rough = 1 - m.constraint.contacts.smooth[c]
-                for k in ti.static(range(EDGES)):
-                    if k == 0 or rough == 1:
-                        y = edge(n, t1, t2, m.constraint.contacts.mu[c], k)
-                        at = EDGES * c + k
-                        pushes = (x > 0.0) & (d.constraint.ref[e, at] > spatial.dot(y, a))
+                for k in ti.static(range(m.constraint.contacts.most)):
+                    if k < m.constraint.contacts.edges[c]:
+                        y, w = edge(m, c, n, t1, t2, k)
+                        at = m.constraint.contacts.most * c + k
+                        rate = product(y, w, a, d.constraint.cw[e, link], k)
+                        pushes = (x > 0.0) & (d.constraint.ref[e, at] > rate)
                         on = ti.select(pushes, x * 0.0 + 1.0, x * 0.0)
                         changed = changed + abs(on - d.constraint.on[e, at])
                         d.constraint.on[e, at] = on
@@ -258,14 +284,20 @@ def add_contact(m: ti.template(), d: ti.template(), e, c):
     n = m.damping.normals[m.contact.planes.normal[c]]
     p, t1 = d.constraint.p[e, c], d.constraint.t1[e, c]
     t2 = spatial.cross(n, t1)
-    f = n * 0.0 + p * 0.0
-    for k in ti.static(range(EDGES)):
-        mass = d.constraint.mass[e, c] * d.constraint.on[e, EDGES * c + k]
+    f, moment = p * 0.0, p * 0.0
+    for k in ti.static(range(m.constraint.contacts.most)):
+        at = m.constraint.contacts.most * c + k
+        mass = d.constraint.mass[e, c] * d.constraint.on[e, at]
         if mass.max() > 0.0:
-            y = edge(n, t1, t2, m.constraint.contacts.mu[c], k)
-            f = f + spatial.scale(y, mass * d.constraint.ref[e, EDGES * c + k])
-            damping.add_block(d, e, link, p, y, mass)
-    d.constraint.fn[e, link] = d.constraint.fn[e, link] + spatial.cross(p, f)
+            y, w = edge(m, c, n, t1, t2, k)
+            push = mass * d.constraint.ref[e, at]
+            f = f + spatial.scale(y, push)
+            arm = spatial.cross(p, y)
+            if ti.static(k > 3):
+                moment = moment + spatial.scale(w, push)
+                arm = arm + w
+            damping.add_block(d, e, link, arm, y, mass)
+    d.constraint.fn[e, link] = d.constraint.fn[e, link] + spatial.cross(p, f) + moment
     d.constraint.ff[e, link] = d.constraint.ff[e, link] + f
 
 
@@ -325,13 +357,17 @@ def report(m: ti.template(), d: ti.template(), e):
                 p, t1 = d.constraint.p[e, c], d.constraint.t1[e, c]
                 t2 = spatial.cross(n, t1)
                 a = particle(d.constraint.cw[e, link], d.constraint.cl[e, link], p)
-                f = p * 0.0
-                for k in ti.static(range(EDGES)):
-                    y = edge(n, t1, t2, m.constraint.contacts.mu[c], k)
-                    push = d.constraint.ref[e, EDGES * c + k] - spatial.dot(y, a)
-                    mass = d.constraint.mass[e, c] * d.constraint.on[e, EDGES * c + k]
-                    f = f + spatial.scale(y, mass * push)
-                d.constraint.fn[e, link] = d.constraint.fn[e, link] + spatial.cross(p, f)
+                f, moment = p * 0.0, p * 0.0
+                for k in ti.static(range(m.constraint.contacts.most)):
+                    at = m.constraint.contacts.most * c + k
+                    mass = d.constraint.mass[e, c] * d.constraint.on[e, at]
+                    if mass.max() > 0.0:
+                        y, w = edge(m, c, n, t1, t2, k)
+                        push = mass * (d.constraint.ref[e, at] - product(y, w, a, d.constraint.cw[e, link], k))
+                        f = f + spatial.scale(y, push)
+                        if ti.static(k > 3):
+                            moment = moment + spatial.scale(w, push)
+                d.constraint.fn[e, link] = d.constraint.fn[e, link] + spatial.cross(p, f) + moment
                 d.constraint.ff[e, link] = d.constraint.ff[e, link] + f
         dynamics.generalised(m, d, e, d.constraint.fn, d.constraint.ff, d.constraint.qfrc)
         for link in range(m.nlink):

@@ -11,11 +11,14 @@ from taichi_sim.bodies.tree import Tree
 from taichi_sim.buffers import Fields
 from taichi_sim.constraint import impedance
 from taichi_sim.contact import points
-from taichi_sim.types import GEOM_PLANE, JNT_BALL, Model
+from taichi_sim.types import JNT_BALL, Model
 
-# Edges of a friction pyramid.
-EDGES = 4
 LAWS = ("penalty", "mujoco")
+# Edges of a friction pyramid by the contact's dimensions, MuJoCo's condim.
+EDGES = {1: 1, 3: 4, 4: 6, 6: 10}
+# MuJoCo's mjMINMU.
+_LEAST_FRICTION = 1e-5
+_OLD = "load the MJCF and save the model anew for MuJoCo's law of constraints: an older release saved it, without"
 
 
 class Constants:
@@ -29,15 +32,16 @@ class Constants:
     | limits.number, contacts.number | how many |
     | limits.ball | whether some joint is a ball |
     | limits.kind, qpos, dof, low, high | its type, place in qpos and qvel, range |
-    | contacts.smooth | 1 where there is no friction |
-    | contacts.margin, mu | distance from which on it acts [m], coefficient of friction |
+    | contacts.edges, most | edges of the pyramid, or 1 for the normal alone; the largest number of them |
+    | contacts.margin | distance from which on it acts [m] |
+    | contacts.mu, spin, roll | friction along the tangents; about the normal, about the tangents [m] |
     | contacts.axis | a capsule's direction in its link's frame, along which MuJoCo lays the pyramid; else zero |
     | contacts.across, any_aligned | the pyramid's direction elsewhere; whether there are capsules |
     | stiffness, damping | of the reference acceleration, of either table |
     | solimp, weight | of either table: `impedance.table`, and the inverse mass that a row sees |
 
     Raises:
-        ValueError: there is no such law, or it does not take a contact of the model.
+        ValueError: there is no such law, or the model lacks what it takes.
     """
 
     def __init__(self, model: Model, tree: Tree, f: Fields):
@@ -49,7 +53,7 @@ class Constants:
         touching = points.on_planes(model, tree)
         number = len(touching["pair"]) if mine else 0
         self.limits = types.SimpleNamespace(number=len(limited))
-        self.contacts = types.SimpleNamespace(number=number)
+        self.contacts = types.SimpleNamespace(number=number, most=0)
         self.any = bool(len(limited) + number)
         if len(limited):
             self._limits(model, limited, f)
@@ -68,22 +72,26 @@ class Constants:
     def _contacts(self, model: Model, touching: dict[str, np.ndarray], f: Fields) -> None:
         pair, axis = touching["pair"], touching["axis"]
         normal = touching["frame"][touching["normal"]]
-        turning = (model.pair_spin_mu > 0) | (model.pair_roll_mu > 0)
-        turning &= model.geom_type[model.pair_geom1] == GEOM_PLANE
-        if turning.any():
-            geom = model.pair_geom2[np.flatnonzero(turning)[0]]
-            name = model.names["geom"][geom] or f"geom {geom}"
-            raise ValueError(
-                f"MuJoCo's law of constraints is here without torsional and rolling friction, which contacts of "
-                f"{name!r} have: write condim 3 or 1 there, or leave model.opt.constraint at 'penalty'"
-            )
-        mu = model.pair_mu[pair]
-        smooth = mu <= 0
-        self.contacts.smooth, self.contacts.any_aligned = f.ints(smooth), bool(axis.any())
+        dim = model.pair_dim[pair]
+        if not np.isin(dim, list(EDGES)).all():
+            raise ValueError(f"{_OLD} the dimensions of its contacts")
+        self.contacts.edges = f.ints([EDGES[n] for n in dim])
+        self.contacts.most, self.contacts.any_aligned = EDGES[int(dim.max())], bool(axis.any())
+        mu, spin, roll = (
+            np.maximum(getattr(model, f"pair_{name}")[pair], _LEAST_FRICTION) for name in ("mu", "spin_mu", "roll_mu")
+        )
         # of a pyramid's edges: MuJoCo's documentation, "Computation: Constraint model", and mj_makeImpedance
-        weight = model.pair_invweight[pair] * np.where(smooth, 1.0, 2 * mu**2 / model.opt.impratio * (1 + mu**2))
+        pyramid = 2 * mu**2 / model.opt.impratio * (1 + mu**2)
+        weight = model.pair_invweight[pair] * np.where(dim == 1, 1.0, pyramid)
         across = np.array([_across(n, bool(a.any())) for n, a in zip(normal, axis, strict=True)])
-        columns = {"mu": mu, "margin": model.pair_margin[pair], "axis": axis, "across": across}
+        columns = {
+            "mu": mu,
+            "spin": spin,
+            "roll": roll,
+            "margin": model.pair_margin[pair],
+            "axis": axis,
+            "across": across,
+        }
         vars(self.contacts).update(f.table(columns))
         _gains(self.contacts, model.pair_ref[pair], model.pair_solimp[pair], weight, f)
 
@@ -99,10 +107,7 @@ def _across(n: np.ndarray, aligned: bool) -> np.ndarray:
 
 def _gains(table, ref: np.ndarray, solimp: np.ndarray, weight: np.ndarray, f: Fields) -> None:
     if not np.all(weight > 0):
-        raise ValueError(
-            "the model has no inverse inertias for MuJoCo's law of constraints; one that an older release saved must "
-            "be loaded from MJCF and saved anew"
-        )
+        raise ValueError(f"{_OLD} inverse inertias")
     stiffness, damping = ref.T
     vars(table).update(f.table({"stiffness": stiffness, "damping": damping, "weight": weight}))
     table.solimp = impedance.table(solimp, f)
@@ -120,7 +125,7 @@ class Scratch:
     | limit_side | Jacobian of a limit: 1 or -1; ball: of its three dofs | limits, 3 |
     | limit_mass, limit_ref, limit_on | d / (1 - d) times the inertia, reference acceleration, 1: it pushes | limits |
     | depth, mass, p, t1 | of a contact: violation, as above, point from the tree's origin, first tangent | contacts |
-    | ref, on | of its edges | EDGES contacts |
+    | ref, on | of its edges | most contacts |
     | base_... | the implicit part of other contacts | as `damping` |
     | yn, yf | adjoint of cw, cl, summed over subtrees | nlink |
     """
@@ -136,7 +141,7 @@ class Scratch:
         if m.constraint.contacts.number:
             allot(self, f, "depth mass", m.constraint.contacts.number)
             allot(self, f, "p t1", m.constraint.contacts.number, 3)
-            allot(self, f, "ref on", EDGES * m.constraint.contacts.number)
+            allot(self, f, "ref on", m.constraint.contacts.most * m.constraint.contacts.number)
             if m.contact.pairs.static:
                 allot(self, f, "base_gl base_ga", 2 * m.nlink, 3)
                 allot(self, f, "base_gm", 3 * m.nlink, 3)

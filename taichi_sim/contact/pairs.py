@@ -107,7 +107,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
                 if ti.static(m.contact.pairs.static):
                     if two == 0:
                         add_particle(d, e, one, p, h_theta * s)
-                        add_block(d, e, one, p, n, h_theta * (damping - s))
+                        add_block(d, e, one, spatial.cross(p, n), n, h_theta * (damping - s))
                 if ti.static(m.contact.pairs.turning):
                     wn, wt = along(n, w)
                     sn, st, _, _, _, _ = turning_coefficients(m.contact.pairs, k, spring, wn, wt)

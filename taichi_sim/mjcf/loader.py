@@ -304,7 +304,7 @@ def _contacts(m, pairs: Pairs | None, numerics: Numerics, substep: float) -> dic
     empty = np.zeros(0, np.int32)
     names = ("kc", "loss", "margin", *_CONTACT_NUMERICS, "spin_kf", "spin_mu", "roll_kf", "roll_mu")
     fields = {"geom1": empty, "geom2": empty, **dict.fromkeys((*names, "invweight"), np.zeros(0))}
-    fields |= {"ref": np.zeros((0, 2)), "solimp": np.zeros((0, 5))}
+    fields |= {"ref": np.zeros((0, 2)), "solimp": np.zeros((0, 5)), "dim": empty}
     if pairs is not None:
         fields = {"geom1": pairs.geom1, "geom2": pairs.geom2, "margin": pairs.margin}
         found = gains(m, pairs, substep, _refsafe(m))
@@ -314,13 +314,13 @@ def _contacts(m, pairs: Pairs | None, numerics: Numerics, substep: float) -> dic
             found["loss"], found["kc"] = np.zeros(len(pairs)), most
         fields.update(found)
         fields["ref"] = reference_gains(pairs.solref, pairs.solimp[:, 1], m.opt.timestep, _refsafe(m))
-        fields["solimp"], fields["invweight"] = pairs.solimp, inverse_mass(m, pairs)
+        fields |= {"solimp": pairs.solimp, "invweight": inverse_mass(m, pairs), "dim": pairs.condim}
         for key in (*_CONTACT_NUMERICS, "loss"):
             values, number = found[key], numerics.get(f"contact_{key}", None)
             fields[key] = values if number is None else np.full(len(pairs), number)
         fields["kf"] = np.minimum(fields["kf"], most)
-    fields = {f"pair_{key}": value.astype(np.int32 if key[:4] == "geom" else float) for key, value in fields.items()}
-    return {**fields, **_hulls(m)}
+    kinds = dict.fromkeys(("geom1", "geom2", "dim"), np.int32)
+    return {**{f"pair_{key}": x.astype(kinds.get(key, float)) for key, x in fields.items()}, **_hulls(m)}
 
 
 def _equalities(m) -> dict[str, np.ndarray]:

@@ -60,7 +60,7 @@ _SHAPES = {
     "mesh_face": ("nmeshface", 3),
     "mesh_hull": ("nmeshhull",),
     **dict.fromkeys(("pair_geom1", "pair_geom2", "pair_ke", "pair_kd", "pair_kc", "pair_kf"), ("npair",)),
-    **dict.fromkeys(("pair_mu", "pair_loss", "pair_margin", "pair_invweight"), ("npair",)),
+    **dict.fromkeys(("pair_mu", "pair_loss", "pair_margin", "pair_invweight", "pair_dim"), ("npair",)),
     "pair_ref": ("npair", 2),
     "pair_solimp": ("npair", 5),
     **dict.fromkeys(("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"), ("npair",)),
@@ -115,7 +115,7 @@ _NAMED = {"body": "nbody", "joint": "njnt", "geom": "ngeom", "site": "nsite", "t
 _FLAGS = ("limited", "actgravcomp")
 _INTEGERS = (
     *("id", "adr", "num", "type", "law", "group", "geom1", "geom2", "joint1", "joint2", "obj1", "obj2"),
-    *("mesh_face", "mesh_hull", "nrow", "ncol"),
+    *("mesh_face", "mesh_hull", "nrow", "ncol", "pair_dim"),
 )
 # Indices and codes by field: the lowest, and how many there are.
 _INDICES = {
