@@ -94,7 +94,7 @@ class Option:
         self.theta = self.theta if theta is None else theta
 
 
-# Fields of `Model` with a default, and one that has as many entries.
+# Fields of `Model` with a default, and one that has as many entries; and their numbers per entry if several.
 _LATER = {
     "geom_hfieldid": "geom_type",
     **dict.fromkeys(("body_gravcomp", "body_mocapid"), "body_parentid"),
@@ -107,6 +107,7 @@ _LATER = {
     **dict.fromkeys(("pair_loss", "pair_ref", "pair_solimp", "pair_invweight", "pair_dim"), "pair_geom1"),
     **dict.fromkeys(("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"), "pair_geom1"),
 }
+_WIDTHS = {"jnt_limit_ref": (2,), "jnt_limit_solimp": (5,), "pair_ref": (2,), "pair_solimp": (5,)}
 # Fields of `Model` without entries by default: (their dtype, numbers per entry).
 _EMPTY = {
     **dict.fromkeys(("loop_type", "loop_obj1", "loop_obj2"), (np.int32, ())),
@@ -117,8 +118,6 @@ _EMPTY = {
     **dict.fromkeys(("loop_ref", "loop_invweight"), (float, (2,))),
     **dict.fromkeys(("hfield_adr", "hfield_nrow", "hfield_ncol"), (np.int32, ())),
 }
-# Numbers per entry of those that have several.
-_WIDTHS = {"jnt_limit_ref": (2,), "jnt_limit_solimp": (5,), "pair_ref": (2,), "pair_solimp": (5,)}
 # How those say that there is none, where it is not the number 0.
 _NONE = dict.fromkeys(("muscle_tendonadr", "body_mocapid", "geom_hfieldid", "pair_dim"), (np.int32, -1))
 _NONE["jnt_actgravcomp"] = bool, False
