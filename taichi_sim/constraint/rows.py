@@ -253,14 +253,8 @@ def assemble(m: ti.template(), d: ti.template(), e):
             restore(m, d, e)
         else:
             damping.clear(m, d, e)
-        for link in range(m.nlink):
-            d.constraint.fn[e, link] = m.gravity[0] * 0.0
-            d.constraint.ff[e, link] = m.gravity[0] * 0.0
-        for c in range(m.constraint.contacts.number):
-            if d.constraint.depth[e, c].max() > 0.0:
-                add_contact(m, d, e, c)
+        contact_forces(m, d, e, False)
         damping.composite(m, d, e)
-        dynamics.generalised(m, d, e, d.constraint.fn, d.constraint.ff, d.constraint.qfrc)
         for i in range(m.nv):
             d.qacc[e, i] = d.qacc[e, i] + d.constraint.qfrc[e, i]
 
@@ -278,8 +272,8 @@ def add_limit(m: ti.template(), d: ti.template(), e, i, f, y: ti.template()):
 
 
 @ti.func
-def add_contact(m: ti.template(), d: ti.template(), e, c):
-    """Forces and implicit part of contact c's rows that push, at qacc = 0."""
+def add_contact(m: ti.template(), d: ti.template(), e, c, solved: ti.template()):
+    """Forces of contact c's rows that push, to fn, ff: with qacc if it is solved for, else at 0, and implicit in it."""
     link = m.contact.planes.link[c]
     n = m.damping.normals[m.contact.planes.normal[c]]
     p, t1 = d.constraint.p[e, c], d.constraint.t1[e, c]
@@ -291,14 +285,30 @@ def add_contact(m: ti.template(), d: ti.template(), e, c):
         if mass.max() > 0.0:
             y, w = edge(m, c, n, t1, t2, k)
             push = mass * d.constraint.ref[e, at]
+            if ti.static(solved):
+                a = particle(d.constraint.cw[e, link], d.constraint.cl[e, link], p)
+                push = push - mass * product(y, w, a, d.constraint.cw[e, link], k)
             f = f + spatial.scale(y, push)
             arm = spatial.cross(p, y)
             if ti.static(k > 3):
                 moment = moment + spatial.scale(w, push)
                 arm = arm + w
-            damping.add_block(d, e, link, arm, y, mass)
+            if ti.static(not solved):
+                damping.add_block(d, e, link, arm, y, mass)
     d.constraint.fn[e, link] = d.constraint.fn[e, link] + spatial.cross(p, f) + moment
     d.constraint.ff[e, link] = d.constraint.ff[e, link] + f
+
+
+@ti.func
+def contact_forces(m: ti.template(), d: ti.template(), e, solved: ti.template()):
+    """`add_contact` of all, and their generalised forces in constraint.qfrc."""
+    for link in range(m.nlink):
+        d.constraint.fn[e, link] = m.gravity[0] * 0.0
+        d.constraint.ff[e, link] = m.gravity[0] * 0.0
+    for c in range(m.constraint.contacts.number):
+        if d.constraint.depth[e, c].max() > 0.0:
+            add_contact(m, d, e, c, solved)
+    dynamics.generalised(m, d, e, d.constraint.fn, d.constraint.ff, d.constraint.qfrc)
 
 
 @ti.func
@@ -347,29 +357,7 @@ def report(m: ti.template(), d: ti.template(), e):
                 add_limit(m, d, e, i, mass * (d.constraint.limit_ref[e, i] - a), d.qfrc_limit)
     if ti.static(m.constraint.contacts.number > 0):
         motion(m, d, e)
-        for link in range(m.nlink):
-            d.constraint.fn[e, link] = m.gravity[0] * 0.0
-            d.constraint.ff[e, link] = m.gravity[0] * 0.0
-        for c in range(m.constraint.contacts.number):
-            if d.constraint.depth[e, c].max() > 0.0:
-                link = m.contact.planes.link[c]
-                n = m.damping.normals[m.contact.planes.normal[c]]
-                p, t1 = d.constraint.p[e, c], d.constraint.t1[e, c]
-                t2 = spatial.cross(n, t1)
-                a = particle(d.constraint.cw[e, link], d.constraint.cl[e, link], p)
-                f, moment = p * 0.0, p * 0.0
-                for k in ti.static(range(m.constraint.contacts.most)):
-                    at = m.constraint.contacts.most * c + k
-                    mass = d.constraint.mass[e, c] * d.constraint.on[e, at]
-                    if mass.max() > 0.0:
-                        y, w = edge(m, c, n, t1, t2, k)
-                        push = mass * (d.constraint.ref[e, at] - product(y, w, a, d.constraint.cw[e, link], k))
-                        f = f + spatial.scale(y, push)
-                        if ti.static(k > 3):
-                            moment = moment + spatial.scale(w, push)
-                d.constraint.fn[e, link] = d.constraint.fn[e, link] + spatial.cross(p, f) + moment
-                d.constraint.ff[e, link] = d.constraint.ff[e, link] + f
-        dynamics.generalised(m, d, e, d.constraint.fn, d.constraint.ff, d.constraint.qfrc)
+        contact_forces(m, d, e, True)
         for link in range(m.nlink):
             d.contact.kn[e, link] = d.contact.kn[e, link] + d.constraint.fn[e, link]
             d.contact.kf[e, link] = d.contact.kf[e, link] + d.constraint.ff[e, link]
