@@ -110,6 +110,52 @@ def test_gradients_are_those_of_the_step(sim, batch):
     assert_gradient(end, {"qpos": state.qpos, "qvel": state.qvel, "ctrl": ctrl}, {"qpos": 1e-7, "qvel": 1e-6})
 
 
+# What closes a loop or makes one joint another's stands in the same matrix.
+TIED = """<mujoco><compiler angle="radian" autolimits="true"/><option timestep="0.003" iterations="200" tolerance="0"/>
+<custom><text name="constraint" data="mujoco"/></custom><default><geom contype="0" conaffinity="0"/></default>
+<worldbody><geom type="plane" size="5 5 .1" pos="0 0 .2" contype="1"/>
+<body pos="0 0 .3"><joint type="slide" axis="0 0 1"/><joint axis="0 1 0" range="-.1 .1"/><geom size=".1" conaffinity="1"/>
+  <body pos=".3 0 0"><joint name="one" axis="0 1 0"/>
+    <geom type="capsule" fromto="0 0 0 .2 0 -.25" size=".04"/><site name="end" pos=".2 0 -.25"/></body></body>
+<body pos="1 0 .3"><joint name="two" axis="0 1 0"/><geom type="capsule" fromto="0 0 0 -.3 0 -.1" size=".04"/>
+  <site name="tip" pos="-.3 0 -.1"/></body></worldbody><equality>{}</equality></mujoco>"""
+
+
+def dropped(body: mujoco.MjModel) -> tuple[ts.State, torch.Tensor]:
+    """States of a body on its way down, and no controls."""
+    data, states = mujoco.MjData(body), []
+    for step in range(160):
+        mujoco.mj_step(body, data)
+        if step % 10 == 9:
+            states.append((data.qpos.copy(), data.qvel.copy()))
+    qpos, qvel = (torch.tensor(np.array(x)) for x in zip(*states, strict=True))
+    none = torch.zeros(len(qpos), 0, dtype=torch.float64)
+    return ts.State(qpos, qvel, none), none
+
+
+def test_closed_loops_and_contacts_are_solved_together():
+    body = mujoco.MjModel.from_xml_string(TIED.format('<connect site1="end" site2="tip"/>'))
+    state, ctrl = dropped(body)
+    ours = ts.Simulator(ts.load(body), len(ctrl)).forward(state, ctrl)
+    pushing = 0
+    for world in range(len(ctrl)):
+        data = mujoco_data(body, state, ctrl, world)
+        assert np.abs(ours.qacc[world].numpy() - data.qacc).max() < 1e-9 * (1 + np.abs(data.qacc).max())
+        pushing += np.abs(ours.qfrc_contact[world].numpy()).max() > 0
+    assert pushing > 3
+
+
+def test_gradients_with_joints_that_follow_others():
+    body = mujoco.MjModel.from_xml_string(TIED.format('<joint joint1="two" joint2="one" polycoef="0 -.6 .2"/>'))
+    state, ctrl = dropped(body)
+    sim = ts.Simulator(ts.load(body), len(ctrl))
+
+    def end(qpos, qvel):
+        return weighted(rollout(sim, qpos, qvel, ctrl, 2), 1)
+
+    assert_gradient(end, {"qpos": state.qpos, "qvel": state.qvel}, {"qpos": 1e-7, "qvel": 1e-6})
+
+
 def test_another_law_is_refused(body):
     model = ts.load(body)
     model.opt.constraint = "hard"
