@@ -37,7 +37,7 @@ class GymnasiumBody(Task):
     rewards: Literal["gymnasium", "paper"] = "gymnasium"
     """Whose reward, and whose failure."""
 
-    constraint: Literal["penalty", "mujoco"] = "penalty"
+    constraint: Literal["penalty", "mujoco"] = "mujoco"
     """Law of limits and of contacts with the ground: `Option.constraint`."""
 
     file: ClassVar[str]
