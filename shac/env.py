@@ -30,6 +30,7 @@ class Task(abc.ABC):
     | asset | what `taichi_sim.load` takes: an asset's name, the path of an MJCF file, a `mujoco.MjModel` |
     | episode_length | control steps after which an episode is truncated |
     | num_obs, num_actions | sizes of one observation and one action |
+    | num_draws | random numbers that `perturb` takes a step; 0: it is not called |
     | presets | algorithm ("shac", "ppo", ...) -> its settings (`shac.runs.settings`) that differ from defaults |
     """
 
@@ -37,6 +38,7 @@ class Task(abc.ABC):
     episode_length: ClassVar[int]
     num_obs: ClassVar[int]
     num_actions: ClassVar[int]
+    num_draws: ClassVar[int] = 0
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def settings(self) -> dict[str, Any]:
@@ -65,6 +67,18 @@ class Task(abc.ABC):
     def control(self, action: torch.Tensor) -> torch.Tensor:
         """The model's controls (num_envs, nu) for actions in [-1, 1]. Default: the actions themselves."""
         return action
+
+    def perturb(self, state: State, draws: torch.Tensor) -> State:
+        """What chance does to the worlds between two control steps, such as a push or another command.
+
+        Args:
+          state: what a step led to, before it is observed; gradients flow through.
+          draws: uniform from 0 to 1, (num_envs, num_draws).
+
+        Returns:
+          The state that is observed, rewarded and gone on from. Default: `state`.
+        """
+        return state
 
     def measures(self, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
         """The task's own measures of whole episodes, for `shac-eval`: name -> one number per episode, (num_envs,).
@@ -204,7 +218,7 @@ class Env:
         if action.shape != shape:
             raise ValueError(f"action must have shape {shape}, got {tuple(action.shape)}")
         action = action.clamp(-1, 1)
-        self.state = self.sim.step(self.state, self._ask("control", action))
+        self.state = self._perturbed(self.sim.step(self.state, self._ask("control", action)))
         self.action = action
         self.obs = self._ask("observe", self.state, action)
         reward = self._ask("reward", self.state, self.obs, action)
@@ -315,6 +329,14 @@ class Env:
         state = check_task.call(self.task, "reset", num, self.generator, self.sim, self.stochastic_init)
         state = check_task.expect_state(self.task, state, num, self.sim)
         return State(*(x[own] for x in state))
+
+    def _perturbed(self, state: State) -> State:
+        """The state after the task's `perturb`."""
+        if self.task.num_draws == 0:
+            return state
+        shape = (self._everywhere, self.task.num_draws)
+        draws = torch.rand(shape, generator=self.generator, dtype=self.dtype, device=self.device)[self._own]
+        return check_task.perturbed(self, self.task, state, draws)
 
     def _ask(self, method: str, *args) -> torch.Tensor:
         """What one of the task's methods gives, if it is as it should be."""
