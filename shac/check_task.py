@@ -27,7 +27,7 @@ def check_attributes(task: Task) -> None:
       UserError: a number is not a positive integer, presets are not settings by algorithm, or a method is none.
     """
     name = type(task).__name__
-    for field in ("episode_length", "num_obs", "num_actions"):
+    for field in ("episode_length", "num_obs", "num_actions", "history"):
         value = _attribute(task, field)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UserError(f"{name}.{field} must be a whole number from 1 up, got {value!r}")
@@ -196,7 +196,9 @@ def _warning(task: Task, actions: torch.Tensor, rewards: list[torch.Tensor]) -> 
     return None
 
 
-def _rehearsal(env: Env, task: Task, actions: torch.Tensor, generator: torch.Generator) -> tuple[State, list[torch.Tensor]]:
+def _rehearsal(
+    env: Env, task: Task, actions: torch.Tensor, generator: torch.Generator
+) -> tuple[State, list[torch.Tensor]]:
     """The state after steps with `actions`, and the sum of rewards of each step."""
     gradient = torch.is_grad_enabled()
     state, rewards = State(*(x.detach() for x in env.state)), []

@@ -31,6 +31,7 @@ class Task(abc.ABC):
     | episode_length | control steps after which an episode is truncated |
     | num_obs, num_actions | sizes of one observation and one action |
     | num_draws | random numbers that `perturb` takes a step; 0: it is not called |
+    | history | observations that a policy sees at once, the latest first; a setting of every task |
     | presets | algorithm ("shac", "ppo", ...) -> its settings (`shac.runs.settings`) that differ from defaults |
     """
 
@@ -39,11 +40,25 @@ class Task(abc.ABC):
     num_obs: ClassVar[int]
     num_actions: ClassVar[int]
     num_draws: ClassVar[int] = 0
+    history: ClassVar[int] = 1
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
+    @classmethod
+    def kinds(cls) -> dict[str, Any]:
+        """The types of its settings by name: its own, and `history`."""
+        return {"history": int, **typed.fields(cls)}
+
     def settings(self) -> dict[str, Any]:
-        """Its own settings and their values."""
-        return {name: getattr(self, name) for name in typed.fields(type(self))}
+        """Its settings and their values; `history` only if it is not 1."""
+        names = list(typed.fields(type(self)))
+        if self.history != 1 and "history" not in names:
+            names.append("history")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def num_inputs(self) -> int:
+        """Numbers that a policy sees."""
+        return self.history * self.num_obs
 
     @abc.abstractmethod
     def observe(self, state: State, action: torch.Tensor) -> torch.Tensor:
@@ -182,7 +197,7 @@ class Env:
           seed: begins the stream of initial states anew.
 
         Returns:
-          Observations of all worlds, (num_envs, num_obs).
+          What policies see of all worlds, (num_envs, num_inputs).
         """
         if seed is not None:
             self.generator = seeding.generator(seed, "reset", self.device)
@@ -191,7 +206,7 @@ class Env:
             self.action = torch.zeros(self.num_envs, self.task.num_actions, dtype=self.dtype, device=self.device)
             self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
             self.limit = torch.full_like(self.progress, self.task.episode_length)
-            self.obs = self._ask("observe", self.state, self.action)
+            self.obs = self._ask("observe", self.state, self.action).repeat(1, self.task.history)
         elif mask.dtype != torch.bool or mask.shape != (self.num_envs,):
             raise ValueError(f"mask must be bool of shape ({self.num_envs},), got {mask.dtype} {tuple(mask.shape)}")
         else:
@@ -207,7 +222,7 @@ class Env:
           action: (num_envs, num_actions), clipped to [-1, 1].
 
         Returns:
-          obs: observations (num_envs, num_obs); the new episode's where one has begun.
+          obs: what policies see (num_envs, num_inputs); the new episode's where one has begun.
           reward: (num_envs,).
           terminated: the task has failed, bool (num_envs,).
           truncated: the episode has reached its time limit, bool (num_envs,); both may be true.
@@ -220,9 +235,10 @@ class Env:
         action = action.clamp(-1, 1)
         self.state = self._perturbed(self.sim.step(self.state, self._ask("control", action)))
         self.action = action
-        self.obs = self._ask("observe", self.state, action)
-        reward = self._ask("reward", self.state, self.obs, action)
-        terminated = self._ask("terminated", self.state, self.obs)
+        obs = self._ask("observe", self.state, action)
+        reward = self._ask("reward", self.state, obs, action)
+        terminated = self._ask("terminated", self.state, obs)
+        self.obs = self._followed(obs)
         # Not in place: callers may keep what they were given.
         self.progress = self.progress + 1
         truncated = self.progress >= self.limit
@@ -239,7 +255,7 @@ class Env:
         """Cuts the gradient here, at the beginning of a window: what follows does not flow back beyond it.
 
         Returns:
-          The present observations (num_envs, num_obs), without gradient.
+          What policies see at present (num_envs, num_inputs), without gradient.
         """
         self.state = State(*(x.detach() for x in self.state))
         self.action = self.action.detach()
@@ -299,8 +315,7 @@ class Env:
         self.action = self.action.index_fill(0, rows, 0.0)
         self.progress = self.progress.index_fill(0, rows, 0)
         self.limit = self.limit.index_put((rows,), limit)
-        # Of all worlds again, not only of the fresh ones: a task may ask the simulator, which knows whole batches.
-        self.obs = self._ask("observe", self.state, self.action)
+        self._observe_fresh(ended)
 
     def _restart_without_waiting(self, ended: torch.Tensor) -> None:
         """The same with states drawn for all worlds: how many have ended is not known without waiting for the card."""
@@ -318,7 +333,22 @@ class Env:
             early, limits = draw < self.early_limits, self._early_limits(self._everywhere)
             limit = torch.where(early[self._own], limits[self._own], limit)
         self.limit = choose(limit, self.limit)
-        self.obs = self._ask("observe", self.state, self.action)
+        self._observe_fresh(ended)
+
+    def _followed(self, obs: torch.Tensor) -> torch.Tensor:
+        """An observation in front of those before it."""
+        if self.task.history == 1:
+            return obs
+        return torch.cat((obs, self.obs[:, : -self.task.num_obs]), dim=1)
+
+    def _observe_fresh(self, ended: torch.Tensor) -> None:
+        """What is seen where episodes have begun: their first observation alone, as often as a policy sees one."""
+        # Of all worlds again, not only of the fresh ones: a task may ask the simulator, which knows whole batches.
+        obs = self._ask("observe", self.state, self.action)
+        if self.task.history == 1:
+            self.obs = obs
+        else:
+            self.obs = torch.where(ended[:, None], obs.repeat(1, self.task.history), self.obs)
 
     def require_finite(self) -> None:
         """Looks now at what a simulator on CUDA has not looked at yet; see `taichi_sim.Simulator.require_finite`."""
