@@ -40,6 +40,10 @@ class Feet:
       pose: qpos in which the feet stand on the ground, (nq,).
       touching: geoms of the feet.
       dtype, device: of the tensors.
+
+    | attribute | meaning |
+    |---|---|
+    | offsets | phases of the feet in a walk or a trot [periods], (F,) |
     """
 
     def __init__(self, model: mujoco.MjModel, pose: np.ndarray, touching: list[int], dtype, device):
@@ -62,7 +66,9 @@ class Feet:
         self._ground = torch.zeros((), dtype=dtype, device=device)
         rest = torch.tensor(pose, dtype=dtype, device=device)[None]
         still = torch.zeros(1, model.nv, dtype=dtype, device=device)
-        self._ground = self(State(rest, still, still[:, :0]))[0][..., 2]
+        standing = self(State(rest, still, still[:, :0]))[0][0]
+        self._ground = standing[:, 2]
+        self.offsets = _offsets(standing)
 
     def __call__(self, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Positions [m] and velocities [m/s] in the world, (num_envs, F, 3); heights count from those of the pose."""
@@ -85,6 +91,12 @@ class Feet:
         ground = torch.zeros_like(position)
         ground[..., 2] = self._ground
         return position - ground, velocity
+
+
+def _offsets(feet: torch.Tensor) -> torch.Tensor:
+    """Phases of the feet (F,) [periods]: two take turns, of more the diagonal ones, as in a trot."""
+    x, y = feet[:, 0] - feet[:, 0].mean(), feet[:, 1]
+    return torch.where((y if len(feet) == 2 else x * y) > 0, 0.0, 0.5).to(feet)
 
 
 def _hinges(model: mujoco.MjModel, body: int) -> list[int]:

@@ -24,8 +24,8 @@ ROBOTS = {
     "h1": (_ENVPOOL[0], f"{_ENVPOOL[1]}/unitree_h1/h1.xml", "hip_pitch=-0.4,knee=0.8,ankle=-0.4"),
     "g1": (_ENVPOOL[0], f"{_ENVPOOL[1]}/unitree_g1/g1.xml", "hip_pitch=-0.3,knee=0.6,ankle_pitch=-0.3"),
 }
-# A command's three numbers: forward, sideways [m/s], turning [rad/s].
-COMMAND = ("command_forward", "command_sideways", "command_turning")
+# A command's three numbers, forward, sideways [m/s], turning [rad/s], and the gait's phase [periods].
+KEPT = ("command_forward", "command_sideways", "command_turning", "gait_phase")
 # What lies no higher than this above the lowest point of the pose is a foot [m].
 FOOT_HEIGHT = 0.01
 
@@ -129,7 +129,7 @@ def prepare(how: Preparation) -> Robot:
     for key in list(spec.keys):
         spec.delete(key)
     servos = _servos(spec, original, how, path)
-    _add_command(spec, servos[0])
+    _add_kept(spec, servos[0])
     _choose_collisions(spec, how.collisions, original, pose)
     _add_floor(spec, original)
     spec.option.timestep = how.substep
@@ -221,12 +221,16 @@ def _peak(m: mujoco.MjModel, actuator: int, joint: int, how: Preparation, path: 
     return float(peak)
 
 
-def _add_command(spec: mujoco.MjSpec, joint: str) -> None:
-    """Integrators without force, whose activations keep the velocities that are wanted: parts of the state."""
-    for name in COMMAND:
+def _add_kept(spec: mujoco.MjSpec, joint: str) -> None:
+    """Integrators without force, whose activations keep what is wanted and the time: parts of the state."""
+    for name in KEPT:
         actuator = spec.add_actuator(name=name, trntype=mujoco.mjtTrn.mjTRN_JOINT, target=joint)
         actuator.dyntype, actuator.gaintype = mujoco.mjtDyn.mjDYN_INTEGRATOR, mujoco.mjtGain.mjGAIN_FIXED
         actuator.gainprm[0] = 0.0
+        # whatever the file's defaults are
+        actuator.biastype = mujoco.mjtBias.mjBIAS_NONE
+        actuator.ctrllimited = actuator.actlimited = actuator.forcelimited = False
+        actuator.ctrlrange = actuator.actrange = actuator.forcerange = (0, 0)
 
 
 def _add_floor(spec: mujoco.MjSpec, m: mujoco.MjModel) -> None:
@@ -320,11 +324,12 @@ def mirror(robot: Robot) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def observed(other: np.ndarray, signs: np.ndarray, groups: int) -> Mirror:
-    """The mirror image of `Velocity`'s observation: 12 numbers of the trunk and the command, then groups of joints."""
+    """The mirror image of `Velocity`'s observation: 14 numbers of trunk, command and phase, then groups of joints."""
     vector, axis, n = [1.0, -1.0, 1.0], [-1.0, 1.0, -1.0], len(other)
-    index = list(range(12))
-    sign = [*vector, *axis, *vector, 1.0, -1.0, -1.0]
+    index = list(range(14))
+    # what the left does now the right does half a period later
+    sign = [*vector, *axis, *vector, 1.0, -1.0, -1.0, -1.0, -1.0]
     for group in range(groups):
-        index += [12 + group * n + int(j) for j in other]
+        index += [14 + group * n + int(j) for j in other]
         sign += list(signs)
     return Mirror(tuple(index), tuple(sign), tuple(map(int, other)), tuple(signs))

@@ -22,10 +22,10 @@ from taichi_sim.types import State
 JOINT_VELOCITY_SCALE = 0.05
 # Spread of joints [rad], velocities [m/s, rad/s], tilt [rad] and height [m] at the beginning of episodes.
 JOINT_SPREAD, VELOCITY_SPREAD, TILT_SPREAD, HEIGHT_SPREAD = 0.1, 0.2, 0.1, 0.02
-# The trunk's numbers in the observation: linear and angular velocity, gravity, command.
-TRUNK = 12
-# An error in velocity is measured from this time of an episode or command on [s].
-SETTLED = 1.0
+# Numbers in the observation before the joints': linear and angular velocity, gravity, command, phase.
+TRUNK = 14
+# A command of no more is one to stand still [m/s, rad/s].
+STILL = 0.05
 
 
 @dataclasses.dataclass
@@ -34,18 +34,19 @@ class Velocity(Task):
 
     The robot is any MJCF file with a free base and hinges. Actions are targets of position servos, `scale` times the
     action around the pose that it stands in. The command (forward and sideways [m/s], turning [rad/s], in the trunk's
-    axes) is kept in the last three activations of the state.
+    axes) and the gait's phase are kept in the last four activations of the state.
 
     | observation | meaning |
     |---|---|
     | 0:3, 3:6 | linear [m/s] and angular [rad/s] velocity of the trunk, in its axes |
     | 6:9 | direction of gravity in its axes |
     | 9:12 | command |
-    | n from 12 on | positions of the servos' joints, relative to the pose [rad] |
+    | 12, 13 | sine and cosine of the gait's phase |
+    | n from 14 on | positions of the servos' joints, relative to the pose [rad] |
     | n | their velocities, times 0.05 [rad/s] |
     | n | the servos' targets as they are now, as actions: filtered, if `filter` is not 0 |
 
-    Reward: tracking + turning + upright + height - posture - torque - smoothness - bounce.
+    Reward: what tracking and turning earn, and 1, less the costs, each with its weight.
     """
 
     file: str = "ant"
@@ -109,8 +110,12 @@ class Velocity(Task):
     """Cost of the mean square of what actions differ from the filtered ones."""
     feet_weight: float = 0.0
     """Cost of the mean square of the feet's horizontal velocities, where they are not lifted by `clearance` [m/s]."""
+    gait_weight: float = 0.0
+    """Cost of the mean square of what feet are too low or too high, in clearances, for a walk or a trot in time."""
+    gait_period: float = 0.5
+    """Period of that gait [s]."""
     clearance: float = 0.06
-    """Height from which on a moving foot costs nothing [m]; below it costs the square of the share that is missing."""
+    """How high a foot is lifted [m]: where it slides without cost, and the height of a step in the gait."""
 
     lowest: float = 0.6
     """An episode fails with the trunk lower than this share of its height in the pose."""
@@ -127,7 +132,17 @@ class Velocity(Task):
     }
 
     def __post_init__(self):
-        positive = ("stiffness", "control_step", "substep", "scale", "sigma", "seconds", "push_every")
+        positive = (
+            "stiffness",
+            "control_step",
+            "substep",
+            "scale",
+            "sigma",
+            "seconds",
+            "push_every",
+            "gait_period",
+            "clearance",
+        )
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0, got {getattr(self, name)}")
@@ -177,15 +192,17 @@ class Velocity(Task):
         return 8 if self.push else 5
 
     def control(self, action: torch.Tensor) -> torch.Tensor:
-        # the command's integrators keep what they have
-        return torch.cat((self._stance(action) + self.scale * action, torch.zeros_like(action[:, :3])), dim=1)
+        targets = self._stance(action) + self.scale * action
+        # the command stays, the phase goes on
+        rates = constant((0.0, 0.0, 0.0, 1 / self.gait_period), action.dtype, action.device)
+        return torch.cat((targets, rates.expand(len(action), 4)), dim=1)
 
     def observe(self, state: State, action: torch.Tensor) -> torch.Tensor:
         robot, n = self.robot, self.num_actions
         quat = quaternion.conjugate(state.qpos[:, 3:7])
         down = constant((0.0, 0.0, -1.0), quat.dtype, quat.device).expand(len(quat), 3)
         turned = quaternion.rotate(quat[:, None], torch.stack((state.qvel[:, :3], down), dim=1))
-        stance = self._stance(action)
+        stance, phase = self._stance(action), 2 * math.pi * state.act[:, -1:]
         joints = state.qpos[:, self._index(robot.qpos, state)] - stance
         target = (state.act[:, :n] - stance) / self.scale if self.filter else action
         return torch.cat(
@@ -193,7 +210,9 @@ class Velocity(Task):
                 turned[:, 0],
                 state.qvel[:, 3:6],
                 turned[:, 1],
-                state.act[:, -3:],
+                state.act[:, -4:-1],
+                phase.sin(),
+                phase.cos(),
                 joints,
                 JOINT_VELOCITY_SCALE * state.qvel[:, self._index(robot.dofs, state)],
                 target,
@@ -215,7 +234,7 @@ class Velocity(Task):
         torque = self.torque_weight * self._torque(obs).square().mean(1)
         smoothness = self.smoothness_weight * (action - target).square().mean(1)
         earned = earned - tilt - height - bounce - posture - torque - smoothness
-        return earned - self.feet_weight * self._sliding(state) if self.feet_weight else earned
+        return earned - self._steps(state) if self.feet_weight or self.gait_weight else earned
 
     def terminated(self, state: State, obs: torch.Tensor) -> torch.Tensor:
         fallen = state.qpos[:, 2] < self.lowest * float(self.robot.pose[2])
@@ -225,7 +244,7 @@ class Velocity(Task):
         state, n = self.nominal(num, sim), self.num_actions
         qpos, qvel, act = state.qpos, torch.zeros_like(state.qvel), torch.zeros_like(state.act)
         qpos[:] = constant(tuple(self.robot.pose), sim.dtype, sim.device)
-        command = torch.full((num, 5), 0.5, dtype=sim.dtype, device=sim.device)
+        command, phase = torch.full((num, 4), 0.5, dtype=sim.dtype, device=sim.device), 0.0
         if stochastic:
             qpos[:, 2:3] += HEIGHT_SPREAD * torch.rand(num, 1, generator=generator, dtype=sim.dtype, device=sim.device)
             axis, angle = (uniform(generator, sim, num, size, 1.0) for size in (3, 1))
@@ -233,17 +252,18 @@ class Velocity(Task):
             qpos[:, 3:7] = quaternion.multiply(turn, qpos[:, 3:7])
             qpos[:, self.robot.qpos] += uniform(generator, sim, num, n, JOINT_SPREAD)
             qvel += uniform(generator, sim, num, qvel.shape[1], VELOCITY_SPREAD)
-            command = torch.rand(num, 5, generator=generator, dtype=sim.dtype, device=sim.device)
+            drawn = torch.rand(num, 5, generator=generator, dtype=sim.dtype, device=sim.device)
+            command, phase = drawn[:, :4], drawn[:, 4]
         if self.filter:
             act[:, :n] = constant(tuple(self.robot.pose[self.robot.qpos]), sim.dtype, sim.device)
-        act[:, -3:] = self._command(command[:, 1:])
+        act[:, -4:-1], act[:, -1] = self._command(command), phase
         return state._replace(qpos=qpos, qvel=qvel, act=act)
 
     def perturb(self, state: State, draws: torch.Tensor) -> State:
         if self.redraw:
             now = draws[:, :1] < self.control_step / self.redraw
-            command = torch.where(now, self._command(draws[:, 1:5]), state.act[:, -3:])
-            state = state._replace(act=torch.cat((state.act[:, :-3], command), dim=1))
+            command = torch.where(now, self._command(draws[:, 1:5]), state.act[:, -4:-1])
+            state = state._replace(act=torch.cat((state.act[:, :-4], command, state.act[:, -1:]), dim=1))
         if self.push:
             now = draws[:, 5:6] < self.control_step / self.push_every
             kick = self.push * (2 * draws[:, 6:8] - 1) * now
@@ -257,12 +277,12 @@ class Velocity(Task):
     def measures(self, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
         quat = quaternion.conjugate(states.qpos[..., 3:7])
         linear = quaternion.rotate(quat, states.qvel[..., :3])[..., :2]
-        error = linear - states.act[..., -3:-1]
-        turning = (states.qvel[..., 5] - states.act[..., -1]).abs()
+        error = linear - states.act[..., -4:-2]
+        turning = (states.qvel[..., 5] - states.act[..., -2]).abs()
         steps = alive.sum(0).clamp(min=1)
         found = {"velocity_error": error.norm(dim=-1), "forward_error": error[..., 0].abs(), "turning_error": turning}
         found["speed"] = linear.norm(dim=-1)
-        found["speed_wanted"] = states.act[..., -3:-1].norm(dim=-1)
+        found["speed_wanted"] = states.act[..., -4:-2].norm(dim=-1)
         found = {name: (values * alive).sum(0) / steps for name, values in found.items()}
         return {**found, "finished": alive[-1].to(linear.dtype)}
 
@@ -286,15 +306,22 @@ class Velocity(Task):
         joints, velocities, target = obs[:, TRUNK:].split(n, dim=1)
         return stiffness * (self.scale * target - joints) - damping * velocities / JOINT_VELOCITY_SCALE
 
-    def _sliding(self, state: State) -> torch.Tensor:
-        """Mean square of the velocities of feet that are not lifted [m^2/s^2], (num_envs,)."""
+    def _steps(self, state: State) -> torch.Tensor:
+        """What the feet's sliding and their heights cost, (num_envs,)."""
         key = state.qpos.dtype, state.qpos.device
         if key not in self._feet:
             robot = self.robot
             self._feet[key] = Feet(robot.model, robot.pose, robot.feet, *key)
-        position, velocity = self._feet[key](state)
-        missing = (1 - position[..., 2] / self.clearance).clamp(0, 1)
-        return (missing.square() * velocity[..., :2].square().sum(-1)).mean(1)
+        feet = self._feet[key]
+        position, velocity = feet(state)
+        height = position[..., 2] / self.clearance
+        sliding = ((1 - height).clamp(0, 1).square() * velocity[..., :2].square().sum(-1)).mean(1)
+        cost = self.feet_weight * sliding
+        if self.gait_weight:
+            walks = (state.act[:, -4:-1].abs() > STILL).any(1, keepdim=True)
+            lifted = walks * (2 * math.pi * (state.act[:, -1:] + feet.offsets)).sin().clamp(min=0)
+            cost = cost + self.gait_weight * (height - lifted).square().mean(1)
+        return cost
 
     def _command(self, draws: torch.Tensor) -> torch.Tensor:
         """Commands of uniform numbers from 0 to 1: (num_envs, 3) of (num_envs, 4)."""

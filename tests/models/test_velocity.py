@@ -65,25 +65,26 @@ def state_of(data) -> State:
     return State(*(torch.tensor(x)[None] for x in (data.qpos, data.qvel, data.act)))
 
 
-@pytest.mark.parametrize("name", [name for name in ("ant", "go1", "go2", "g1") if name in INSTALLED])
+@pytest.mark.parametrize("name", [name for name in ("ant", "go1", "go2") if name in INSTALLED])
 def test_robots_stand_in_mujoco_while_nothing_is_done(name):
-    """(H1 falls: no ankle of 40 N m per radian holds 51 kg upright without a policy.)"""
+    """(H1 and G1 fall: no ankle of 40 N m per radian holds 51 kg upright without a policy.)"""
     task = models.load_task("velocity", {"file": name})
     robot, data = task.robot, mujoco.MjData(task.asset)
     data.qpos[:] = robot.pose
     data.ctrl[:] = task.control(torch.zeros(1, task.num_actions, dtype=F64))[0].numpy()
-    data.act[:-3] = data.ctrl[:-3]
-    data.act[-3:] = 0.3
+    data.act[:-4] = data.ctrl[:-4]
+    data.act[-4:] = 0.3
     # the lowest point stands on the floor
     data.qpos[2] -= 1e-3
     mujoco.mj_forward(robot.model, data)
     assert min(contact.dist for contact in data.contact) == pytest.approx(-1e-3, abs=1e-6)
     mujoco.mj_step(robot.model, data, round(2 / robot.model.opt.timestep))
     assert data.qpos[2] > 0.8 * robot.pose[2] and abs(data.qvel[2]) < 0.1
-    # the command stays, and pulls at nothing
-    np.testing.assert_array_equal(data.act[-3:], 0.3)
+    # the command stays, the phase goes on
+    np.testing.assert_array_equal(data.act[-4:-1], 0.3)
+    assert data.act[-1] == pytest.approx(0.3 + 2 / 0.5)
     feet = {robot.model.geom_bodyid[g] for g in robot.feet}
-    assert len(feet) == (2 if name == "g1" else 4)
+    assert len(feet) == 4
     assert all(robot.model.geom_bodyid[contact.geom[1]] in feet for contact in data.contact)
 
 
@@ -145,7 +146,7 @@ def test_feet_are_where_mujoco_has_them(name):
 @pytest.mark.parametrize("name", INSTALLED)
 def test_the_mirror_image_of_a_robot_is_seen_as_one(name):
     """Its bodies stand opposite each other in MuJoCo, and the reward is the same."""
-    task = models.load_task("velocity", {"file": name, "feet_weight": 1.0})
+    task = models.load_task("velocity", {"file": name, "feet_weight": 1.0, "gait_weight": 1.0})
     robot, rule = task.robot, task.mirror()
     state = state_of(moved(robot))
     action = torch.rand(1, task.num_actions, dtype=F64)
@@ -156,6 +157,7 @@ def test_the_mirror_image_of_a_robot_is_seen_as_one(name):
     index = 7 + torch.tensor(rule.action_index)
     signs = torch.tensor(rule.action_signs, dtype=F64)
     vector, axis = torch.tensor([1.0, -1, 1]), torch.tensor([-1.0, 1, -1])
+    half = torch.tensor([0, 0, 0, 0.5])
     image = State(
         torch.cat(
             (
@@ -166,7 +168,7 @@ def test_the_mirror_image_of_a_robot_is_seen_as_one(name):
             1,
         ),
         torch.cat((state.qvel[:, :3] * vector, state.qvel[:, 3:6] * axis, state.qvel[:, index - 1] * signs), 1),
-        torch.cat((state.act[:, index - 7] * signs, state.act[:, -3:] * torch.tensor([1, -1, -1])), 1),
+        torch.cat((state.act[:, index - 7] * signs, state.act[:, -4:] * torch.tensor([1, -1, -1, 1]) + half), 1),
     )
     seen = task.observe(state, action), task.observe(image, back(action))
     torch.testing.assert_close(seen[1], turn(seen[0]), atol=1e-9, rtol=0)
@@ -186,19 +188,20 @@ def test_the_mirror_image_of_a_robot_is_seen_as_one(name):
 
 def test_the_reward_by_hand(biped):
     task = models.load_task("velocity", {"file": biped, "scale": 0.5, "stiffness": 1.0, "damping": 0.1})
-    qpos, qvel, act = (torch.zeros(1, n, dtype=F64) for n in (11, 10, 7))
+    qpos, qvel, act = (torch.zeros(1, n, dtype=F64) for n in (11, 10, 8))
     # turned by a quarter to the left, 2 cm too low, moving along the world's y: forwards
     qpos[0, 2] = task.robot.pose[2] - 0.02
     qpos[0, 3:7] = torch.tensor([np.sqrt(0.5), 0, 0, np.sqrt(0.5)])
     qvel[0, :6] = torch.tensor([0.1, 0.6, 0.2, 0.3, 0.0, 0.5])
     qpos[0, 7], qvel[0, 6] = 0.2, 1.0
-    act[0] = torch.tensor([0.1, 0, 0, 0, 1.0, 0.0, 0.25])
+    act[0] = torch.tensor([0.1, 0, 0, 0, 1.0, 0.0, 0.25, 1.25])
     action = torch.tensor([[0.6, 0, 0, 0]], dtype=F64)
     state = State(qpos, qvel, act)
     obs = task.observe(state, action)
-    # linear, angular, gravity, command, joints, their velocities / 20, targets as actions
-    expected = [0.6, -0.1, 0.2, 0.3, 0, 0.5, 0, 0, -1, 1.0, 0, 0.25, 0.2, 0, 0, 0, 0.05, 0, 0, 0, 0.2, 0, 0, 0]
-    assert obs[0].tolist() == pytest.approx(expected)
+    # linear, angular, gravity, command, phase, joints, their velocities / 20, targets as actions
+    expected = [0.6, -0.1, 0.2, 0.3, 0, 0.5, 0, 0, -1, 1.0, 0, 0.25, 1, 0]
+    expected += [0.2, 0, 0, 0, 0.05, 0, 0, 0, 0.2, 0, 0, 0]
+    assert obs[0].tolist() == pytest.approx(expected, abs=1e-7)
     # an error of 0.4 forwards, 0.1 to the side; 0.25 rad/s too fast a turn
     earned = 2 / (1 + (0.16 + 0.01) / 0.25) + 1 / (1 + 0.0625 / 0.25) + 1
     # 30 N m/rad, 3 N m s/rad, 0.1 rad behind its target of 0.1, at 1 rad/s: a share of -(0.1 + 0.1)
@@ -210,6 +213,11 @@ def test_the_reward_by_hand(biped):
     # a foot that slides on the ground: both legs hang straight down, one turns at 1 rad/s
     slides = models.load_task("velocity", {"file": biped, "damping": 0.1, "stiffness": 1.0, "feet_weight": 1.0})
     assert slides.reward(state, obs, action).item() < task.reward(state, obs, action).item() - 0.05
+    # a quarter of a period: the left foot is to be a clearance high, the right one to stand
+    walks = models.load_task("velocity", {"file": biped, "damping": 0.1, "stiffness": 1.0, "gait_weight": 3.0})
+    heights = 0.54 - 0.02 - 0.1 - 0.2 * np.array([np.cos(0.2), 1]) - 0.24
+    wrong = ((heights / 0.06 - [1, 0]) ** 2).mean()
+    assert walks.reward(state, obs, action).item() == pytest.approx(earned - costs - 3 * wrong)
 
 
 def test_an_episode_fails_low_or_tilted(biped):
@@ -218,7 +226,7 @@ def test_an_episode_fails_low_or_tilted(biped):
     qpos[1, 2] *= 0.59
     axis = torch.tensor([[1.0, 0, 0]], dtype=F64)
     qpos[2:, 3:7] = quaternion.from_axis_angle(axis, torch.tensor([0.99, 1.01], dtype=F64))
-    state = State(qpos, torch.zeros(4, 10, dtype=F64), torch.zeros(4, 7, dtype=F64))
+    state = State(qpos, torch.zeros(4, 10, dtype=F64), torch.zeros(4, 8, dtype=F64))
     failed = task.terminated(state, task.observe(state, torch.zeros(4, 4, dtype=F64)))
     assert failed.tolist() == [False, True, False, True]
 
@@ -227,19 +235,19 @@ def test_commands_and_pushes_come_as_often_as_they_are_asked_for(biped):
     settings = {"file": biped, "redraw": 2.0, "push": 0.7, "push_every": 4.0, "forward": (0.2, 0.8), "standing": 0.25}
     task = models.load_task("velocity", settings)
     num = 40000
-    state = State(*(torch.zeros(num, n, dtype=F64) for n in (11, 10, 7)))
-    state.act[:, -3:] = 9.0
+    state = State(*(torch.zeros(num, n, dtype=F64) for n in (11, 10, 8)))
+    state.act[:, -4:] = 9.0
     draws = torch.rand(num, task.num_draws, generator=torch.Generator().manual_seed(0), dtype=F64)
     after = task.perturb(state, draws)
-    new = after.act[:, -3] != 9.0
+    new = after.act[:, -4] != 9.0
     # every hundredth step, with a standard error of 0.0005; a quarter of them to stand still
     assert new.double().mean().item() == pytest.approx(0.01, abs=0.002)
-    still = (after.act[new][:, -3:] == 0).all(1)
+    still = (after.act[new][:, -4:-1] == 0).all(1)
     assert still.double().mean().item() == pytest.approx(0.25, abs=0.09)
-    walking = after.act[new][~still][:, -3:]
+    walking = after.act[new][~still][:, -4:-1]
     low, high = torch.tensor([0.2, -0.5, -1.0]), torch.tensor([0.8, 0.5, 1.0])
     assert (walking >= low).all() and (walking <= high).all() and (walking.std(0) > (high - low) / 4).all()
-    assert torch.equal(after.act[:, :-3], state.act[:, :-3]) and torch.equal(after.qpos, state.qpos)
+    assert (after.act[:, -1] == 9.0).all() and torch.equal(after.act[:, :-4], state.act[:, :-4])
     pushed = after.qvel[:, :2].any(1)
     assert pushed.double().mean().item() == pytest.approx(0.005, abs=0.0015)
     assert 0.6 < after.qvel[:, :2].abs().max() <= 0.7 and not after.qvel[:, 2:].any()
@@ -252,8 +260,8 @@ def test_the_errors_are_measured_against_the_command(biped):
     task = models.load_task("velocity", {"file": biped})
     steps = task.episode_length
     qpos = torch.tensor(task.robot.pose).expand(steps, 2, -1)
-    qvel, act = torch.zeros(steps, 2, 10, dtype=F64), torch.zeros(steps, 2, 7, dtype=F64)
-    qvel[:, 0, 0], act[:, 0, -3], act[:, :, -1] = 0.4, 0.7, -0.2
+    qvel, act = torch.zeros(steps, 2, 10, dtype=F64), torch.zeros(steps, 2, 8, dtype=F64)
+    qvel[:, 0, 0], act[:, 0, -4], act[:, :, -2] = 0.4, 0.7, -0.2
     alive = torch.ones(steps, 2, dtype=torch.bool)
     alive[10:, 1] = False
     found = task.measures(State(qpos, qvel, act), alive)
@@ -264,7 +272,9 @@ def test_the_errors_are_measured_against_the_command(biped):
 
 @pytest.fixture(scope="module")
 def env():
-    return shac.make("velocity", num_envs=4, seed=3, push=0.5, redraw=0.05, push_every=0.05, feet_weight=0.2)
+    return shac.make(
+        "velocity", num_envs=4, seed=3, push=0.5, redraw=0.05, push_every=0.05, feet_weight=0.2, gait_weight=0.3
+    )
 
 
 def test_the_gradient_of_some_steps_is_that_of_central_differences(env):
@@ -285,7 +295,7 @@ def test_the_gradient_of_some_steps_is_that_of_central_differences(env):
     assert slope.item() == pytest.approx(difference.item(), rel=1e-5)
     assert abs(slope.item()) > 0.01
     # commands have been drawn anew on the way
-    assert not torch.equal(env.state.act[:, -3:], begin["state"]["act"][:, -3:])
+    assert not torch.equal(env.state.act[:, -4:-1], begin["state"]["act"][:, -4:-1])
 
 
 @pytest.mark.parametrize(
