@@ -68,10 +68,10 @@ class Velocity(Task):
     """What collides: feet with the floor, all of the robot with the floor, or all that collides in the file."""
     control_step: float = 0.02
     """Control step [s]."""
-    substep: float = 0.005
+    substep: float = 0.004
     """Substep of the simulation [s]; it divides the control step."""
 
-    scale: float = 0.5
+    scale: float = 0.3
     """What an action of 1 moves a servo's target by [rad]."""
     forward: tuple[float, float] = (-1.0, 1.0)
     """Range of the forward velocities that are commanded [m/s]."""

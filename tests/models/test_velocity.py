@@ -95,7 +95,7 @@ def test_servos_come_from_peak_torques_where_the_file_has_none(biped):
     np.testing.assert_allclose(robot.torque, [30, 20, 30, 20])
     # 0.5 m from the trunk to the end of a leg, whose radius is 0.04
     assert robot.pose[2] == pytest.approx(0.54)
-    assert robot.model.opt.timestep == 0.005 and robot.model.numeric("substeps").data[0] == 4
+    assert robot.model.opt.timestep == 0.004 and robot.model.numeric("substeps").data[0] == 5
     # turned outwards by the side joints, named by a word
     task = models.load_task("velocity", {"file": biped, "pose": "hip=0.3"})
     assert task.robot.pose[7:] == pytest.approx([0.3, 0, 0.3, 0])
