@@ -110,8 +110,9 @@ class Velocity(Task):
     """Cost of the mean square of what actions differ from the filtered ones."""
     feet_weight: float = 0.0
     """Cost of the mean square of the feet's horizontal velocities, where they are not lifted by `clearance` [m/s]."""
-    gait_weight: float = 0.0
-    """Cost of the mean square of what feet are too low or too high, in clearances, for a walk or a trot in time."""
+    gait_weight: float = 2.0
+    """Cost of the mean square of what feet are too low or too high, in clearances, for a walk or a trot in time. Without
+    it Go1 has stood still (docs/velocity.md)."""
     gait_period: float = 0.5
     """Period of that gait [s]."""
     clearance: float = 0.06
@@ -125,8 +126,8 @@ class Velocity(Task):
     """Length of an episode [s]."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "shac": {"num_envs": 64, "horizon": 24, "actor_optimizer": "muon", "actor_lr": 5e-3, "actor_average": 50},
-        "bptt": {"num_envs": 64, "horizon": 32},
+        "shac": {"num_envs": 64, "horizon": 24, "actor_optimizer": "muon", "actor_lr": 2e-3, "init_log_std": -1.5},
+        "bptt": {"num_envs": 64, "horizon": 24},
         "ppo": {"num_envs": 256, "horizon": 32},
         "sac": {"num_envs": 64},
     }
