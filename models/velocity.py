@@ -111,8 +111,8 @@ class Velocity(Task):
     feet_weight: float = 0.0
     """Cost of the mean square of the feet's horizontal velocities, where they are not lifted by `clearance` [m/s]."""
     gait_weight: float = 2.0
-    """Cost of the mean square of what feet are too low or too high, in clearances, for a walk or a trot in time. Without
-    it Go1 has stood still (docs/velocity.md)."""
+    """Cost of the mean square of what feet are too low or too high, in clearances, for a walk or a trot in time; with 0
+    Go1 has stood still (docs/velocity.md)."""
     gait_period: float = 0.5
     """Period of that gait [s]."""
     clearance: float = 0.06
