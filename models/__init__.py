@@ -1,6 +1,6 @@
 """The models that `--model` takes: each module holds one `Task`, with everything that belongs to it alone.
 
-Installed as `shac.models`.
+Installed as `shac.models`. The models of a folder bear its name: gym/ant.py is gym_ant.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shac.errors import UserError, nearest
 
 def names() -> list[str]:
     """Names of the built-in models: the modules here, but for those, with a leading underscore, that they share."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return sorted(_modules())
 
 
 def load_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
@@ -47,7 +47,7 @@ def task_class(name: str) -> type[Task]:
         return _only_task(_run_file(Path(name).expanduser().resolve()))
     if name not in names():
         raise UserError(f"no model is called {name!r}; {nearest(name, names())} (or give the path of a .py file)")
-    return _only_task(importlib.import_module(f"{__name__}.{name}"))
+    return _only_task(importlib.import_module(_modules()[name]))
 
 
 def make_task(task: type[Task], settings: Mapping[str, Any]) -> Task:
@@ -56,9 +56,11 @@ def make_task(task: type[Task], settings: Mapping[str, Any]) -> Task:
     Raises:
       UserError: it does not take them, or its attributes are not as `Task` says.
     """
-    kinds = typed.fields(task)
+    kinds = task.kinds()
     typed.require_known(settings, kinds, f"{task.__name__} has")
     values = typed.converted(settings, kinds)
+    # not the constructor's, unless the class has a field of this name
+    history = None if "history" in typed.fields(task) else values.pop("history", None)
     try:
         made = task(**values)
     except UserError:
@@ -67,8 +69,20 @@ def make_task(task: type[Task], settings: Mapping[str, Any]) -> Task:
         raise UserError(f"{task.__name__}: {error}") from error
     except Exception as error:
         raise failed(f"{task.__name__}() failed", error, task.__init__) from error
+    if history is not None:
+        made.history = history
     check_attributes(made)
     return made
+
+
+def _modules() -> dict[str, str]:
+    """The module of each model."""
+    found = {}
+    for module in pkgutil.walk_packages(__path__, prefix=f"{__name__}."):
+        *folders, own = module.name.removeprefix(f"{__name__}.").split(".")
+        if not module.ispkg and not own.startswith("_"):
+            found["_".join((*folders, own))] = module.name
+    return found
 
 
 def _run_file(path: Path) -> ModuleType:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Control steps of a rehearsal, in which actions must have reached the reward: an excitation takes two to move a body.
 _STEPS = 4
-_METHODS = ("observe", "reward", "reset", "terminated", "control", "measures", "simulator")
+_METHODS = ("observe", "reward", "reset", "terminated", "control", "perturb", "measures", "simulator")
 
 
 def check_attributes(task: Task) -> None:
@@ -27,10 +27,13 @@ def check_attributes(task: Task) -> None:
       UserError: a number is not a positive integer, presets are not settings by algorithm, or a method is none.
     """
     name = type(task).__name__
-    for field in ("episode_length", "num_obs", "num_actions"):
+    for field in ("episode_length", "num_obs", "num_actions", "history"):
         value = _attribute(task, field)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UserError(f"{name}.{field} must be a whole number from 1 up, got {value!r}")
+    draws = _attribute(task, "num_draws")
+    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 0:
+        raise UserError(f"{name}.num_draws must be a whole number from 0 up, got {draws!r}")
     presets = _attribute(task, "presets")
     if not isinstance(presets, dict) or not all(isinstance(preset, dict) for preset in presets.values()):
         raise UserError(f"{name}.presets must be a dict of dicts, algorithm -> setting -> value, got {presets!r}")
@@ -97,16 +100,25 @@ def expect(task: Task, method: str, value: Any, shape: tuple[int, ...], dtype: t
     raise UserError(f"{_name(task, method)} must return a tensor {shape} of {dtype} on {like.device}, got {found}")
 
 
-def expect_state(task: Task, state: Any, num: int, sim) -> State:
-    """Returns what `reset` gave if it is `num` states of the simulator's.
+def perturbed(env: Env, task: Task, state: State, draws: torch.Tensor) -> State:
+    """What a task's `perturb` makes of the states of all worlds of an environment.
+
+    Raises:
+      UserError: it raises, or gives something else than states of the simulator's.
+    """
+    return expect_state(task, call(task, "perturb", state, draws), env.num_envs, env.sim, "perturb")
+
+
+def expect_state(task: Task, state: Any, num: int, sim, method: str = "reset") -> State:
+    """Returns what `reset` or `perturb` gave if it is `num` states of the simulator's.
 
     Raises:
       UserError: it is not.
     """
     if not isinstance(state, State):
-        raise UserError(f"{_name(task, 'reset')} must return a taichi_sim.State, got {_describe(state)}")
+        raise UserError(f"{_name(task, method)} must return a taichi_sim.State, got {_describe(state)}")
     for name, size in zip(State._fields, (sim.model.nq, sim.model.nv, sim.model.na), strict=True):
-        expect(task, f"reset (its {name})", getattr(state, name), (num, size), sim.dtype, sim)
+        expect(task, f"{method} (its {name})", getattr(state, name), (num, size), sim.dtype, sim)
     return state
 
 
@@ -160,7 +172,7 @@ def rehearse(env: Env, *, gradient: bool = True) -> str | None:
     shape = (_STEPS, env.num_envs, task.num_actions)
     actions = torch.rand(shape, generator=generator, dtype=env.dtype, device=env.device) - 0.5
     with torch.set_grad_enabled(gradient):
-        state, rewards = _rehearsal(env, task, actions.requires_grad_(gradient))
+        state, rewards = _rehearsal(env, task, actions.requires_grad_(gradient), generator)
     # A view of all steps of an episode, the same state in each.
     length = (task.episode_length, -1, -1)
     states = State(*(x.detach().expand(*length) for x in state))
@@ -184,7 +196,9 @@ def _warning(task: Task, actions: torch.Tensor, rewards: list[torch.Tensor]) -> 
     return None
 
 
-def _rehearsal(env: Env, task: Task, actions: torch.Tensor) -> tuple[State, list[torch.Tensor]]:
+def _rehearsal(
+    env: Env, task: Task, actions: torch.Tensor, generator: torch.Generator
+) -> tuple[State, list[torch.Tensor]]:
     """The state after steps with `actions`, and the sum of rewards of each step."""
     gradient = torch.is_grad_enabled()
     state, rewards = State(*(x.detach() for x in env.state)), []
@@ -201,6 +215,9 @@ def _rehearsal(env: Env, task: Task, actions: torch.Tensor) -> tuple[State, list
             state = env.sim.step(state, control)
         except FloatingPointError as error:
             raise UserError(f"the simulation of {type(task).__name__} goes wrong{when}: {error}") from error
+        if task.num_draws:
+            draws = torch.rand(env.num_envs, task.num_draws, generator=generator, dtype=env.dtype, device=env.device)
+            state = perturbed(env, task, state, draws)
         obs = result(env, task, "observe", state, action)
         if gradient and not obs.requires_grad:
             raise UserError(f"{_name(task, 'observe')} returns observations without a gradient in the state")

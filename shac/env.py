@@ -30,6 +30,8 @@ class Task(abc.ABC):
     | asset | what `taichi_sim.load` takes: an asset's name, the path of an MJCF file, a `mujoco.MjModel` |
     | episode_length | control steps after which an episode is truncated |
     | num_obs, num_actions | sizes of one observation and one action |
+    | num_draws | random numbers that `perturb` takes a step; 0: it is not called |
+    | history | observations that a policy sees at once, the latest first; a setting of every task |
     | presets | algorithm ("shac", "ppo", ...) -> its settings (`shac.runs.settings`) that differ from defaults |
     """
 
@@ -37,11 +39,26 @@ class Task(abc.ABC):
     episode_length: ClassVar[int]
     num_obs: ClassVar[int]
     num_actions: ClassVar[int]
+    num_draws: ClassVar[int] = 0
+    history: ClassVar[int] = 1
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
+    @classmethod
+    def kinds(cls) -> dict[str, Any]:
+        """The types of its settings by name: its own, and `history`."""
+        return {"history": int, **typed.fields(cls)}
+
     def settings(self) -> dict[str, Any]:
-        """Its own settings and their values."""
-        return {name: getattr(self, name) for name in typed.fields(type(self))}
+        """Its settings and their values; `history` only if it is not 1."""
+        names = list(typed.fields(type(self)))
+        if self.history != 1 and "history" not in names:
+            names.append("history")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def num_inputs(self) -> int:
+        """Numbers that a policy sees."""
+        return self.history * self.num_obs
 
     @abc.abstractmethod
     def observe(self, state: State, action: torch.Tensor) -> torch.Tensor:
@@ -65,6 +82,18 @@ class Task(abc.ABC):
     def control(self, action: torch.Tensor) -> torch.Tensor:
         """The model's controls (num_envs, nu) for actions in [-1, 1]. Default: the actions themselves."""
         return action
+
+    def perturb(self, state: State, draws: torch.Tensor) -> State:
+        """What chance does to the worlds between two control steps, such as a push or another command.
+
+        Args:
+          state: what a step led to, before it is observed; gradients flow through.
+          draws: uniform from 0 to 1, (num_envs, num_draws).
+
+        Returns:
+          The state that is observed, rewarded and gone on from. Default: `state`.
+        """
+        return state
 
     def measures(self, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
         """The task's own measures of whole episodes, for `shac-eval`: name -> one number per episode, (num_envs,).
@@ -171,7 +200,7 @@ class Env:
           seed: begins the stream of initial states anew.
 
         Returns:
-          Observations of all worlds, (num_envs, num_obs).
+          What policies see of all worlds, (num_envs, num_inputs).
         """
         if seed is not None:
             self.generator = seeding.generator(seed, "reset", self.device)
@@ -180,7 +209,7 @@ class Env:
             self.action = torch.zeros(self.num_envs, self.task.num_actions, dtype=self.dtype, device=self.device)
             self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
             self.limit = torch.full_like(self.progress, self.task.episode_length)
-            self.obs = self._ask("observe", self.state, self.action)
+            self.obs = self._ask("observe", self.state, self.action).repeat(1, self.task.history)
         elif mask.dtype != torch.bool or mask.shape != (self.num_envs,):
             raise ValueError(f"mask must be bool of shape ({self.num_envs},), got {mask.dtype} {tuple(mask.shape)}")
         else:
@@ -196,7 +225,7 @@ class Env:
           action: (num_envs, num_actions), clipped to [-1, 1].
 
         Returns:
-          obs: observations (num_envs, num_obs); the new episode's where one has begun.
+          obs: what policies see (num_envs, num_inputs); the new episode's where one has begun.
           reward: (num_envs,).
           terminated: the task has failed, bool (num_envs,).
           truncated: the episode has reached its time limit, bool (num_envs,); both may be true.
@@ -207,11 +236,12 @@ class Env:
         if action.shape != shape:
             raise ValueError(f"action must have shape {shape}, got {tuple(action.shape)}")
         action = action.clamp(-1, 1)
-        self.state = self.sim.step(self.state, self._ask("control", action))
+        self.state = self._perturbed(self.sim.step(self.state, self._ask("control", action)))
         self.action = action
-        self.obs = self._ask("observe", self.state, action)
-        reward = self._ask("reward", self.state, self.obs, action)
-        terminated = self._ask("terminated", self.state, self.obs)
+        obs = self._ask("observe", self.state, action)
+        reward = self._ask("reward", self.state, obs, action)
+        terminated = self._ask("terminated", self.state, obs)
+        self.obs = self._followed(obs)
         # Not in place: callers may keep what they were given.
         self.progress = self.progress + 1
         truncated = self.progress >= self.limit
@@ -228,7 +258,7 @@ class Env:
         """Cuts the gradient here, at the beginning of a window: what follows does not flow back beyond it.
 
         Returns:
-          The present observations (num_envs, num_obs), without gradient.
+          What policies see at present (num_envs, num_inputs), without gradient.
         """
         self.state = State(*(x.detach() for x in self.state))
         self.action = self.action.detach()
@@ -288,8 +318,7 @@ class Env:
         self.action = self.action.index_fill(0, rows, 0.0)
         self.progress = self.progress.index_fill(0, rows, 0)
         self.limit = self.limit.index_put((rows,), limit)
-        # Of all worlds again, not only of the fresh ones: a task may ask the simulator, which knows whole batches.
-        self.obs = self._ask("observe", self.state, self.action)
+        self._observe_fresh(ended)
 
     def _restart_without_waiting(self, ended: torch.Tensor) -> None:
         """The same with states drawn for all worlds: how many have ended is not known without waiting for the card."""
@@ -307,7 +336,22 @@ class Env:
             early, limits = draw < self.early_limits, self._early_limits(self._everywhere)
             limit = torch.where(early[self._own], limits[self._own], limit)
         self.limit = choose(limit, self.limit)
-        self.obs = self._ask("observe", self.state, self.action)
+        self._observe_fresh(ended)
+
+    def _followed(self, obs: torch.Tensor) -> torch.Tensor:
+        """An observation in front of those before it."""
+        if self.task.history == 1:
+            return obs
+        return torch.cat((obs, self.obs[:, : -self.task.num_obs]), dim=1)
+
+    def _observe_fresh(self, ended: torch.Tensor) -> None:
+        """What is seen where episodes have begun: their first observation alone, as often as a policy sees one."""
+        # Of all worlds again, not only of the fresh ones: a task may ask the simulator, which knows whole batches.
+        obs = self._ask("observe", self.state, self.action)
+        if self.task.history == 1:
+            self.obs = obs
+        else:
+            self.obs = torch.where(ended[:, None], obs.repeat(1, self.task.history), self.obs)
 
     def require_finite(self) -> None:
         """Looks now at what a simulator on CUDA has not looked at yet; see `taichi_sim.Simulator.require_finite`."""
@@ -318,6 +362,14 @@ class Env:
         state = check_task.call(self.task, "reset", num, self.generator, self.sim, self.stochastic_init)
         state = check_task.expect_state(self.task, state, num, self.sim)
         return State(*(x[own] for x in state))
+
+    def _perturbed(self, state: State) -> State:
+        """The state after the task's `perturb`."""
+        if self.task.num_draws == 0:
+            return state
+        shape = (self._everywhere, self.task.num_draws)
+        draws = torch.rand(shape, generator=self.generator, dtype=self.dtype, device=self.device)[self._own]
+        return check_task.perturbed(self, self.task, state, draws)
 
     def _ask(self, method: str, *args) -> torch.Tensor:
         """What one of the task's methods gives, if it is as it should be."""

@@ -27,7 +27,7 @@ class GymEnv(VectorEnv):
     def __init__(self, env: Env):
         self.env = env
         self.num_envs = env.num_envs
-        self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (env.task.num_obs,), np.float32)
+        self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (env.task.num_inputs,), np.float32)
         self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (env.task.num_actions,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self.action_space = batch_space(self.single_action_space, env.num_envs)

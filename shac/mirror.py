@@ -19,6 +19,12 @@ class Mirror(NamedTuple):
     action_index: tuple[int, ...]
     action_signs: tuple[float, ...]
 
+    def repeated(self, times: int) -> Mirror:
+        """The same for so many observations side by side."""
+        size = len(self.obs_index)
+        index = tuple(i + k * size for k in range(times) for i in self.obs_index)
+        return self._replace(obs_index=index, obs_signs=times * self.obs_signs)
+
 
 class Exchange(nn.Module):
     """A `Mirror`'s map of observations, or of actions; no parameters, and nothing in a state_dict."""

@@ -160,7 +160,7 @@ def policies(models, num_envs: int, seed: int) -> Iterator[tuple[str, str, Env, 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeding.stream_seed(seed, "weights"))
             actor = build_actor(task, config)
-        blank = Policy(actor, Normalizer(task.num_obs).snapshot(torch.get_default_dtype()))
+        blank = Policy(actor, Normalizer(task.num_inputs).snapshot(torch.get_default_dtype()))
         candidates = [("untrained", blank, config)]
         run = POLICIES / f"{model}-shac-0"
         if run.is_dir():

@@ -110,7 +110,7 @@ def skrl_agent(config, worlds: Worlds, sac: bool):
 
     task = worlds.env.task
     spaces = {
-        "observation_space": gymnasium.spaces.Box(-float("inf"), float("inf"), (task.num_obs,)),
+        "observation_space": gymnasium.spaces.Box(-float("inf"), float("inf"), (task.num_inputs,)),
         "state_space": None,
         "action_space": gymnasium.spaces.Box(-1, 1, (task.num_actions,)),
         "device": "cpu",
@@ -122,7 +122,7 @@ def skrl_agent(config, worlds: Worlds, sac: bool):
             Model.__init__(self, **spaces)
             low, high = LOG_STD_RANGE if sac else (-20, 2)
             GaussianMixin.__init__(self, min_log_std=low, max_log_std=high)
-            self.trunk = plain_mlp(task.num_obs, config.actor_units, activation)
+            self.trunk = plain_mlp(task.num_inputs, config.actor_units, activation)
             self.head = nn.Linear(config.actor_units[-1], task.num_actions * (1 + sac))
             self.log_std = nn.Parameter(torch.zeros(task.num_actions))
 
@@ -148,7 +148,7 @@ def skrl_agent(config, worlds: Worlds, sac: bool):
         def __init__(self):
             Model.__init__(self, **spaces)
             DeterministicMixin.__init__(self)
-            num_in, units = task.num_obs + sac * task.num_actions, config.critic_units if sac else config.actor_units
+            num_in, units = task.num_inputs + sac * task.num_actions, config.critic_units if sac else config.actor_units
             self.net = nn.Sequential(plain_mlp(num_in, units, activation), nn.Linear(units[-1], 1))
 
         def compute(self, inputs, role):

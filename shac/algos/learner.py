@@ -72,7 +72,7 @@ class Learner(abc.ABC):
             early_limits=config.early_limits,
             ranks=ranks,
         )
-        self.normalizer = Normalizer(task.num_obs).to(self.env.device)
+        self.normalizer = Normalizer(task.num_inputs).to(self.env.device)
         self.exploration = seeding.generator(config.seed, "exploration", self.env.device)
         if config.stagger:
             self.env.stagger()

@@ -34,7 +34,7 @@ class MBPO(SAC):
     def __init__(self, task: Task, config: Settings):
         super().__init__(task, config)
         with self._weights():
-            self.dynamics = Dynamics(task.num_obs, task.num_actions, config).to(self.env.device, self.env.dtype)
+            self.dynamics = Dynamics(task.num_inputs, task.num_actions, config).to(self.env.device, self.env.dtype)
         self.dynamics_optimizer = torch.optim.Adam(self.dynamics.parameters(), lr=config.model_lr, fused=True)
         self.imagined_length = 1
         self.imagined = self._memory()
@@ -97,7 +97,7 @@ class MBPO(SAC):
         """Whether episodes fail with these observations, (batch,) bool."""
         task = self.env.task
         try:
-            return task.terminated(None, obs)
+            return task.terminated(None, obs[:, : task.num_obs])
         except (AttributeError, TypeError) as error:
             raise UserError(
                 f"{type(task).__name__}.terminated looks at the state, but MBPO's model predicts observations alone: "

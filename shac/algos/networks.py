@@ -195,7 +195,7 @@ class Policy(NamedTuple):
 
     @torch.no_grad()
     def __call__(self, obs: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Actions (num_envs, num_actions) for raw observations (num_envs, num_obs).
+        """Actions (num_envs, num_actions) for raw observations (num_envs, num_inputs).
 
         With a `generator` they are sampled, without one they are deterministic.
         """
@@ -212,7 +212,7 @@ class Policy(NamedTuple):
 
 def build_actor(task: Task, config: Settings) -> Actor | GaussianActor | SquashedActor:
     """An untrained actor of a run's shape, its weights from torch's global generator."""
-    sizes = task.num_obs, task.num_actions, config.actor_units
+    sizes = task.num_inputs, task.num_actions, config.actor_units
     if config.algo == "ppo":
         return GaussianActor(*sizes, config.init_log_std)
     if config.algo in ("sac", "redq", "mbpo"):
@@ -220,5 +220,6 @@ def build_actor(task: Task, config: Settings) -> Actor | GaussianActor | Squashe
     mirror = task.mirror() if config.symmetric else None
     if config.symmetric and mirror is None:
         raise UserError(f"symmetric=true needs to know left from right, and {type(task).__name__}.mirror does not say")
+    mirror = mirror and mirror.repeated(task.history)
     stochastic = config.actor == "stochastic"
     return Actor(*sizes, stochastic=stochastic, init_log_std=config.init_log_std, mirror=mirror)

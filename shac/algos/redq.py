@@ -28,7 +28,7 @@ class REDQ(SAC):
 
     def _build_critics(self) -> None:
         task, config, like = self.env.task, self.config, {"device": self.env.device, "dtype": self.env.dtype}
-        widths = (task.num_obs + task.num_actions, *config.critic_units, 1)
+        widths = (task.num_inputs + task.num_actions, *config.critic_units, 1)
         self.critics = Ensemble(config.critics, widths).to(**like)
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         self.log_alpha = Temperature(config.init_alpha).to(**like)

@@ -21,9 +21,9 @@ class Replay:
 
     | key | meaning | shape |
     |---|---|---|
-    | observation | raw observation that the actor saw | (num_obs,) |
+    | observation | raw observation that the actor saw | (num_inputs,) |
     | action | action, clipped | (num_actions,) |
-    | next, observation | raw observation that the step led to, before any reset | (num_obs,) |
+    | next, observation | raw observation that the step led to, before any reset | (num_inputs,) |
     | next, reward | reward | (1,) |
     | next, terminated; next, done | the task has failed: nothing follows. A time limit is none of both | (1,) bool |
 
@@ -79,7 +79,7 @@ class Replay:
         if not isinstance(saved, Mapping) or not isinstance(saved.get("steps"), Mapping):
             raise ValueError("learner.replay is not a memory's state")
         task, like = self._env.task, {"device": self._env.device, "dtype": self._env.dtype}
-        obs, number = torch.empty(1, task.num_obs, **like), torch.empty(1, **like)
+        obs, number = torch.empty(1, task.num_inputs, **like), torch.empty(1, **like)
         rows = _rows(obs, torch.empty(1, task.num_actions, **like), number, obs, number.bool()).flatten_keys(".")
         wanted = {key: (value.shape[1:], value.dtype) for key, value in rows.items()}
         found = {key: (value.shape[1:], value.dtype) for key, value in saved["steps"].items() if key != "index"}

@@ -129,7 +129,7 @@ class SAC(Learner):
             return_log_prob=True,
         )
         critic = MLP(
-            in_features=task.num_obs + task.num_actions,
+            in_features=task.num_inputs + task.num_actions,
             out_features=1,
             num_cells=list(config.critic_units),
             activation_class=nn.ReLU,

@@ -44,7 +44,7 @@ class SHAC(Learner):
         require_window(self.env, config)
         with self._weights():
             self.actor = build_actor(task, config).to(device, dtype)
-            critic = Critic(task.num_obs, config.critic_units).to(device, dtype)
+            critic = Critic(task.num_inputs, config.critic_units).to(device, dtype)
         # What acts when the run is over: of one epoch's actor and the next one's, one may fall ten times as often.
         self.average_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic = critic if config.algo == "shac" else None

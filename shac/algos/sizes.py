@@ -20,7 +20,7 @@ def require_networks(task: Task, config: Settings) -> None:
     critic_units = getattr(config, "critic_units", ())
     size = 0
     for units, num in ((config.actor_units, 1), (critic_units, getattr(config, "critics", 1))):
-        widths = (task.num_obs, *units, max(task.num_actions, 1))
+        widths = (task.num_inputs, *units, max(task.num_actions, 1))
         size += num * sum((num_in + 3) * num_out for num_in, num_out in itertools.pairwise(widths))
     # with gradient, the optimiser's two averages, the target or the average network, and float64 at the most
     widest = max((0, *config.actor_units, *critic_units))
@@ -29,7 +29,7 @@ def require_networks(task: Task, config: Settings) -> None:
 
 def require_steps(env: Env, num: int, what: str) -> None:
     """Raises a MemoryError if there is not enough memory to keep `num` steps, with what came before and after each."""
-    size = num * (2 * env.task.num_obs + env.task.num_actions + 1) * env.dtype.itemsize
+    size = num * (2 * env.task.num_inputs + env.task.num_actions + 1) * env.dtype.itemsize
     memory.require(size, f"{what} of {num:,} steps")
 
 
@@ -47,6 +47,6 @@ def require_window(env: Env, config: Config) -> None:
     critic = max(3 * sum(config.critic_units) // config.critic_batches, 2 * max((0, *config.critic_units)))
     # The simulator takes and gives states; observations are stacked before and after each step, and standardised.
     width = sum(x.shape[1] for x in env.state)
-    numbers = actor + (critic if config.algo == "shac" else 0) + 4 * env.task.num_obs + 2 * width
+    numbers = actor + (critic if config.algo == "shac" else 0) + 4 * env.task.num_inputs + 2 * width
     size = config.horizon * (tape + env.num_envs * numbers * env.dtype.itemsize + _STEP)
     memory.require(size, f"a window of {config.horizon:,} steps of {config.num_envs:,} worlds")

@@ -18,9 +18,9 @@ class Window(NamedTuple):
 
     | field | meaning | shape |
     |---|---|---|
-    | obs | raw observations that the actor saw, no gradient | (h, N, num_obs) |
+    | obs | raw observations that the actor saw, no gradient | (h, N, num_inputs) |
     | actions | actions, each with its own `.grad` after the backward pass | h times (N, num_actions) |
-    | final_obs | raw observations that the steps led to, before resets, with gradient | (h, N, num_obs) |
+    | final_obs | raw observations that the steps led to, before resets, with gradient | (h, N, num_inputs) |
     | rewards | rewards, with gradient | (h, N) |
     | terminated | the task has failed in this step | (h, N) bool |
     | ended | the step was its episode's last, terminated or truncated | (h, N) bool |
@@ -108,7 +108,7 @@ def actor_loss(
     Args:
       window: h steps of N worlds.
       gamma: the discount.
-      value: values (n,) of raw observations (n, num_obs); None: nothing follows an end, as in BPTT.
+      value: values (n,) of raw observations (n, num_inputs); None: nothing follows an end, as in BPTT.
       failure_gradient: see above.
     """
     horizon, num_envs = window.rewards.shape

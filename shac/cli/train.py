@@ -88,7 +88,6 @@ def main(list_models, list_settings, distributed, resume_dir, quiet, run_dir, co
 
 def _settings(flags: dict[str, Any], config_file: Path | None, assignments: Sequence[str]) -> Settings:
     """The resolved settings of a new run."""
-    from shac import typed
     from shac.models import make_task, task_class
     from shac.runs import config
 
@@ -101,7 +100,7 @@ def _settings(flags: dict[str, Any], config_file: Path | None, assignments: Sequ
         # The run folder may be used from another directory.
         texts["model"] = str(Path(model).expanduser().resolve())
     kind = task_class(model)
-    kinds = typed.fields(kind)
+    kinds = kind.kinds()
     own = {**layers.pop("task", {}), **{name: texts.pop(name) for name in list(texts) if name in kinds}}
     layers.update(config.parse(texts, also=kinds))
     if layers.get("init"):

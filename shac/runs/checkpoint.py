@@ -137,7 +137,7 @@ def build_policy(task: Task, config: Settings, state: Mapping[str, Any]) -> Poli
       KeyError, RuntimeError and others: the content is not of the task's and the settings' shape; see `misfit`.
     """
     actor = build_actor(task, config)
-    normalizer = Normalizer(task.num_obs)
+    normalizer = Normalizer(task.num_inputs)
     actor.load_state_dict(state["actor"])
     normalizer.load_state_dict(state["normalizer"])
     return Policy(actor, normalizer.snapshot(torch.get_default_dtype()))

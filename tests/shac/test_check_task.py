@@ -69,9 +69,25 @@ def test_initial_states_of_the_wrong_kind(state, words):
         env(reset=lambda self, *args: state(Line.reset(self, *args)))
 
 
+def test_perturbed_states_of_the_wrong_kind():
+    with pytest.raises(UserError, match=r"Mine.perturb \(its qvel\) must return a tensor \(3, 1\)"):
+        step(env(num_draws=1, perturb=lambda self, s, draws: s._replace(qvel=draws[:, :0])))
+    with pytest.raises(UserError, match="Mine.perturb must return a taichi_sim.State, got NoneType"):
+        rehearse(env(num_draws=1, perturb=lambda self, s, draws: None))
+    with pytest.raises(UserError, match="Mine.num_draws must be a whole number from 0 up, got -1"):
+        env(num_draws=-1)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("num_obs", "2"), ("num_obs", 0), ("num_actions", 1.0), ("episode_length", 0), ("episode_length", None)],
+    [
+        ("num_obs", "2"),
+        ("num_obs", 0),
+        ("history", 0),
+        ("num_actions", 1.0),
+        ("episode_length", 0),
+        ("episode_length", None),
+    ],
 )
 def test_attributes_of_the_wrong_kind(field, value):
     with pytest.raises(UserError, match=f"Mine.{field} must be a whole number from 1 up, got {value!r}"):

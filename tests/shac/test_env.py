@@ -77,6 +77,34 @@ def test_a_saved_environment_goes_on_exactly():
     assert torch.equal(torch.stack([other.step(action)[0] for action in actions[100:]]), expected)
 
 
+class WindyLine(Line):
+    """`Line` in gusts: x grows by what is drawn, too."""
+
+    episode_length = 50
+    failure = 100.0
+    num_draws = 2
+
+    def perturb(self, state, draws):
+        return state._replace(qpos=state.qpos + draws[:, :1])
+
+
+def test_what_chance_does_between_steps_is_seen_rewarded_and_drawn_from_the_seed():
+    env = shac.Env(WindyLine(), 3, seed=4)
+    action = torch.full((3, 1), 0.25, dtype=torch.float64, requires_grad=True)
+    obs, reward, *_ = env.step(action)
+    gusts = obs[:, 0] - 0.25 - torch.arange(3)
+    assert ((gusts >= 0) & (gusts < 1)).all() and len(set(gusts.tolist())) == 3
+    assert torch.equal(reward, obs[:, 0]) and torch.equal(env.state.qpos[:, 0], obs[:, 0])
+    assert torch.autograd.grad(reward.sum(), action)[0].tolist() == [[1.0]] * 3
+    saved = env.state_dict()
+    after = env.step(HALF[:1].expand(3, 1))[0]
+    other = shac.Env(WindyLine(), 3, seed=7)
+    other.load_state_dict(saved)
+    assert torch.equal(other.step(HALF[:1].expand(3, 1))[0], after)
+    again = shac.Env(WindyLine(), 3, seed=4)
+    assert torch.equal(again.step(action)[0], obs)
+
+
 def test_initial_states_depend_on_the_seed_alone():
     first = shac.Env(CartPoleOnDouble(), 8, seed=1)
     torch.manual_seed(99)

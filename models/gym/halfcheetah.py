@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from shac.models._gymnasium import GymnasiumBody
+from shac.models.gym._body import GymnasiumBody
 from shac.models.halfcheetah import HalfCheetah
 
 

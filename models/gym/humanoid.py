@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from shac.models._gymnasium import GymnasiumBody, between
+from shac.models.gym._body import GymnasiumBody, between
 from shac.models.humanoid import Humanoid
 from taichi_sim.types import State
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 
-from shac.models._gymnasium import GymnasiumBody, between
 from shac.models._locomotion import PlanarRunner
+from shac.models.gym._body import GymnasiumBody, between
 from shac.models.hopper import Hopper
 from taichi_sim.types import State
 

@@ -6,8 +6,8 @@ import dataclasses
 
 import torch
 
-from shac.models._gymnasium import GymnasiumBody, between
 from shac.models.ant import Ant
+from shac.models.gym._body import GymnasiumBody, between
 from taichi_sim.types import State
 
 

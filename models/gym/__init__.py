@@ -1,0 +1,1 @@
+"""Gymnasium's bodies, in its own files."""
