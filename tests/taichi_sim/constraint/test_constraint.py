@@ -114,7 +114,8 @@ def test_gradients_are_those_of_the_step(sim, batch):
 TIED = """<mujoco><compiler angle="radian" autolimits="true"/><option timestep="0.003" iterations="200" tolerance="0"/>
 <custom><text name="constraint" data="mujoco"/></custom><default><geom contype="0" conaffinity="0"/></default>
 <worldbody><geom type="plane" size="5 5 .1" pos="0 0 .2" contype="1"/>
-<body pos="0 0 .3"><joint type="slide" axis="0 0 1"/><joint axis="0 1 0" range="-.1 .1"/><geom size=".1" conaffinity="1"/>
+<body pos="0 0 .3"><joint type="slide" axis="0 0 1"/><joint axis="0 1 0" range="-.1 .1"/>
+  <geom size=".1" conaffinity="1"/>
   <body pos=".3 0 0"><joint name="one" axis="0 1 0"/>
     <geom type="capsule" fromto="0 0 0 .2 0 -.25" size=".04"/><site name="end" pos=".2 0 -.25"/></body></body>
 <body pos="1 0 .3"><joint name="two" axis="0 1 0"/><geom type="capsule" fromto="0 0 0 -.3 0 -.1" size=".04"/>
