@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -160,6 +161,9 @@ class Velocity(Task):
             raise ValueError("filter, redraw, push and damping must be at least 0")
         if self.smoothness_weight and not self.filter:
             raise ValueError("smoothness is measured against the filtered actions: filter=0 wants smoothness_weight=0")
+        if Path(self.file).suffix:
+            # a run may be gone on with in another folder
+            self.file = str(Path(self.file).expanduser().resolve())
         # a robot that cannot be simulated is refused here
         _ = self.robot
         # made when they are first asked for
