@@ -273,15 +273,14 @@ class SHAC(Learner):
             yield fit
             return
         before = copy.deepcopy((self.critic.state_dict(), self.critic_optimizer.state_dict()))
-        with ThreadPoolExecutor(max_workers=1) as second:
-            result = second.submit(fit)
-            try:
-                yield result.result
-            except BaseException:
-                if result.exception() is None:
-                    self.critic.load_state_dict(before[0])
-                    self.critic_optimizer.load_state_dict(before[1])
-                raise
+        result = _thread().submit(fit)
+        try:
+            yield result.result
+        except BaseException:
+            if result.exception() is None:
+                self.critic.load_state_dict(before[0])
+                self.critic_optimizer.load_state_dict(before[1])
+            raise
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -304,3 +303,9 @@ class SHAC(Learner):
 def _num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _thread() -> ThreadPoolExecutor:
+    """One for all epochs: of each new thread some memory would stay with the libraries."""
+    return ThreadPoolExecutor(max_workers=1)
