@@ -30,7 +30,7 @@ class Epoch(NamedTuple):
     | critic_loss | mean squared error of the critics; None without a critic or an update |
     | grad_norm | norm of the actor's gradient before clipping; None if there was no update |
     | finished | episodes that ended in the epoch |
-    | time_rollout, time_backward, time_critic | seconds of rollout, actor's update, critic's update |
+    | time_rollout, time_backward, time_critic | seconds of rollout, actor's update, what is left of the critic's |
     """
 
     actor_loss: float | None

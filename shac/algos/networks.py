@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 # SAC's range of the logarithm of the action's standard deviation.
 LOG_STD_RANGE = (-5.0, 2.0)
+# Added to the variance under LayerNorm's root.
+NORM_EPSILON = 1e-5
 
 
 def mlp(num_in: int, units: Sequence[int], num_out: int) -> nn.Sequential:
     """Linear -> ELU -> LayerNorm for each hidden layer, then a linear output."""
     layers: list[nn.Module] = []
     for width in units:
-        layers += [nn.Linear(num_in, width), nn.ELU(), nn.LayerNorm(width)]
+        layers += [nn.Linear(num_in, width), nn.ELU(), nn.LayerNorm(width, eps=NORM_EPSILON)]
         num_in = width
     return nn.Sequential(*layers, nn.Linear(num_in, num_out))
 

@@ -7,19 +7,23 @@ TD(lambda) targets; and the target critic's update. BPTT is the same with neithe
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
+import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from shac.algos.critic import CriticFit, td_lambda
 from shac.algos.learner import Epoch, Learner
 from shac.algos.networks import Critic, build_actor
 from shac.algos.nonfinite import check_gradient, check_window
 from shac.algos.normalizer import Standardize
-from shac.algos.returns import td_lambda
 from shac.algos.sizes import require_window
 from shac.algos.window import Window, actor_loss, rollout
 from shac.env import Task
@@ -66,15 +70,13 @@ class SHAC(Learner):
         check_window(self.epoch, self._quantities(window, next_values), self.ranks)
         rolled_out = time.perf_counter()
 
-        loss = self.actor_loss(window, normalize)
-        grad_norm = self._update_actor(loss, window)
-        self._update_average()
-        updated = time.perf_counter()
-
-        critic_loss = None
-        if self.critic is not None:
-            critic_loss = self._fit_critic(window, normalize, next_values)
-            self._update_target()
+        with self._beside(self._critic_fit(window, normalize, next_values)) as fit:
+            loss = self.actor_loss(window, normalize)
+            grad_norm = self._update_actor(loss, window)
+            self._update_average()
+            updated = time.perf_counter()
+            critic_loss = fit()
+        self._update_target()
         if self.config.normalize_obs:
             # Each observation that the actor saw counts once. (The reference counts those between windows twice.)
             obs = window.obs
@@ -214,35 +216,71 @@ class SHAC(Learner):
             optimizer.step()
         return norm.item()
 
-    def _fit_critic(self, window: Window, normalize: Standardize, next_values: torch.Tensor) -> float:
-        """Fits the critic to the window's targets: equation 6."""
+    def _critic_fit(
+        self, window: Window, normalize: Standardize, next_values: torch.Tensor | None
+    ) -> Callable[[], float | None]:
+        """A call that fits the critic to the window's targets, equation 6, and returns its loss."""
+        if self.critic is None:
+            return lambda: None
         config = self.config
         targets = td_lambda(
             window.rewards.detach(), next_values, window.ended, gamma=config.gamma, lambda_=config.td_lambda
         )
         # Consecutive steps, as in the reference: slices without a copy.
-        batches = list(
-            zip(
-                (part.flatten(0, 1) for part in normalize(window.obs).tensor_split(config.critic_batches)),
-                (part.flatten(0, 1) for part in targets.tensor_split(config.critic_batches)),
-            )
+        obs, targets = (
+            [part.flatten(0, 1) for part in x.tensor_split(config.critic_batches)]
+            for x in (normalize(window.obs), targets)
         )
-        parameters = list(self.critic.parameters())
-        for _ in range(config.critic_iterations):
-            total = torch.zeros((), dtype=self.env.dtype, device=self.env.device)
-            for obs, target in batches:
-                loss = nn.functional.mse_loss(self.critic(obs), target)
-                self.critic_optimizer.zero_grad()
-                loss.backward()
-                self.ranks.average_gradients(parameters)
-                nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-                self.critic_optimizer.step()
-                total += loss.detach()
-        mean = self.ranks.mean(total).item() / len(batches)
+        return functools.partial(self._fit_critic, obs, targets)
+
+    def _fit_critic(self, obs: list[torch.Tensor], targets: list[torch.Tensor]) -> float:
+        passes = self.config.critic_iterations
+        if self.ranks.size == 1:
+            fit = CriticFit(self.critic, self.critic_optimizer, self.config.max_grad_norm)
+            total = fit(obs, targets, passes)
+        else:
+            total = self._fit_together(obs, targets, passes)
+        mean = self.ranks.mean(total).item() / len(obs)
         # Once it is not finite, a loss stays so: to ask after the last pass is enough, and keeps a GPU busy.
         if mean != mean or mean in (float("inf"), float("-inf")):
             raise NonFiniteError(f"the critic's loss is not finite in epoch {self.epoch}, although its targets are")
         return mean
+
+    def _fit_together(self, obs: list[torch.Tensor], targets: list[torch.Tensor], passes: int) -> torch.Tensor:
+        """`CriticFit` of several processes, with the mean of their gradients."""
+        parameters = list(self.critic.parameters())
+        for _ in range(passes):
+            total = torch.zeros((), dtype=self.env.dtype, device=self.env.device)
+            for x, target in zip(obs, targets):
+                loss = nn.functional.mse_loss(self.critic(x), target)
+                self.critic_optimizer.zero_grad()
+                loss.backward()
+                self.ranks.average_gradients(parameters)
+                nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+                self.critic_optimizer.step()
+                total += loss.detach()
+        return total
+
+    @contextlib.contextmanager
+    def _beside(self, fit: Callable[[], float | None]) -> Iterator[Callable[[], float | None]]:
+        """A call for `fit`'s result, which a core that has nothing else to do computes while the actor is updated.
+
+        Neither of the two reads what the other one writes. If the actor's update fails, the critic is as it was.
+        """
+        # Processes talk to each other in one order only, and a card does one thing after the other.
+        alone = self.ranks.size == 1 and self.env.device.type == "cpu"
+        if self.critic is None or not alone or _num_cores() <= torch.get_num_threads():
+            yield fit
+            return
+        before = copy.deepcopy((self.critic.state_dict(), self.critic_optimizer.state_dict()))
+        result = _thread().submit(fit)
+        try:
+            yield result.result
+        except BaseException:
+            if result.exception() is None:
+                self.critic.load_state_dict(before[0])
+                self.critic_optimizer.load_state_dict(before[1])
+            raise
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -253,8 +291,21 @@ class SHAC(Learner):
     @torch.no_grad()
     def _update_target(self) -> None:
         """phi' <- alpha phi' + (1 - alpha) phi."""
+        if self.critic is None:
+            return
         config = self.config
         weight = 1 - config.target_alpha
         if config.target_rampup is not None:
             weight = max(weight, 1 / self._memory(config.target_rampup))
         torch._foreach_lerp_(list(self.target_critic.parameters()), list(self.critic.parameters()), weight)
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _thread() -> ThreadPoolExecutor:
+    """One for all epochs: of each new thread some memory would stay with the libraries."""
+    return ThreadPoolExecutor(max_workers=1)

@@ -42,7 +42,7 @@ def require_window(env: Env, config: Config) -> None:
     # a stand-in for the simulator keeps no tape
     tape_bytes = getattr(env.sim, "tape_bytes", lambda substeps: 0)
     tape = max(tape_bytes(None), tape_bytes(config.final_substeps))
-    # A hidden layer keeps three tensors (linear, ELU, LayerNorm); the critic's fit, one batch at a time, does so too.
+    # A hidden layer keeps three tensors (linear, ELU, LayerNorm); the critic's fit, one batch at a time, hardly fewer.
     actor = 3 * sum(config.actor_units) + 4 * env.task.num_actions
     critic = max(3 * sum(config.critic_units) // config.critic_batches, 2 * max((0, *config.critic_units)))
     # The simulator takes and gives states; observations are stacked before and after each step, and standardised.

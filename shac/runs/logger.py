@@ -34,7 +34,7 @@ class Metrics(NamedTuple):
     | actor_loss, critic_loss | the epoch's losses |
     | grad_norm | norm of the actor's gradient before clipping |
     | actor_lr | learning rate of the actor |
-    | time_rollout, time_backward, time_critic | seconds in the epoch's parts [s] |
+    | time_rollout, time_backward, time_critic | seconds in the epoch's parts, one after the other [s]; see `Epoch` |
     """
 
     epoch: int

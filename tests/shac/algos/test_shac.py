@@ -334,14 +334,31 @@ class FaultyLine(Line):
         ("error", "in epoch 1, step 5 of the window: qacc of world 2 is not finite"),
     ],
 )
-def test_a_non_finite_number_is_traced_and_changes_nothing(fault, message):
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_non_finite_number_is_traced_and_changes_nothing(fault, message, cores, monkeypatch):
+    monkeypatch.setattr("shac.algos.shac._num_cores", lambda: cores)
     shac = learner(FaultyLine(fault))
     shac.train_epoch()
-    before = [p.clone() for p in [*shac.actor.parameters(), *shac.critic.parameters()]]
+    before = copy.deepcopy(shac.state_dict())
     with pytest.raises(NonFiniteError, match=message):
         shac.train_epoch()
-    after = [*shac.actor.parameters(), *shac.critic.parameters()]
-    assert all(torch.equal(a, b) for a, b in zip(before, after))
+    after = shac.state_dict()
+    for name in ("actor", "critic", "target_critic"):
+        assert all(torch.equal(a, b) for a, b in zip(before[name].values(), after[name].values()))
+    moments = zip(before["critic_optimizer"]["state"].values(), after["critic_optimizer"]["state"].values())
+    assert all(torch.equal(a[key], b[key]) for a, b in moments for key in a)
+
+
+@pytest.mark.parametrize("actor_optimizer", ["adam", "muon"])
+def test_a_fit_beside_the_actors_update_changes_no_bit(actor_optimizer, monkeypatch):
+    curves = []
+    for cores in (1, 2):
+        monkeypatch.setattr("shac.algos.shac._num_cores", lambda cores=cores: cores)
+        shac = learner(ShortEpisodes(), actor_optimizer=actor_optimizer)
+        losses, weights = curve(shac, 4)
+        curves.append((losses, weights, torch.cat([p.detach().flatten() for p in shac.critic.parameters()])))
+    (losses, *weights), (losses_beside, *weights_beside) = curves
+    assert losses == losses_beside and all(map(torch.equal, weights, weights_beside))
 
 
 def test_training_takes_the_defaults():
