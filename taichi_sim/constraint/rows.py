@@ -32,10 +32,12 @@ _ACROSS2 = 1e-20
 @ti.func
 def begin(m: ti.template(), d: ti.template(), e):
     """Nothing pushes yet: what a step does must follow from its state alone."""
-    for i in range(m.constraint.limits.number):
-        d.constraint.limit_on[e, i] = d.qvel[e, 0] * 0.0
-    for i in range(m.constraint.contacts.most * m.constraint.contacts.number):
-        d.constraint.on[e, i] = d.qvel[e, 0] * 0.0
+    if ti.static(m.constraint.limits.number > 0):
+        for i in range(m.constraint.limits.number):
+            d.constraint.limit_on[e, i] = d.qvel[e, 0] * 0.0
+    if ti.static(m.constraint.contacts.number > 0):
+        for i in range(m.constraint.contacts.most * m.constraint.contacts.number):
+            d.constraint.on[e, i] = d.qvel[e, 0] * 0.0
 
 
 @ti.func

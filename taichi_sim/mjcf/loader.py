@@ -26,8 +26,8 @@ from taichi_sim.types import GEOM_HFIELD, GEOM_MESH, JNT_BALL, JNT_FREE, Model, 
 
 # Contact parameters that a file may state, as `<numeric name="contact_ke">` and so on.
 _CONTACT_NUMERICS = ("ke", "kd", "kf", "mu")
-# What `<custom><text name="constraint" data="..."/>` may say.
-LAWS = {"penalty": "penalty", "mujoco": "mujoco"}
+# What `<custom><text name="constraint" data="..."/>` may say; the first is the default.
+LAWS = ("mujoco", "penalty")
 
 
 def load(source, *, unsupported_contacts: str = "refuse") -> Model:
@@ -241,7 +241,7 @@ def _option(m, numerics: Numerics, report: Report) -> Option:
         actuation=on.actuation,
         clampctrl=on.clampctrl,
         equality=on.equality,
-        constraint=choice(m, report, "constraint", LAWS, "law of constraints")[0],
+        constraint=_law(m, numerics, report),
         impratio=float(m.opt.impratio),
         coriolis=_implicit_coriolis(m),
     )
@@ -249,6 +249,14 @@ def _option(m, numerics: Numerics, report: Report) -> Option:
         # as many evaluations of the forces as Runge-Kutta's; in one step as long, Euler's method may well diverge
         option.divide(4)
     return option
+
+
+def _law(m, numerics: Numerics, report: Report) -> str:
+    """Law of limits and contacts: MuJoCo's, but for files that say otherwise or state numbers of the penalty's."""
+    said, at = choice(m, report, "constraint", {law: law for law in LAWS}, "law of constraints")
+    if at >= 0:
+        return said
+    return LAWS[numerics.states(("limit_", "contact_"))]
 
 
 def _implicit_coriolis(m) -> bool:

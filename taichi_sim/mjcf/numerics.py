@@ -48,6 +48,10 @@ class Numerics:
         self._report.add("numeric", i, f"is {found}, which is not {expected}", f'write data="..." with {expected}')
         return default
 
+    def states(self, prefixes: tuple[str, ...]) -> bool:
+        """Whether there is a field whose name begins with one of them."""
+        return any(name.startswith(prefixes) for name in self._ids)
+
     def refuse_strangers(self, prefix: str, known: set[str], kind: str) -> None:
         """Report fields called `prefix` plus the name of something that is not such a `kind` ("a joint")."""
         for name, i in self._ids.items():

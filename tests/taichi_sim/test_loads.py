@@ -1,4 +1,4 @@
-"""What holds a load, limits and contacts, against MuJoCo; and what the law of their damping promises."""
+"""What holds a load by the penalty, limits and contacts, against MuJoCo; and what the law of their damping promises."""
 
 import mujoco
 import numpy as np
@@ -34,6 +34,13 @@ SOLIMPS = ("0.9 0.95 0.001", "0.9 0.99 0.001", "0 0.8 0.03", "0.5 0.95 0.01 0.3 
 SOLREFS = ("0.02 1", "0.015 1", "-3000 -100")
 
 
+def penalty(text: str) -> ts.Model:
+    """The model, with the law that this file is about."""
+    model = ts.load(mujoco.MjModel.from_xml_string(text))
+    model.opt.constraint = "penalty"
+    return model
+
+
 def at_rest(text: str, ctrl: list[float]) -> tuple[np.ndarray, np.ndarray]:
     """qpos under constant controls after six seconds, MuJoCo's and ours."""
     m = mujoco.MjModel.from_xml_string(text)
@@ -41,7 +48,7 @@ def at_rest(text: str, ctrl: list[float]) -> tuple[np.ndarray, np.ndarray]:
     data.ctrl[:] = ctrl
     for _ in range(3000):
         mujoco.mj_step(m, data)
-    model = ts.load(m)
+    model = penalty(text)
     model.opt.substeps = 3000
     sim = ts.Simulator(model)
     with torch.no_grad():
@@ -90,7 +97,7 @@ def rebound(loss: float) -> float:
 def test_what_hits_rebounds_with_the_same_share_of_any_speed(speed):
     text = """<mujoco><option timestep="0.00005" gravity="0 0 0"/><worldbody><geom type="plane" size="5 5 .1"/>
     <body pos="0 0 .1"><freejoint/><geom size=".1" mass="5"/></body></worldbody></mujoco>"""
-    model = ts.load(mujoco.MjModel.from_xml_string(text))
+    model = penalty(text)
     model.opt.substeps = 2000
     sim = ts.Simulator(model)
     state = sim.initial_state()
@@ -103,7 +110,7 @@ def test_what_hits_rebounds_with_the_same_share_of_any_speed(speed):
 def test_gradients_of_loads_and_impacts():
     for body, seed in ((LIMITS, 0), (CONTACTS, 1)):
         text = body.format(solref="0.02 1", solimp="0.9 0.95 0.001", load=20)
-        sim = ts.Simulator(ts.load(mujoco.MjModel.from_xml_string(text)), 4)
+        sim = ts.Simulator(penalty(text), 4)
         generator = torch.Generator().manual_seed(seed)
         state = sim.initial_state()
         speed = 3 * torch.randn(state.qvel.shape, generator=generator, dtype=torch.float64)

@@ -63,7 +63,7 @@ def test_switches_are_compiled_in(sim, name):
 
 EVERYTHING = """
 <mujoco><compiler angle="radian"/><option><flag {}="disable"/></option>
-<worldbody><geom type="plane" size="1 1 1" friction="0.01 0 0" priority="1"/>
+<worldbody><geom type="plane" size="1 1 1" friction="1 0 0" priority="1"/>
   <body pos="0 0 0.19"><joint name="a" axis="0 1 0" range="-0.1 0.1" limited="true" stiffness="2" damping="0.3"/>
     <geom type="capsule" fromto="0 0 0 0.4 0 0" size="0.05" mass="1"/>
     <body pos="0.4 0 0"><joint name="b" axis="0 1 0" frictionloss="0.2"/>

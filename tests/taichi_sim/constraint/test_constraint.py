@@ -16,7 +16,6 @@ import taichi_sim as ts
 BODY = """<mujoco><compiler angle="radian" autolimits="true"/>
 <option timestep="0.003" gravity="0.2 -0.1 -9.81" cone="pyramidal" impratio="1.7" iterations="200" tolerance="0"
   ls_iterations="200" ls_tolerance="1e-10"/>
-<custom><text name="constraint" data="mujoco"/></custom>
 <default><joint armature="0.01"/><geom contype="0" conaffinity="1" density="700"/></default>
 <worldbody>
   <geom type="plane" size="5 5 .1" contype="1" conaffinity="0" friction=".8"/>
@@ -112,7 +111,7 @@ def test_gradients_are_those_of_the_step(sim, batch):
 
 # What closes a loop or makes one joint another's stands in the same matrix.
 TIED = """<mujoco><compiler angle="radian" autolimits="true"/><option timestep="0.003" iterations="200" tolerance="0"/>
-<custom><text name="constraint" data="mujoco"/></custom><default><geom contype="0" conaffinity="0"/></default>
+<default><geom contype="0" conaffinity="0"/></default>
 <worldbody><geom type="plane" size="5 5 .1" pos="0 0 .2" contype="1"/>
 <body pos="0 0 .3"><joint type="slide" axis="0 0 1"/><joint axis="0 1 0" range="-.1 .1"/>
   <geom size=".1" conaffinity="1"/>
@@ -162,8 +161,23 @@ def test_another_law_is_refused(body):
     model.opt.constraint = "hard"
     with pytest.raises(ValueError, match="must be one of 'penalty', 'mujoco', got 'hard'"):
         ts.Simulator(model)
+    text = BODY.replace("<default>", '<custom><text name="constraint" data="hard"/></custom><default>')
     with pytest.raises(ts.UnsupportedModelError, match="'hard', which is no law of constraints"):
-        ts.load(mujoco.MjSpec.from_string(BODY.replace('data="mujoco"', 'data="hard"')))
+        ts.load(mujoco.MjSpec.from_string(text))
+
+
+def test_files_have_it_that_state_no_number_of_the_penalty():
+    text = '<mujoco><custom>{}</custom><worldbody><body><joint/><geom size=".1"/></body></worldbody></mujoco>'
+    number = '<numeric name="{}" data="2"/>'
+    for custom, law in (
+        ("", "mujoco"),
+        (number.format("substeps"), "mujoco"),
+        (number.format("contact_ke"), "penalty"),
+        (number.format("limit_kd"), "penalty"),
+        ('<text name="constraint" data="penalty"/>', "penalty"),
+        (number.format("contact_ke") + '<text name="constraint" data="mujoco"/>', "mujoco"),
+    ):
+        assert ts.load(mujoco.MjSpec.from_string(text.format(custom))).opt.constraint == law
 
 
 def test_a_model_that_an_older_release_saved_asks_to_be_loaded_anew(body):
