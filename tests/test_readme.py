@@ -59,8 +59,8 @@ def test_muscles_of_a_leg_are_found(tmp_path):
     exact, noisy = (numbers(line)[1:] for line in text.splitlines())
     # without noise: moments to 0.1 %, strengths to 0.5 %, lengths to 3 % in the median, which began 15 % and 5 % off
     assert exact[0] < 1e-3 and exact[1] < 5e-3 and (exact[2:] < 0.03).all()
-    # least squares with 228 unknowns leave sqrt(228 / 2304) of the noise of 2 %, if all are determined
-    assert noisy[0] < 1.3 * 0.02 * (228 / 2304) ** 0.5
+    # least squares with 228 unknowns leave sqrt(228 / 2304) of the noise of 2 %; lengths come nearer than they began
+    assert noisy[0] < 0.02 * (228 / 2304) ** 0.5 and (noisy[1:] < 0.05).all()
 
 
 def test_a_pole_is_swung_up_in_taichi(tmp_path):
