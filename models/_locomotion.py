@@ -25,6 +25,8 @@ POSITION_SPREAD = 0.1
 JOINT_SPREAD = 0.2
 VELOCITY_SPREAD = 0.25
 TILT_SPREAD = math.pi / 24
+# Activations with which a motion is entered.
+CALM = 0.05
 
 
 class FreeRunner(Task):
@@ -167,7 +169,11 @@ class MuscleRunner(Tracking, FreeRunner):
         state = super().reset(num, generator, sim, stochastic)
         rest = sim.initial_state()
         # elastic tendons begin in the equilibrium of the nominal posture
-        rest = sim.equilibrium(rest._replace(act=self.control(torch.zeros_like(rest.act))))
+        excited = self.control(torch.zeros_like(rest.act))
+        if self.reference is not None:
+            # half active in the middle of a stride, even a policy that walks stumbles
+            excited = torch.full_like(rest.act, CALM)
+        rest = sim.equilibrium(rest._replace(act=excited))
         state = state._replace(act=rest.act[:1].repeat(num, 1))
         return self.begun(state, generator, sim, stochastic)
 
