@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import functools
 import math
 from typing import ClassVar
@@ -12,6 +13,7 @@ from torch.nn.functional import normalize
 
 import taichi_sim as ts
 from shac.env import Task, constant
+from shac.tracking import Tracking
 from taichi_sim import quaternion
 from taichi_sim.types import State
 
@@ -23,6 +25,8 @@ POSITION_SPREAD = 0.1
 JOINT_SPREAD = 0.2
 VELOCITY_SPREAD = 0.25
 TILT_SPREAD = math.pi / 24
+# Activations with which a motion is entered.
+CALM = 0.05
 
 
 class FreeRunner(Task):
@@ -54,6 +58,7 @@ class FreeRunner(Task):
     | min_height | the episode fails with the torso's frame below it [m] |
     | target_distance | the target lies on the x axis, this far from the origin [m] |
     | action_cost | weight of the action's square in the reward |
+    | hidden | so many joints at the end are no part of the body, and not observed |
     """
 
     start_height: ClassVar[float | None] = None
@@ -63,6 +68,7 @@ class FreeRunner(Task):
     min_height: ClassVar[float]
     target_distance: ClassVar[float]
     action_cost: ClassVar[float] = 0.0
+    hidden: ClassVar[int] = 0
 
     @abc.abstractmethod
     def height_reward(self, height: torch.Tensor) -> torch.Tensor:
@@ -73,8 +79,9 @@ class FreeRunner(Task):
 
     def posture(self, state: State) -> torch.Tensor:
         """The observation without the action, (num_envs, nq + nv)."""
-        position, quat, joints = state.qpos[:, :3], state.qpos[:, 3:7], state.qpos[:, 7:]
-        linear, angular, joint_velocities = state.qvel[:, :3], state.qvel[:, 3:6], state.qvel[:, 6:]
+        nq, nv = state.qpos.shape[1] - self.hidden, state.qvel.shape[1] - self.hidden
+        position, quat, joints = state.qpos[:, :3], state.qpos[:, 3:7], state.qpos[:, 7:nq]
+        linear, angular, joint_velocities = state.qvel[:, :3], state.qvel[:, 3:6], state.qvel[:, 6:nv]
         # MuJoCo has a free joint's angular velocity in the torso's axes.
         forward, upward = constant(((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)), angular.dtype, angular.device)
         in_torso = torch.stack((angular, forward.expand_as(angular), upward.expand_as(angular)), dim=1)
@@ -96,7 +103,7 @@ class FreeRunner(Task):
         )
 
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        end = state.qpos.shape[1] + state.qvel.shape[1]
+        end = state.qpos.shape[1] + state.qvel.shape[1] - 2 * self.hidden
         height, forward_velocity, up, heading = obs[:, 0], obs[:, 5], obs[:, end - 2], obs[:, end - 1]
         earned = forward_velocity + UP_WEIGHT * up + heading + self.height_reward(height)
         return earned - self.action_cost * action.square().sum(1)
@@ -110,7 +117,8 @@ class FreeRunner(Task):
         if self.start_height is not None:
             qpos[:, 2] = self.start_height
         if self.start_joints is not None:
-            qpos[:, 7:] = constant(self.start_joints, qpos.dtype, qpos.device)
+            joints = qpos[:, 7 : qpos.shape[1] - self.hidden]
+            joints[:] = constant(self.start_joints, qpos.dtype, qpos.device)
         if stochastic:
             draw = functools.partial(uniform, generator, sim, num)
             qpos[:, :3] += draw(3, POSITION_SPREAD)
@@ -128,8 +136,9 @@ class FreeRunner(Task):
         return running_measures(states.qvel[..., 0], upward[..., 2], alive)
 
 
-class MuscleRunner(FreeRunner):
-    """A body with muscles, one action for each, that is to run along x.
+@dataclasses.dataclass
+class MuscleRunner(Tracking, FreeRunner):
+    """A body with muscles, one action for each, that is to run along x, or to follow a motion (`Tracking`).
 
     An action from -1 to 1 is an excitation from 0 to 1. The observation is `posture`: neither the action nor the
     muscles' activations, which follow the excitations within a few hundredths of a second. An episode begins with the
@@ -140,11 +149,11 @@ class MuscleRunner(FreeRunner):
     no activation dynamics, and its joints begin at rest.
     """
 
-    joint_spread = 0.0
+    joint_spread: ClassVar[float] = 0.0
     excitation_cost: ClassVar[float] = 0.001
 
     def observe(self, state: State, action: torch.Tensor) -> torch.Tensor:
-        return self.posture(state)
+        return self.observed(self.posture(state), state)
 
     def control(self, action: torch.Tensor) -> torch.Tensor:
         return 0.5 * action + 0.5
@@ -153,14 +162,23 @@ class MuscleRunner(FreeRunner):
         return torch.zeros_like(height)
 
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        return super().reward(state, obs, action) - self.excitation_cost * self.control(action).sum(1)
+        own = super().reward(state, obs, action) - self.excitation_cost * self.control(action).sum(1)
+        return self.earned(own, state)
 
     def reset(self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True) -> State:
         state = super().reset(num, generator, sim, stochastic)
         rest = sim.initial_state()
         # elastic tendons begin in the equilibrium of the nominal posture
-        rest = sim.equilibrium(rest._replace(act=self.control(torch.zeros_like(rest.act))))
-        return state._replace(act=rest.act[:1].repeat(num, 1))
+        excited = self.control(torch.zeros_like(rest.act))
+        if self.reference is not None:
+            # half active in the middle of a stride, even a policy that walks stumbles
+            excited = torch.full_like(rest.act, CALM)
+        rest = sim.equilibrium(rest._replace(act=excited))
+        state = state._replace(act=rest.act[:1].repeat(num, 1))
+        return self.begun(state, generator, sim, stochastic)
+
+    def measures(self, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
+        return super().measures(states, alive) | self.followed(states, alive)
 
 
 class PlanarRunner(Task):

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 import taichi_sim as ts
+from shac.env import constant
 from shac.mirror import Mirror
 from shac.models._locomotion import MuscleRunner
 from shac.models.humanoid_mtu import HumanoidMTU
 from shac.models.humanoid_mtu_full import HumanoidMTUFull
-from taichi_sim.types import JNT_BALL, JNT_HINGE, Model, State
+from taichi_sim.types import State
 
 # Half of what the speed earns is lost with this error [m/s], half of what economy earns with this power [W/kg].
 SPEED_WIDTH, POWER_WIDTH = 0.5, 5.0
@@ -34,7 +35,7 @@ class WalkMTU(MuscleRunner):
     """`MuscleRunner` that walks at a speed: docs/walking.md has the body.
 
     The speed wanted is the position of the body's marker, so it is a part of the state and of the observation: the last
-    joint's position, behind those of the legs.
+    joint's position, behind those of the legs. With a `reference` it is that motion's mean speed.
 
     Reward: 3 / (1 + (error of the pelvis' speed / 0.5)^2) + economy / (1 + P / 5) - activation mean(a^2)
     + upright / (1 + (tilt / 0.2)^2) + heading - limits s / (1 + s), with the metabolic power P [W/kg], the basal one
@@ -76,44 +77,64 @@ class WalkMTU(MuscleRunner):
             raise ValueError("speeds must be above 0 and at most 3 m/s, slowest <= fastest")
         if not (self.strength > 0 and 0 <= self.damping <= 1):
             raise ValueError("strength must be positive, and damping from 0 to 1")
-        # what needs the simulator, by its number of worlds
-        self._burn = {}
+        # what power needs, by number of worlds
+        self._sims, self._burn = {}, {}
+        super().__post_init__()
+
+    @functools.cached_property
+    def asset(self) -> mujoco.MjModel:
+        """The body, compiled by MuJoCo."""
+        return compiled(self.strength, self.damping)
+
+    def body(self) -> mujoco.MjSpec:
+        return legs(self.strength, self.damping)
 
     @property
-    def asset(self):
-        """The body, compiled by MuJoCo."""
-        return body(self.strength, self.damping)
+    def _marker(self) -> int:
+        """Where the marker is among positions, and among velocities."""
+        return -1 - self.hidden
 
     def simulator(self, num_envs: int, device: str | None = None) -> ts.Simulator:
         sim = super().simulator(num_envs, device)
-        self._burn[num_envs] = sim, ts.Metabolics(sim.model, sim.initial_state().qpos)
+        self._sims[num_envs] = sim
+        self._burn.pop(num_envs, None)
         return sim
 
     def reset(self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True) -> State:
         state = super().reset(num, generator, sim, stochastic)
         speed = (self.slowest + self.fastest) / 2 if self.speed is None else self.speed
-        state.qpos[:, -1], state.qvel[:, -1] = speed, 0.0
-        if self.speed is None and stochastic:
+        if self.reference is not None:
+            speed = self.motion.speed
+        state.qpos[:, self._marker], state.qvel[:, self._marker] = speed, 0.0
+        if self.speed is None and self.reference is None and stochastic:
             draw = torch.rand(num, generator=generator, dtype=sim.dtype, device=sim.device)
-            state.qpos[:, -1] = self.slowest + (self.fastest - self.slowest) * draw
+            state.qpos[:, self._marker] = self.slowest + (self.fastest - self.slowest) * draw
         return state
 
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        velocity, up, heading = obs[:, 5], obs[:, -2], obs[:, -1]
-        error = (velocity - state.qpos[:, -1]) / SPEED_WIDTH
+        end = type(self).num_obs
+        velocity, up, heading = obs[:, 5], obs[:, end - 2], obs[:, end - 1]
+        error = (velocity - state.qpos[:, self._marker]) / SPEED_WIDTH
         tilt = 2 * (1 - up) / TILT_WIDTH**2
         earned = SPEED_WEIGHT / (1 + error.square()) + self.upright / (1 + tilt) + heading
         if self.economy:
             earned = earned + self.economy / (1 + self.power(state, action) / POWER_WIDTH)
-        beyond = (excess(self._burn[len(obs)][0].model, state.qpos) / LIMIT_WIDTH).square().sum(1)
-        return earned - self.activation * state.act.square().mean(1) - self.limits * beyond / (1 + beyond)
+        beyond = (excess(self.asset, state.qpos) / LIMIT_WIDTH).square().sum(1)
+        own = earned - self.activation * state.act.square().mean(1) - self.limits * beyond / (1 + beyond)
+        return self.earned(own, state)
 
-    def mirror(self) -> Mirror:
-        return mirror(self.asset)
+    def mirror(self) -> Mirror | None:
+        # a motion need not be its own mirror image
+        return mirror(self.asset) if self.reference is None else None
 
     def power(self, state: State, action: torch.Tensor) -> torch.Tensor:
         """Metabolic power, the basal one included [W/kg], (num_envs,)."""
-        sim, burn = self._burn[len(action)]
+        sim = self._sims[len(action)]
+        burn = self._burn.get(len(action))
+        if burn is None:
+            # its tensors shall serve for gradients, too
+            with torch.inference_mode(False):
+                burn = self._burn[len(action)] = ts.Metabolics(sim.model, state.qpos)
         mass = float(sim.model.body_mass.sum())
         return (burn(sim.fibres(state, self.control(action))).sum(1) + burn.basal) / mass
 
@@ -123,27 +144,41 @@ class WalkMTU(MuscleRunner):
         later = alive.clone()
         later[:120] = False
         steps = later.sum(0).clamp(min=1)
-        error = (states.qvel[..., 0] * later).sum(0) / steps - states.qpos[0, :, -1]
-        found["speed_error"] = torch.where(later.any(0), error.abs(), states.qpos[0, :, -1])
+        wanted = states.qpos[0, :, self._marker]
+        error = (states.qvel[..., 0] * later).sum(0) / steps - wanted
+        found["speed_error"] = torch.where(later.any(0), error.abs(), wanted)
         found["mean_activation"] = (states.act.mean(2) * alive).sum(0) / alive.sum(0)
         return found
 
 
-def excess(model: Model, qpos: torch.Tensor) -> torch.Tensor:
-    """How far limited joints are beyond their limits [rad], (N, joints)."""
-    columns = []
-    for joint in range(model.njnt):
-        adr, kind = int(model.jnt_qposadr[joint]), model.jnt_type[joint]
-        low, high = (float(x) for x in model.jnt_range[joint])
-        if not model.jnt_limited[joint] or kind not in (JNT_BALL, JNT_HINGE):
-            continue
-        if kind == JNT_BALL:
-            # the root is regular at rest, where the angle's gradient does not matter
-            size = (qpos[:, adr + 1 : adr + 4].square().sum(1) + 1e-12).sqrt()
-            columns.append((2 * torch.atan2(size, qpos[:, adr].abs()) - high).clamp(min=0))
-        else:
-            columns.append((low - qpos[:, adr]).clamp(min=0) + (qpos[:, adr] - high).clamp(min=0))
-    return torch.stack(columns, dim=1) if columns else qpos.new_zeros(len(qpos), 1)
+def excess(m: mujoco.MjModel, qpos: torch.Tensor) -> torch.Tensor:
+    """How far limited joints are beyond their limits [rad], (N, joints): hinges, then balls."""
+    columns, low, high, widest = _limits(m)
+    like = qpos.dtype, qpos.device
+    found = qpos.index_select(1, constant(columns, torch.int64, qpos.device))
+    hinges, balls = found[:, : len(low)], found[:, len(low) :].unflatten(1, (-1, 4))
+    # at rest torch takes 0 for the norm's gradient
+    half = torch.atan2(torch.linalg.vector_norm(balls[..., 1:], dim=2), balls[..., 0].abs())
+    turned = 2 * half - constant(widest, *like)
+    bent = torch.maximum(constant(low, *like) - hinges, hinges - constant(high, *like))
+    return torch.cat((bent, turned), dim=1).clamp(min=0)
+
+
+@functools.cache
+def _limits(m: mujoco.MjModel) -> tuple[tuple, ...]:
+    """Columns of qpos of limited hinges and then balls, bounds of the hinges, angles of the balls [rad]."""
+    columns, low, high, widest = [], [], [], []
+    for kind in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_BALL):
+        for joint in np.flatnonzero((m.jnt_type == kind) & m.jnt_limited.astype(bool)):
+            adr, (least, most) = int(m.jnt_qposadr[joint]), m.jnt_range[joint].tolist()
+            if kind == mujoco.mjtJoint.mjJNT_BALL:
+                columns += range(adr, adr + 4)
+                widest.append(most)
+            else:
+                columns.append(adr)
+                low.append(least)
+                high.append(most)
+    return tuple(columns), tuple(low), tuple(high), tuple(widest)
 
 
 def mirror(m: mujoco.MjModel) -> Mirror:
@@ -171,7 +206,12 @@ def mirror(m: mujoco.MjModel) -> Mirror:
 
 
 @functools.cache
-def body(strength: float, damping: float) -> mujoco.MjModel:
+def compiled(strength: float, damping: float) -> mujoco.MjModel:
+    """The body of `legs`."""
+    return legs(strength, damping).compile()
+
+
+def legs(strength: float, damping: float) -> mujoco.MjSpec:
     """`humanoid_mtu` as heavy as a whole person, and a marker that carries the speed wanted.
 
     The pelvis has mass, centre and inertia of pelvis, trunk, head and hanging arms of `humanoid_mtu_full`, held rigid:
@@ -200,7 +240,7 @@ def body(strength: float, damping: float) -> mujoco.MjModel:
         muscle.gainprm[2] = muscle.biasprm[2] = strength * muscle.userdata[0]
     marker = spec.worldbody.add_body(name="speed", mass=1e-3, inertia=(1e-6, 1e-6, 1e-6), explicitinertial=True)
     marker.add_joint(name="speed", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=(1, 0, 0))
-    return spec.compile()
+    return spec
 
 
 @functools.cache

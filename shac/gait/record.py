@@ -30,6 +30,7 @@ class Recording:
     | mass | of the body [kg] | scalar |
     | alive | the sample belongs to the world's episode | (T, N) bool |
     | fallen | the episode has failed | (N,) bool |
+    | qpos | positions | (T, N, nq) |
     | pelvis | where the pelvis is [m] | (T, N, 3) |
     | angles | hip flexion, knee flexion, ankle dorsiflexion [deg] | (T, N, 2, 3) |
     | moments, powers | of hip, knee and ankle [N m/kg, W/kg] | (T, N, 2, 3) |
@@ -44,6 +45,7 @@ class Recording:
     mass: float
     alive: np.ndarray
     fallen: np.ndarray
+    qpos: np.ndarray
     pelvis: np.ndarray
     angles: np.ndarray
     moments: np.ndarray
@@ -71,7 +73,7 @@ def record(env: Env, policy: Policy, seconds: float) -> Recording:
     timestep, mass = model.opt.control_timestep, float(model.body_mass.sum())
     weight = mass * float(np.linalg.norm(model.opt.gravity))
     steps = max(1, math.ceil(seconds / timestep))
-    figures = 8 * steps * env.num_envs * (3 + 2 * (12 + len(legs.groups)) + 2)
+    figures = 8 * steps * env.num_envs * (model.nq + 3 + 2 * (12 + len(legs.groups)) + 2)
     memory.require(2 * figures, f"a recording of {env.num_envs:,} worlds over {steps:,} steps")
     muscles = bool((model.actuator_gaintype == GAIN_MUSCLE).any())
     burn = ts.Metabolics(model, env.state.qpos) if muscles else None
@@ -84,6 +86,7 @@ def record(env: Env, policy: Policy, seconds: float) -> Recording:
         metabolic = burn(data.fibres).sum(1) + burn.basal if burn else torch.full_like(power[:, 0], math.nan)
         row = (
             played.alive,
+            played.state.qpos,
             data.xpos[:, legs.pelvis],
             angles.sagittal(turned),
             kinetics.moments(model, legs, played.state, data, turned) / mass,

@@ -14,8 +14,9 @@ from taichi_sim.runtime import ti
 # Violation [m] at which a limit's damper is fully on.
 LIMIT_RAMP = 0.001
 
-# Length [m] below which a straight piece has no direction and pulls on nothing: single precision could not tell it.
-_SHORT = 1e-6
+# Length [m] below which a straight piece is rounded off: it ends up 3/8 of this long where its ends meet. Otherwise the
+# direction of its pull would jump there, and gradients with it.
+ROUND = 2e-3
 
 
 @ti.func
@@ -35,20 +36,27 @@ def origin_between(m: ti.template(), d: ti.template(), e, link1, link2):
 
 @ti.func
 def straight(m: ti.template(), d: ti.template(), e, k):
-    """Ends of straight piece k, relative to their trees' origins, length and direction."""
+    """Straight piece k: its ends, relative to their trees' origins, the way r between them, and `chord` of it."""
     link1 = m.tendon.straight.link1[k]
     link2 = m.tendon.straight.link2[k]
     p1 = point(d, e, link1, m.tendon.straight.pos1[k])
     p2 = point(d, e, link2, m.tendon.straight.pos2[k])
     r = p2 - p1 + origin_between(m, d, e, link1, link2)
-    length = ti.sqrt(spatial.dot(r, r))
-    return p1, p2, length, spatial.scale(r, inverse(length))
+    length, slope, bend = chord(spatial.dot(r, r))
+    return p1, p2, r, length, slope, bend
 
 
 @ti.func
-def inverse(length):
-    """1 / length, 0 of what is too short."""
-    return ti.select(length > _SHORT, 1.0 / ti.max(length, _SHORT), length * 0.0)
+def chord(square):
+    """Length L of a straight piece by the square of its ends' distance rho, k = L' / rho, and -k' / rho.
+
+    L is rho from ROUND up. Below it is the polynomial in rho^2 that meets that line with its slope and curvature.
+    """
+    size = ti.max(ti.sqrt(square), ROUND)
+    inverse = 1.0 / size
+    share = square * inverse * inverse
+    length = 0.125 * size * (3.0 + share * (6.0 - share))
+    return length, 0.5 * inverse * (3.0 - share), inverse * inverse * inverse
 
 
 @ti.func
@@ -128,11 +136,11 @@ def lengths(m: ti.template(), d: ti.template(), e):
         d.tendon.length[e, t] = d.tendon.length[e, t] + m.tendon.joint_coef[k] * d.qpos[e, m.tendon.joint_qposadr[k]]
     if ti.static(m.tendon.straight.number > 0):
         for k in range(m.tendon.straight.number):
-            p1, p2, length, u = straight(m, d, e, k)
+            p1, p2, r, length, slope, _bend = straight(m, d, e, k)
             share = m.tendon.straight.share[k]
             t = m.tendon.straight.tendon[k]
             d.tendon.length[e, t] = d.tendon.length[e, t] + share * length
-            f = spatial.scale(u, share)
+            f = spatial.scale(r, share * slope)
             n1 = -spatial.cross(p1, f)
             n2 = spatial.cross(p2, f)
             add_terms(m, d, e, m.tendon.straight.term_adr[k], m.tendon.straight.term_end[k], n1, -f, n2, f, n2, f)
@@ -284,14 +292,14 @@ def adjoint_lengths(m: ti.template(), d: ti.template(), e):
             t = m.tendon.straight.tendon[k]
             link1 = m.tendon.straight.link1[k]
             link2 = m.tendon.straight.link2[k]
-            p1, p2, length, u = straight(m, d, e, k)
+            p1, p2, r, _length, slope, bend = straight(m, d, e, k)
             _w1, z1 = motion(d, e, t, link1, p1)
             _w2, z2 = motion(d, e, t, link2, p2)
             z = z2 - z1
-            # d y = du . (z2 - z1), du = (1 - u u') dr / length
-            g = spatial.scale(z - spatial.scale(u, spatial.dot(u, z)), inverse(length))
+            # d y = d(slope r) . (z2 - z1) = (slope dr - bend (r . dr) r) . z
+            g = spatial.scale(z, slope) - spatial.scale(r, bend * spatial.dot(r, z))
             share = m.tendon.straight.share[k]
-            f = spatial.scale(u, share)
+            f = spatial.scale(r, share * slope)
             g = spatial.scale(g, share) + spatial.scale(f, d.tendon.length_bar[e, t])
             add_end(d, e, t, link1, spatial.cross(p1, -f), -f, spatial.cross(p1, -g) - spatial.cross(z1, f), -g)
             add_end(d, e, t, link2, spatial.cross(p2, f), f, spatial.cross(p2, g) + spatial.cross(z2, f), g)

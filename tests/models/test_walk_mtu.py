@@ -96,7 +96,7 @@ def test_the_reward_by_hand(env):
     heading = torch.tensor([np.cos(0.2), 1, 1, 1], dtype=F64)
     expected = tracking + 2 / (1 + power / 5) - 6 * 0.01 + upright + heading - 2 * limits
     torch.testing.assert_close(reward, expected, atol=1e-5, rtol=0)
-    np.testing.assert_allclose(excess(sim.model, state.qpos).sum(1), [0, 0, 0.2, 0.3], atol=1e-6)
+    np.testing.assert_allclose(excess(task.asset, state.qpos).sum(1), [0, 0, 0.2, 0.3], atol=1e-6)
 
 
 def test_the_rewards_gradient_is_that_of_central_differences(env):

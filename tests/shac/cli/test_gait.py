@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from shac import motion
 from shac.cli import gait
 from shac.gait.strides import POINTS
+from shac.models import load_task
 
 POLICIES = Path(__file__).resolve().parents[3] / "docs/figures/policies"
 
@@ -29,7 +31,8 @@ def refused(result, *parts):
 def test_a_report_of_a_committed_policy(tmp_path):
     pytest.importorskip("matplotlib")
     page, picture, table = (tmp_path / f"gait.{kind}" for kind in ("html", "pdf", "csv"))
-    files = ["--out", page, "--out", picture, "--csv", table]
+    mot = tmp_path / "run.mot"
+    files = ["--out", page, "--out", picture, "--csv", table, "--mot", mot]
     result = invoke(POLICIES / "humanoid_mtu-shac-0", *files, "--episodes", 2, "--seconds", 4, "--json")
     assert result.exit_code == 0, result.output
     whole = json.loads(result.stdout)
@@ -51,6 +54,11 @@ def test_a_report_of_a_committed_policy(tmp_path):
     assert sum(bears) == pytest.approx(1, abs=0.1)
     assert {"left_soleus_mean", "left_soleus_sd"} <= columns.keys()
 
+    # the mean stride as a motion is as long as the strides are, and the body can follow it
+    run = motion.load(mot, load_task("humanoid_mtu").body().compile(), True)
+    assert len(run.joints) == 11 and run.speed == pytest.approx(whole["speed"], rel=0.03)
+    assert run.duration == pytest.approx(whole["stride_time"], rel=0.05)
+
     text = page.read_text(encoding="utf-8")
     assert "NCH-Motion-Laboratory/gaitutils" in text and not re.search(r'(src|href)="(?!data:)', text)
     assert "nan" not in text.replace("data:image", "").split("base64,")[0]
@@ -62,6 +70,7 @@ def test_what_cannot_be_reported_is_one_line(tmp_path, monkeypatch):
     refused(invoke(POLICIES / "ant-shac-0"), "bodies with two legs, such as humanoid, humanoid_mtu")
     refused(invoke(run, "--out", tmp_path / "report.svg"), "unknown format '.svg'", ".html, .png, .pdf")
     refused(invoke(run, "--csv", tmp_path / "none" / "gait.csv"), "cannot write")
+    refused(invoke(run, "--mot", tmp_path / "walk.txt"), "none of the endings .mot, .sto, .csv")
     refused(invoke(tmp_path), "is not a run folder")
     assert invoke(run, "--seconds", "1").exit_code == 2
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -254,3 +254,42 @@ def test_a_side_site_must_ride_on_the_geom():
     text = BODY.format(custom="", actuators="").replace('sidesite="side"', 'sidesite="world"')
     with pytest.raises(ts.UnsupportedModelError, match="tendon 'round'(.|\n)*side site"):
         ts.load(mujoco.MjSpec.from_string(text))
+
+
+MEETING = """
+<mujoco>
+  <option timestep="0.002" gravity="0 0 0"><flag contact="disable"/></option>
+  <worldbody>
+    <site name="anchor"/>
+    <body>
+      <joint type="slide" axis="1 0 0"/> <joint type="slide" axis="0 1 0"/>
+      <geom size="0.1" mass="1"/> <site name="end"/>
+    </body>
+  </worldbody>
+  <tendon><spatial name="short" stiffness="50" springlength="0.1" damping="2">
+    <site site="anchor"/><site site="end"/></spatial></tendon>
+  <actuator><motor tendon="short"/></actuator>
+</mujoco>
+"""
+
+
+def test_points_of_a_path_may_meet():
+    """Up to 2 mm apart the length is a polynomial that goes over into the distance; its pull does not jump."""
+    sim = ts.Simulator(ts.load(mujoco.MjSpec.from_string(MEETING)), 6)
+    apart = torch.tensor([0.0, 3e-4, 1e-3, 1.99e-3, 2.01e-3, 5e-3], dtype=torch.float64)
+    way = torch.tensor([0.6, -0.8], dtype=torch.float64)
+    qpos = apart[:, None] * way
+    ctrl = torch.full((6, 1), -3.0, dtype=torch.float64)
+    state = sim.initial_state()._replace(qpos=qpos, qvel=torch.full((6, 2), 0.1, dtype=torch.float64))
+    data, share = sim.forward(state, ctrl), apart / 2e-3
+    rounded = share < 1
+    length = torch.where(rounded, 2e-3 * (3 + 6 * share**2 - share**4) / 8, apart)
+    pull = torch.where(rounded, (3 * share - share**3) / 2, torch.ones_like(share))
+    torch.testing.assert_close(data.ten_length[:, 0], length, rtol=1e-14, atol=0)
+    torch.testing.assert_close(data.ten_J[:, 0, :2] @ way, pull, rtol=1e-14, atol=0)
+
+    def moved(qpos, qvel, ctrl):
+        return weighted(sim.step(state._replace(qpos=qpos, qvel=qvel), ctrl), 1)
+
+    # the pull turns within 2 mm
+    assert_gradient(moved, {"qpos": qpos, "qvel": state.qvel, "ctrl": ctrl}, {"qpos": 1e-8})
