@@ -29,7 +29,17 @@ class GymWalker2d(GymnasiumBody, PlanarRunner):
     start_height = 1.25
     position_spread = 0.05
     velocity_spread = 0.05
-    presets = Hopper.presets
+    presets = {
+        **Hopper.presets,
+        # At the hopper's rates it dives and never comes back.
+        "shac": {
+            **Hopper.presets["shac"],
+            "num_envs": 128,
+            "max_epochs": 800,
+            "actor_lr": 5e-4,
+            "critic_lr": 5e-4,
+        },
+    }
 
     def healthy(self, state: State) -> torch.Tensor:
         return between(0.8, state.qpos[:, 1], 2.0) & between(-1.0, state.qpos[:, 2], 1.0)

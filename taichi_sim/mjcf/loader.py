@@ -242,7 +242,8 @@ def _option(m, numerics: Numerics, report: Report) -> Option:
         clampctrl=on.clampctrl,
         equality=on.equality,
         constraint=_law(m, numerics, report),
-        impratio=float(m.opt.impratio),
+        # a pyramid's would stiffen what an elliptic cone's leaves alone, the normal
+        impratio=float(m.opt.impratio) if m.opt.cone == mujoco.mjtCone.mjCONE_PYRAMIDAL else default.impratio,
         coriolis=_implicit_coriolis(m),
     )
     if substeps is None and m.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:

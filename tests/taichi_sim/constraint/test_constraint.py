@@ -166,6 +166,11 @@ def test_another_law_is_refused(body):
         ts.load(mujoco.MjSpec.from_string(text))
 
 
+def test_an_elliptic_cones_impratio_is_not_a_pyramids(body):
+    elliptic = mujoco.MjSpec.from_string(BODY.replace('cone="pyramidal"', 'cone="elliptic"'))
+    assert ts.load(elliptic).opt.impratio == 1 and ts.load(body).opt.impratio == 1.7
+
+
 def test_files_have_it_that_state_no_number_of_the_penalty():
     text = '<mujoco><custom>{}</custom><worldbody><body><joint/><geom size=".1"/></body></worldbody></mujoco>'
     number = '<numeric name="{}" data="2"/>'
