@@ -37,9 +37,6 @@ class GymnasiumBody(Task):
     rewards: Literal["gymnasium", "paper"] = "gymnasium"
     """Whose reward, and whose failure."""
 
-    constraint: Literal["penalty", "mujoco"] = "mujoco"
-    """Law of limits and of contacts with the ground: `Option.constraint`."""
-
     file: ClassVar[str]
     control_timestep: ClassVar[float]
     substeps: ClassVar[int]
@@ -63,7 +60,6 @@ class GymnasiumBody(Task):
     def model(self) -> ts.Model:
         model = super().model()
         model.opt.timestep, model.opt.substeps = self.control_timestep / self.substeps, self.substeps
-        model.opt.constraint = self.constraint
         return model
 
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
