@@ -16,6 +16,7 @@ from taichi_sim.types import (
     GAIN_MUSCLE,
     JNT_BALL,
     JNT_FREE,
+    LAW_DEGROOTE,
     TRN_JOINT,
     TRN_TENDON,
     Model,
@@ -46,6 +47,8 @@ class Tendons:
         )
         self.npath, self.njoint = self.straight.number + self.wrapped.number, len(tables.joint_coef)
         self.npair = len(tables.pair_target)
+        # MuJoCo's muscles have MuJoCo's lengths
+        self.rounded = bool((model.muscle_law == LAW_DEGROOTE).any())
         self.passive = bool(model.tendon_stiffness.any() or model.tendon_damping.any())
         self.limit = model.opt.limit and bool(np.any(model.tendon_limited))
         self.friction = model.opt.friction and bool(model.tendon_frictionloss.any())

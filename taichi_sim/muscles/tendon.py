@@ -14,9 +14,11 @@ from taichi_sim.runtime import ti
 # Violation [m] at which a limit's damper is fully on.
 LIMIT_RAMP = 0.001
 
-# Length [m] below which a straight piece is rounded off: it ends up 3/8 of this long where its ends meet. Otherwise the
-# direction of its pull would jump there, and gradients with it.
+# Length [m] below which a straight piece is rounded off, in bodies whose muscles are not MuJoCo's: it ends up 3/8 of
+# this long where its ends meet. Otherwise the direction of its pull would jump there, and gradients with it.
 ROUND = 2e-3
+# Length [m] below which another one has no direction and pulls on nothing: single precision could not tell it.
+_SHORT = 1e-6
 
 
 @ti.func
@@ -42,21 +44,30 @@ def straight(m: ti.template(), d: ti.template(), e, k):
     p1 = point(d, e, link1, m.tendon.straight.pos1[k])
     p2 = point(d, e, link2, m.tendon.straight.pos2[k])
     r = p2 - p1 + origin_between(m, d, e, link1, link2)
-    length, slope, bend = chord(spatial.dot(r, r))
+    length, slope, bend = chord(m.tendon.rounded, spatial.dot(r, r))
     return p1, p2, r, length, slope, bend
 
 
 @ti.func
-def chord(square):
+def chord(rounded: ti.template(), square):
     """Length L of a straight piece by the square of its ends' distance rho, k = L' / rho, and -k' / rho.
 
-    L is rho from ROUND up. Below it is the polynomial in rho^2 that meets that line with its slope and curvature.
+    L is rho, but if it is rounded only from ROUND up. Below that it is the polynomial in rho^2 that meets that line
+    with its slope and curvature.
     """
-    size = ti.max(ti.sqrt(square), ROUND)
-    inverse = 1.0 / size
-    share = square * inverse * inverse
-    length = 0.125 * size * (3.0 + share * (6.0 - share))
-    return length, 0.5 * inverse * (3.0 - share), inverse * inverse * inverse
+    rho = ti.sqrt(square)
+    length, slope, bend = rho, rho * 0.0, rho * 0.0
+    if ti.static(rounded):
+        size = ti.max(rho, ROUND)
+        inverse = 1.0 / size
+        share = square * inverse * inverse
+        length = 0.125 * size * (3.0 + share * (6.0 - share))
+        slope = 0.5 * inverse * (3.0 - share)
+        bend = inverse * inverse * inverse
+    else:
+        slope = ti.select(rho > _SHORT, 1.0 / ti.max(rho, _SHORT), rho * 0.0)
+        bend = slope * slope * slope
+    return length, slope, bend
 
 
 @ti.func

@@ -204,6 +204,8 @@ def world():
     text = trees.random_tree(np.random.default_rng(11), num_bodies=20, num_actuators=20)
     mj_model = mujoco.MjModel.from_xml_string(text)
     model = ts.load(mj_model)
+    # the stages of limits are the penalty's
+    model.opt.constraint = "penalty"
     assert {0, 1, 2, 3} == set(model.jnt_type.tolist())
     sim = ts.Simulator(model, 4)
     # fills the model's figures into the memory that the kernels below share

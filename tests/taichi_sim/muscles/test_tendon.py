@@ -259,27 +259,29 @@ def test_a_side_site_must_ride_on_the_geom():
 MEETING = """
 <mujoco>
   <option timestep="0.002" gravity="0 0 0"><flag contact="disable"/></option>
+  <custom><text name="muscle_law" data="{}"/></custom>
   <worldbody>
-    <site name="anchor"/>
+    <site name="anchor"/> <site name="above" pos="0 0 1"/>
     <body>
       <joint type="slide" axis="1 0 0"/> <joint type="slide" axis="0 1 0"/>
       <geom size="0.1" mass="1"/> <site name="end"/>
     </body>
   </worldbody>
   <tendon><spatial name="short" stiffness="50" springlength="0.1" damping="2">
-    <site site="anchor"/><site site="end"/></spatial></tendon>
-  <actuator><motor tendon="short"/></actuator>
+    <site site="anchor"/><site site="end"/></spatial>
+    <spatial name="long"><site site="above"/><site site="end"/></spatial></tendon>
+  <actuator><motor tendon="short"/><muscle tendon="long" force="2" lengthrange=".5 1.5"/></actuator>
 </mujoco>
 """
 
 
 def test_points_of_a_path_may_meet():
     """Up to 2 mm apart the length is a polynomial that goes over into the distance; its pull does not jump."""
-    sim = ts.Simulator(ts.load(mujoco.MjSpec.from_string(MEETING)), 6)
+    sim = ts.Simulator(ts.load(mujoco.MjSpec.from_string(MEETING.format("degroote_fregly"))), 6)
     apart = torch.tensor([0.0, 3e-4, 1e-3, 1.99e-3, 2.01e-3, 5e-3], dtype=torch.float64)
     way = torch.tensor([0.6, -0.8], dtype=torch.float64)
     qpos = apart[:, None] * way
-    ctrl = torch.full((6, 1), -3.0, dtype=torch.float64)
+    ctrl = torch.tensor([[-3.0, 0.5]], dtype=torch.float64).expand(6, 2).clone()
     state = sim.initial_state()._replace(qpos=qpos, qvel=torch.full((6, 2), 0.1, dtype=torch.float64))
     data, share = sim.forward(state, ctrl), apart / 2e-3
     rounded = share < 1
@@ -293,3 +295,11 @@ def test_points_of_a_path_may_meet():
 
     # the pull turns within 2 mm
     assert_gradient(moved, {"qpos": qpos, "qvel": state.qvel, "ctrl": ctrl}, {"qpos": 1e-8})
+
+
+def test_tendons_of_mujocos_muscles_are_not_rounded():
+    sim = ts.Simulator(ts.load(mujoco.MjSpec.from_string(MEETING.format("mujoco"))), 1)
+    state = sim.initial_state()._replace(qpos=torch.tensor([[3e-4, -4e-4]], dtype=torch.float64))
+    data = sim.forward(state, torch.zeros(1, 2, dtype=torch.float64))
+    assert data.ten_length[0, 0].item() == pytest.approx(5e-4, rel=1e-12)
+    assert data.ten_J[0, 0, :2].tolist() == pytest.approx([0.6, -0.8], rel=1e-12)
