@@ -242,8 +242,7 @@ def _option(m, numerics: Numerics, report: Report) -> Option:
         clampctrl=on.clampctrl,
         equality=on.equality,
         constraint=_law(m, numerics, report),
-        # a pyramid's would stiffen what an elliptic cone's leaves alone, the normal
-        impratio=float(m.opt.impratio) if m.opt.cone == mujoco.mjtCone.mjCONE_PYRAMIDAL else default.impratio,
+        impratio=float(m.opt.impratio),
         coriolis=_implicit_coriolis(m),
     )
     if substeps is None and m.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
@@ -253,11 +252,14 @@ def _option(m, numerics: Numerics, report: Report) -> Option:
 
 
 def _law(m, numerics: Numerics, report: Report) -> str:
-    """Law of limits and contacts: MuJoCo's, but for files that say otherwise or state numbers of the penalty's."""
+    """Law of limits and contacts: MuJoCo's, but for files that say otherwise, state numbers of the penalty's, or ask
+    for an elliptic cone: a policy of Go1 keeps its gait in MuJoCo by the penalty, not by a pyramid."""
+    import mujoco
+
     said, at = choice(m, report, "constraint", {law: law for law in LAWS}, "law of constraints")
     if at >= 0:
         return said
-    return LAWS[numerics.states(("limit_", "contact_"))]
+    return LAWS[numerics.states(("limit_", "contact_")) or m.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC]
 
 
 def _implicit_coriolis(m) -> bool:
