@@ -76,6 +76,17 @@ def quat_normalize(a):
 
 
 @ti.func
+def quat_raw_gradient(q, g):
+    """Gradient in q's own entries of what uses q/|q|: 2 g/|q|^2, 0 where q has no length and is no rotation.
+
+    g is the gradient in a rotation u, times q: (0, u_bar) q in outer axes, q (0, u_bar) in its own.
+    """
+    norm2 = q[0, :] * q[0, :] + q[1, :] * q[1, :] + q[2, :] * q[2, :] + q[3, :] * q[3, :]
+    none = norm2 < NO_LENGTH2
+    return ti.Matrix.rows([ti.select(none, norm2 * 0.0, 2.0 * g[k, :] / norm2) for k in ti.static(range(4))])
+
+
+@ti.func
 def quat_vec(a):
     """Vector part of a quaternion."""
     return ti.Matrix.rows([a[1, :], a[2, :], a[3, :]])

@@ -48,16 +48,7 @@ def generalised(m: ti.template(), d: ti.template(), e, n: ti.template(), f: ti.t
 @ti.func
 def adjoint_motion(m: ti.template(), d: ti.template(), e):
     """lam -> nw, nl: the motions nu = nu_parent + S lam, so that lam' S' f = sum of nu . f over bodies."""
-    for link in range(1, m.nlink):
-        p = m.link_parent[link]
-        dof = m.link_dofadr[link]
-        w = d.nw[e, p]
-        v = d.nl[e, p]
-        for k in range(m.link_dofnum[link]):
-            w = w + spatial.scale(d.sw[e, dof + k], d.lam[e, dof + k])
-            v = v + spatial.scale(d.sl[e, dof + k], d.lam[e, dof + k])
-        d.nw[e, link] = w
-        d.nl[e, link] = v
+    kinematics.motions(m, d, e, d.lam, d.nw, d.nl)
 
 
 @ti.func
@@ -116,15 +107,15 @@ def adjoint_project(m: ti.template(), d: ti.template(), e):
         yf = yf + xf - wf
         qn, qf = spatial.force_cross(pw, pl, wn - xn, wf - xf)
         tn, tf = spatial.force_cross(d.nw[e, p], d.nl[e, p], d.fn[e, link], d.ff[e, link])
+        sn, sf = spatial.force_cross(d.aw[e, p], d.al[e, p], an, af)
         if ti.static(LINK_MOCAP in m.kinds):
             if m.link_kind[link] == LINK_MOCAP:
                 # its parent is the world, which has gravity alone
-                on, of = spatial.force_cross(d.aw[e, p], d.al[e, p], an, af)
+                on, of = sn, sf
                 if ti.static(m.external):
                     on = on + d.gn[e, link]
                     of = of + d.gf[e, link]
                 kinematics.adjoint_mocap(m, d, e, link, on, of)
-        sn, sf = spatial.force_cross(d.aw[e, p], d.al[e, p], an, af)
         qn = qn + tn + sn
         qf = qf + tf + sf
         dof = m.link_dofadr[link]

@@ -115,8 +115,6 @@ def raw_gradient(m: ti.template(), d: ti.template(), e, raw: ti.template()):
                         dof = dof + 3
                 q = spatial.load_quat(d.qpos, e, qadr)
                 u = spatial.load_vec3(d.grad_qpos, e, dof)
-                # the engine uses q/|q|: its gradient is 2 q (0, u_bar)/|q|^2; without a length it is no rotation
-                g = spatial.quat_mul(q, spatial.pure_quat(u))
-                norm2 = q[0, :] * q[0, :] + q[1, :] * q[1, :] + q[2, :] * q[2, :] + q[3, :] * q[3, :]
+                g = spatial.quat_raw_gradient(q, spatial.quat_mul(q, spatial.pure_quat(u)))
                 for k in ti.static(range(4)):
-                    raw[e, qadr + k] = ti.select(norm2 < spatial.NO_LENGTH2, norm2 * 0.0, 2.0 * g[k, :] / norm2)
+                    raw[e, qadr + k] = g[k, :]

@@ -85,6 +85,21 @@ def joint_motion(m: ti.template(), d: ti.template(), e, link, coordinates: ti.te
 
 
 @ti.func
+def motions(m: ti.template(), d: ti.template(), e, x: ti.template(), w: ti.template(), v: ti.template()):
+    """w, v of the links from those of the world on: those of the parent + S x, for x a vector of dofs."""
+    for link in range(1, m.nlink):
+        p = m.link_parent[link]
+        dof = m.link_dofadr[link]
+        turn = w[e, p]
+        shift = v[e, p]
+        for k in range(m.link_dofnum[link]):
+            turn = turn + spatial.scale(d.sw[e, dof + k], x[e, dof + k])
+            shift = shift + spatial.scale(d.sl[e, dof + k], x[e, dof + k])
+        w[e, link] = turn
+        v[e, link] = shift
+
+
+@ti.func
 def velocity(m: ti.template(), d: ti.template(), e, with_qacc: ti.template()):
     """qvel (and qacc) -> vw, vl, aw, al: v = v_parent + S qvel, a = a_parent + S qacc + v_parent x S qvel."""
     for link in range(1, m.nlink):
@@ -121,12 +136,9 @@ def adjoint_mocap(m: ti.template(), d: ti.template(), e, link, n, f):
     """Adds to grad_mocap that of a displacement of a mocap link, a spatial force (n, f) about the world's origin."""
     adr = m.link_qposadr[link]
     turn = n - spatial.cross(d.xp[e, link], f)
-    # the engine uses q/|q|, and dq = (0, u) q / 2 for a rotation u in world axes
     q = spatial.load_quat(d.mocap, e, adr + 3)
-    norm2 = q[0, :] * q[0, :] + q[1, :] * q[1, :] + q[2, :] * q[2, :] + q[3, :] * q[3, :]
-    g = spatial.quat_mul(spatial.pure_quat(turn), q)
+    g = spatial.quat_raw_gradient(q, spatial.quat_mul(spatial.pure_quat(turn), q))
     for k in ti.static(range(3)):
         d.grad_mocap[e, adr + k] = d.grad_mocap[e, adr + k] + f[k, :]
     for k in ti.static(range(4)):
-        part = ti.select(norm2 < spatial.NO_LENGTH2, norm2 * 0.0, 2.0 * g[k, :] / norm2)
-        d.grad_mocap[e, adr + 3 + k] = d.grad_mocap[e, adr + 3 + k] + part
+        d.grad_mocap[e, adr + 3 + k] = d.grad_mocap[e, adr + 3 + k] + g[k, :]

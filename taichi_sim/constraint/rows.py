@@ -16,7 +16,7 @@ Source: MuJoCo's documentation, "Computation: Constraint model" and "Solver para
 """
 
 from taichi_sim import spatial
-from taichi_sim.bodies import damping, dynamics
+from taichi_sim.bodies import damping, dynamics, kinematics
 from taichi_sim.bodies.external import particle
 from taichi_sim.constraint.impedance import impedance
 from taichi_sim.contact import planes
@@ -185,15 +185,7 @@ def motion(m: ti.template(), d: ti.template(), e):
     """qacc -> cw, cl: what it adds to the links' motions, MuJoCo's J qacc."""
     d.constraint.cw[e, 0] = m.gravity[0] * 0.0
     d.constraint.cl[e, 0] = m.gravity[0] * 0.0
-    for link in range(1, m.nlink):
-        p = m.link_parent[link]
-        w = d.constraint.cw[e, p]
-        v = d.constraint.cl[e, p]
-        for i in range(m.link_dofadr[link], m.link_dofadr[link] + m.link_dofnum[link]):
-            w = w + spatial.scale(d.sw[e, i], d.qacc[e, i])
-            v = v + spatial.scale(d.sl[e, i], d.qacc[e, i])
-        d.constraint.cw[e, link] = w
-        d.constraint.cl[e, link] = v
+    kinematics.motions(m, d, e, d.qacc, d.constraint.cw, d.constraint.cl)
 
 
 @ti.func

@@ -50,8 +50,8 @@ class Constants:
             raise ValueError(f"model.opt.constraint must be one of {', '.join(map(repr, LAWS))}, got {law!r}")
         mine = law == "mujoco"
         limited = np.flatnonzero(np.asarray(model.jnt_limited, bool) & model.opt.limit & mine)
-        touching = points.on_planes(model, tree)
-        number = len(touching["pair"]) if mine else 0
+        touching = points.on_planes(model, tree) if mine else {"pair": ()}
+        number = len(touching["pair"])
         self.limits = types.SimpleNamespace(number=len(limited))
         self.contacts = types.SimpleNamespace(number=number, most=0)
         self.any = bool(len(limited) + number)
@@ -62,10 +62,9 @@ class Constants:
 
     def _limits(self, model: Model, j: np.ndarray, f: Fields) -> None:
         self.limits.ball = JNT_BALL in model.jnt_type[j]
-        columns = {"kind": model.jnt_type[j], "qpos": model.jnt_qposadr[j], "dof": model.jnt_dofadr[j]}
-        vars(self.limits).update({name: f.ints(x) for name, x in columns.items()})
         low, high = model.jnt_range[j].T
-        vars(self.limits).update(f.table({"low": low, "high": high}))
+        places = {"kind": model.jnt_type[j], "qpos": model.jnt_qposadr[j], "dof": model.jnt_dofadr[j]}
+        vars(self.limits).update(f.table({**places, "low": low, "high": high}))
         weight = model.jnt_limit_invweight[j]
         _gains(self.limits, model.jnt_limit_ref[j], model.jnt_limit_solimp[j], weight, f)
 
