@@ -31,7 +31,7 @@ from taichi_sim.contact import pairs, planes
 from taichi_sim.loops import adjoint as loops
 from taichi_sim.loops import rows
 from taichi_sim.muscles import activation, actuator, tendon
-from taichi_sim.runtime import Runtime, ti
+from taichi_sim.runtime import Launcher, Runtime, ti
 
 
 @ti.func
@@ -77,7 +77,7 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.tendon.number > 0):
         tendon.lengths(m, d, e)
     actuator.transmission(m, d, e)
-    actuator.forces(m, d, e, h)
+    actuator.forces(m, d, e, h, True)
     if ti.static(m.tendon.number > 0):
         tendon.adjoint_forces(m, d, e, h_theta)
     actuator.adjoint_forces(m, d, e, h, h_theta)
@@ -123,9 +123,8 @@ class AdjointKernels:
                 if idle > 0:
                     continue
                 if ti.static(m.fit):
-                    for i in range(m.ncell):
-                        fields.fitted.field[e, i] = fitted[e, i]
-                        fields.gradient.field[e, i] = fitted[e, i] * 0.0
+                    fields.load_fitted(e, fitted)
+                    fields.clear_gradient(e)
                 for i in range(m.nq):
                     d.grad_raw[e, i] = grad_outputs[e, i]
                 for i in range(m.nv):
@@ -145,8 +144,7 @@ class AdjointKernels:
                     for i in range(m.nmocap):
                         grad_inputs[e, m.nstate + m.nu + i] = d.grad_mocap[e, i]
                 if ti.static(m.fit):
-                    for i in range(m.ncell):
-                        grad_fitted[e, i] = fields.gradient.field[e, i]
+                    fields.store_gradient(e, grad_fitted)
 
         @ti.func
         def retreat(e, tape: ti.template(), h, h_theta, substeps):
@@ -254,4 +252,4 @@ class AdjointKernels:
             if ti.static(m.external):
                 external.adjoint_project(m, d, e)
 
-        self.step, self.kinematic, self.retreat = step, kinematic, retreat
+        self.step, self.kinematic, self.retreat = Launcher(step), kinematic, retreat

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -329,9 +331,10 @@ class _Looks:
 
     def look(self, x: torch.Tensor, what: str, step: int) -> None:
         """Raises a FloatingPointError if a number of x is not finite, now or later; `what` begins its message."""
-        finite = torch.isfinite(x)
-        if self.at_once and finite.all():
+        # the sum is finite, if no number spoils it and it does not overflow
+        if self.at_once and math.isfinite(x.sum().item()):
             return
+        finite = torch.isfinite(x)
         bad = ~finite.flatten()
         # whether there is one, where the first is, in how many worlds
         found = torch.stack([bad.any().long(), bad.to(torch.uint8).argmax(), (~finite).any(1).sum()])

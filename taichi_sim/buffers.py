@@ -4,8 +4,6 @@ Every cell is a vector over the lanes of a block of worlds (`runtime`). What a r
 are placed when all rooms have, and filled with constants later, again for each model of the same layout (`engine`).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from taichi_sim.runtime import Runtime, ti
@@ -15,7 +13,7 @@ UNBOUNDED = 1e30
 
 
 class Items:
-    """A row of consecutive cells in a buffer, indexed in kernels like a field: `items[block, i]`, or `items[i]` in a
+    """A row of consecutive entries in a buffer, indexed in kernels like a field: `items[block, i]`, or `items[i]` in a
     shared buffer.
 
     An entry is `width` cells of L lanes: a scalar (width 1) reads as a vector of L, a 3-vector or a quaternion as a
@@ -23,30 +21,35 @@ class Items:
     and then take longer over their layout than over the kernels.
     """
 
-    def __init__(self, buffer: Buffer, start: int, width: int):
-        self._buffer, self._start, self._width = buffer, start, width
+    def __init__(self, buffer: "Buffer", start: int, number: int, width: int):
+        self._buffer, self._start, self.number, self.width = buffer, start, number, width
 
     @property
-    def place(self) -> tuple[str, int, int]:
-        """What a kernel that uses it has compiled in."""
-        return self._buffer.name, self._start, self._width
+    def place(self) -> tuple[str, int, int, int]:
+        """What a kernel that uses it has compiled in, and what the memory must have room for."""
+        return self._buffer.name, self._start, self.number, self.width
 
-    def twin(self, buffer: Buffer) -> Items:
-        """The same cells of another buffer."""
-        return Items(buffer, self._start, self._width)
+    def twin(self, buffer: "Buffer") -> "Items":
+        """The same entries of another buffer."""
+        return Items(buffer, self._start, self.number, self.width)
+
+    @property
+    def begin(self) -> int:
+        """Where the cells come in `Buffer.values`."""
+        return self._buffer.first(self.width) + self._start * self.width
 
     def cells(self, i: int) -> slice:
-        """Where entry i lies in the buffer."""
-        return slice(self._start + i * self._width, self._start + (i + 1) * self._width)
+        """Where those of entry i come there."""
+        first = self.begin + i * self.width
+        return slice(first, first + self.width)
 
     def __getitem__(self, index):
         # runs while Taichi compiles a kernel: indices and results are its expressions
         block, i = index if isinstance(index, tuple) else (0, index)
-        field, width = self._buffer.field, self._width
-        if width == 1:
-            return ti.lang.impl.subscript(None, field, block, i + self._start)
-        first = ti.lang.impl.expr_init(i * width + self._start)
-        rows = [ti.lang.impl.subscript(None, field, block, first + k) for k in range(width)]
+        if self.width == 1:
+            return self._buffer.cell(block, i + self._start, 0, 1)
+        i = ti.lang.impl.expr_init(i + self._start)
+        rows = [self._buffer.cell(block, i, k, self.width) for k in range(self.width)]
         value = ti.Matrix.rows(rows)
 
         def assign(new):
@@ -61,7 +64,7 @@ class Items:
 class Ints:
     """A row of consecutive integers: `ints[i]`."""
 
-    def __init__(self, fields: Fields, start: int):
+    def __init__(self, fields: "Fields", start: int):
         self._fields, self._start = fields, start
 
     @property
@@ -74,32 +77,98 @@ class Ints:
 
 
 class Buffer:
-    """One Taichi field of shape (rows, cells), each cell a vector of L lanes, from which `Items` are handed out."""
+    """Cells from which `Items` are handed out, those of one width in a Taichi field of their own: then a kernel finds
+    the components of a vector beside each other without computing the place of each.
 
-    def __init__(self, name: str, real):
-        self.name, self.real, self.cells, self.field = name, real, 0, None
-        self._values: list[tuple[int, np.ndarray]] = []
+    Args:
+        name: for `Items.place`.
+        real: Taichi's type of a cell.
+        lanes: worlds of a block, L.
+        alike: what it holds is the same in all lanes; a cell takes a single number, and reads as a vector of L.
+    """
+
+    def __init__(self, name: str, real, lanes: int, alike: bool = False):
+        self.name, self.real, self._lanes, self._alike = name, real, lanes, alike
+        self._number: dict[int, int] = {}
+        self._fields: dict[int, object] = {}
+        self._values: list[tuple[Items, np.ndarray]] = []
+
+    @property
+    def cells(self) -> int:
+        """Of all entries."""
+        return sum(width * number for width, number in self._number.items())
+
+    @property
+    def bytes(self) -> int:
+        """Memory of a row."""
+        return self.cells * (1 if self._alike else self._lanes) * (8 if self.real is ti.f64 else 4)
+
+    def first(self, width: int) -> int:
+        """Where the cells of the entries of a width begin in `values`."""
+        return sum(w * number for w, number in self._number.items() if w < width)
 
     def items(self, number: int, width: int) -> Items:
         """Room for `number` entries, at least one: kernels that loop over none still have to compile."""
-        start, self.cells = self.cells, self.cells + max(1, number) * width
-        return Items(self, start, width)
+        start = self._number.get(width, 0)
+        self._number[width] = start + max(1, number)
+        return Items(self, start, max(1, number), width)
 
     def constant(self, values) -> Items:
         """Entries that hold `values`, (n,) or (n, width), in every lane of every row; at most `UNBOUNDED`."""
         values = np.clip(np.asarray(values, np.float64), -UNBOUNDED, UNBOUNDED)
         items = self.items(len(values), 1 if values.ndim == 1 else values.shape[1])
-        self._values.append((items._start, values.ravel()))
+        self._values.append((items, values.ravel()))
         return items
 
     def values(self) -> np.ndarray:
         """The constants, cell by cell."""
         cells = np.zeros(self.cells)
-        for start, values in self._values:
-            cells[start : start + len(values)] = values
+        for items, values in self._values:
+            cells[items.begin : items.begin + len(values)] = values
         return cells
 
+    def like(self, other: "Buffer") -> None:
+        """Takes over how many entries of each width another one has."""
+        self._number = dict(other._number)
 
+    @property
+    def everything(self) -> list[Items]:
+        """All entries there are, those of one width together."""
+        return [Items(self, 0, number, width) for width, number in self._number.items()]
+
+    def place(self, builder, rows: int, *, blocks_together: bool) -> None:
+        """Makes the fields."""
+        for width, number in self._number.items():
+            field = ti.field(self.real) if self._alike else ti.Vector.field(self._lanes, self.real)
+            self._fields[width] = field
+            if blocks_together:
+                entries = builder.dense(ti.j, number)
+                (entries.dense(ti.k, width) if width > 1 else entries).dense(ti.i, rows).place(field)
+            else:
+                entries = builder.dense(ti.ij, (rows, number))
+                (entries.dense(ti.k, width) if width > 1 else entries).place(field)
+
+    def fill(self, values: np.ndarray, numpy) -> None:
+        """Writes `values`, cell by cell, into all rows and lanes."""
+        for width, number in self._number.items():
+            field, first = self._fields[width], self.first(width)
+            part = values[first : first + number * width].reshape((1, number) if width == 1 else (1, number, width))
+            shape = field.shape
+            if not self._alike:
+                part, shape = part[..., None], (*shape, self._lanes)
+            field.from_numpy(np.ascontiguousarray(np.broadcast_to(part, shape), numpy))
+
+    def cell(self, block, i, k: int, width: int):
+        """In kernels: component k of entry i among those of a width."""
+        place = (block, i) if width == 1 else (block, i, k)
+        value = ti.lang.impl.subscript(None, self._fields[width], *place)
+        if not self._alike:
+            return value
+        value = ti.lang.impl.expr_init(value)
+        return ti.lang.matrix.make_matrix([value] * self._lanes)
+
+
+@ti.data_oriented
 class Fields:
     """The memory of the kernels of one structure, in one tree of Taichi's that can be given back.
 
@@ -108,18 +177,19 @@ class Fields:
     | state | what differs between worlds and changes | one per block of a launch |
     | wide | those parts of it for which single precision may not do; in double precision the same as state | the same |
     | shared | constants of the model | 1 |
-    | fitted | constants that users may fit | 1, or one per block |
+    | fitted | constants that users may fit; if they do, those of each world | 1, or one per block |
     | gradient | the adjoint of `fitted`, cell by cell | one per block |
     | integers | indices and switches of the model | - |
     """
 
     def __init__(self, runtime: Runtime, lanes: int, fit: bool):
-        self.state, self.shared, self.fitted, self.gradient = (
-            Buffer(name, runtime.real) for name in ("state", "shared", "fitted", "gradient")
-        )
-        self.wide = Buffer("wide", ti.f64) if runtime.precision == "f32" else self.state
+        real = runtime.real
+        self.state, self.gradient = Buffer("state", real, lanes), Buffer("gradient", real, lanes)
+        self.shared = Buffer("shared", real, lanes, alike=True)
+        self.fitted = Buffer("fitted", real, lanes, alike=not fit)
+        self.wide = Buffer("wide", ti.f64, lanes) if runtime.precision == "f32" else self.state
         self.integers = None
-        self._runtime, self._lanes, self.fit, self.precision = runtime, lanes, fit, runtime.precision
+        self._runtime, self.fit, self.precision = runtime, fit, runtime.precision
         self._integers: list[np.ndarray] = []
         self._tree = None
 
@@ -151,9 +221,8 @@ class Fields:
 
     def bytes_per_row(self) -> int:
         """Memory that one block of worlds takes."""
-        cells = self.state.cells + (2 * self.fitted.cells if self.fit else 0)
-        narrow = cells * (8 if self._runtime.precision == "f64" else 4)
-        return self._lanes * (narrow + (8 * self.wide.cells if self.wide is not self.state else 0))
+        buffers = [self.state] + [self.wide] * (self.wide is not self.state) + [self.fitted, self.fitted] * self.fit
+        return sum(buffer.bytes for buffer in buffers)
 
     def constants(self) -> tuple[np.ndarray, ...]:
         """The values of `shared`, `fitted` and `integers`."""
@@ -162,18 +231,15 @@ class Fields:
     def allocate(self, rows: int) -> None:
         """Places the fields, with room for `rows` blocks at a time."""
         builder = ti.FieldsBuilder()
-        self.gradient.cells = self.fitted.cells
+        self.gradient.like(self.fitted)
         per_block = rows if self.fit else 1
         placed = [(self.state, rows), (self.shared, 1), (self.fitted, per_block), (self.gradient, per_block)]
         if self.wide.cells and self.wide is not self.state:
             placed.append((self.wide, rows))
+        # neighbouring threads of a card handle neighbouring blocks: keep those side by side
+        together = self._runtime.device.type == "cuda"
         for buffer, number in placed:
-            buffer.field = ti.Vector.field(self._lanes, buffer.real)
-            if self._runtime.device.type == "cuda":
-                # neighbouring threads handle neighbouring blocks: keep those side by side
-                builder.dense(ti.j, buffer.cells).dense(ti.i, number).place(buffer.field)
-            else:
-                builder.dense(ti.ij, (number, buffer.cells)).place(buffer.field)
+            buffer.place(builder, number, blocks_together=together)
         self.integers = ti.field(ti.i32)
         builder.dense(ti.i, len(self.constants()[2])).place(self.integers)
         self._tree = builder.finalize()
@@ -181,10 +247,40 @@ class Fields:
     def fill(self, constants: tuple[np.ndarray, ...]) -> None:
         """Writes a model's constants."""
         shared, fitted, integers = constants
-        for buffer, values in ((self.shared, shared), (self.fitted, fitted)):
-            everywhere = np.broadcast_to(values[None, :, None], (*buffer.field.shape, self._lanes))
-            buffer.field.from_numpy(np.ascontiguousarray(everywhere, self._runtime.numpy))
+        self.shared.fill(shared, self._runtime.numpy)
+        self.fitted.fill(fitted, self._runtime.numpy)
         self.integers.from_numpy(integers)
+
+    @ti.func
+    def load_fitted(self, block, cells: ti.template()):
+        """`fitted` from what a launch brings, in the order of `Buffer.values`."""
+        for items in ti.static(self.fitted.everything):
+            for i in range(items.number):
+                at = items.begin + i * items.width
+                if ti.static(items.width == 1):
+                    items[block, i] = cells[block, at]
+                else:
+                    items[block, i] = ti.Matrix.rows([cells[block, at + k] for k in ti.static(range(items.width))])
+
+    @ti.func
+    def clear_gradient(self, block):
+        """`gradient` = 0."""
+        for items in ti.static(self.gradient.everything):
+            for i in range(items.number):
+                items[block, i] = items[block, i] * 0.0
+
+    @ti.func
+    def store_gradient(self, block, cells: ti.template()):
+        """`gradient` to what a launch takes away."""
+        for items in ti.static(self.gradient.everything):
+            for i in range(items.number):
+                at = items.begin + i * items.width
+                entry = items[block, i]
+                if ti.static(items.width == 1):
+                    cells[block, at] = entry
+                else:
+                    for k in ti.static(range(items.width)):
+                        cells[block, at + k] = entry[k, :]
 
     def destroy(self) -> None:
         """Gives the memory back."""

@@ -91,7 +91,9 @@ class Engine:
 
         def call(first: int, rows: int) -> None:
             for kernel, arrays, plan in kernels:
-                kernel(*(x[first : first + rows] for x in arrays), *plan)
+                if rows < blocks:
+                    arrays = [x[first : first + rows] for x in arrays]
+                kernel(*arrays, *plan)
 
         self.run(constants, blocks, call)
 

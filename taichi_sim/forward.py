@@ -11,7 +11,7 @@ from taichi_sim.contact import pairs, planes
 from taichi_sim.loops import rows
 from taichi_sim.loops import solve as loops
 from taichi_sim.muscles import activation, actuator, fibres, tendon
-from taichi_sim.runtime import Runtime, ti
+from taichi_sim.runtime import Launcher, Runtime, ti
 
 
 @ti.func
@@ -47,7 +47,7 @@ def forces(m: ti.template(), d: ti.template(), e, h, h_theta):
         tendon.lengths(m, d, e)
         tendon.forces(m, d, e, h_theta)
     actuator.transmission(m, d, e)
-    actuator.forces(m, d, e, h)
+    actuator.forces(m, d, e, h, False)
     if ti.static(m.actuator.on_tendon):
         tendon.actuate(m, d, e)
     if ti.static(m.actgravcomp):
@@ -155,8 +155,7 @@ class ForwardKernels:
                 for i in range(m.nmocap):
                     d.mocap[e, i] = inputs[e, m.nstate + m.nu + i]
             if ti.static(m.fit):
-                for i in range(m.ncell):
-                    fields.fitted.field[e, i] = fitted[e, i]
+                fields.load_fitted(e, fitted)
 
         @ti.kernel
         def step(
@@ -339,5 +338,5 @@ class ForwardKernels:
                         for k in ti.static(range(fibres.NUM_RESULTS * fibres.NUM_INPUTS)):
                             slopes[e, k * m.nu + u] = rows[fibres.NUM_RESULTS + k, :]
 
-        self.step, self.results, self.advance = step, results, advance
+        self.step, self.results, self.advance = Launcher(step), results, advance
         self.rest, self.measure = rest, measure

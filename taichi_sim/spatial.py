@@ -14,6 +14,16 @@ from taichi_sim.runtime import ti
 _SINE = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(8, 0, -1))
 _COSINE = tuple((-1) ** k / math.factorial(2 * k) for k in range(9, 0, -1))
 
+# Those of e^x = 1 + x p(x), and coefficients of log m = 2 s + s z p(z) with s = (m - 1) / (m + 1), z = s^2; of the
+# remainder of single precision, at most log(2) / 2 and sqrt(2), fewer are enough.
+_EXPONENTIAL = {
+    single: tuple(1 / math.factorial(k) for k in range(terms, 0, -1)) for single, terms in ((1, 7), (0, 13))
+}
+_LOGARITHM = {single: tuple(2 / (2 * k + 1) for k in range(terms, 0, -1)) for single, terms in ((1, 4), (0, 10))}
+# log 2 as a number of few digits, whose multiples are exact, and the rest.
+_LOG2 = float.fromhex("0x1.62e4p-1")
+_LOG2_REST = math.log(2) - _LOG2
+
 # Square of a quaternion's length below which it has no direction: that of MuJoCo's mjMINVAL.
 NO_LENGTH2 = 1e-30
 
@@ -156,6 +166,63 @@ def sin_cos(x):
     sine = ti.select(m >= 2.0, -sine, sine)
     cosine = ti.select((m == 1.0) | (m == 2.0), -cosine, cosine)
     return sine, cosine
+
+
+def _single() -> bool:
+    return ti.lang.impl.current_cfg().default_fp == ti.f32
+
+
+@ti.func
+def exp(x):
+    """e^x by argument reduction and Taylor series, straight-line as `sin_cos`; at least e^-87, or in double precision
+    e^-708, and at most the inverse of that. Right to the rounding of the argument.
+    """
+    bound = ti.static(87.0 if _single() else 708.0)
+    x = ti.min(ti.max(x, -bound), bound)
+    n = ti.floor(x * 1.4426950408889634 + 0.5)
+    r = (x - n * _LOG2) - n * _LOG2_REST
+    s = r * 0.0
+    for coefficient in ti.static(_EXPONENTIAL[_single()]):
+        s = s * r + coefficient
+    power = n
+    # 2^n by its bits
+    if ti.static(_single()):
+        power = ti.bit_cast((ti.cast(n, ti.i32) + 127) << 23, ti.f32)
+    else:
+        power = ti.bit_cast((ti.cast(n, ti.i64) + 1023) << 52, ti.f64)
+    return (1.0 + r * s) * power
+
+
+@ti.func
+def log(x):
+    """The natural logarithm of positive numbers that are not denormal, straight-line as `sin_cos`."""
+    n = x
+    m = x
+    # x = 2^n m by its bits, m in [1, 2)
+    if ti.static(_single()):
+        bits = ti.bit_cast(x, ti.i32)
+        n = ti.cast((bits >> 23) - 127, ti.f32)
+        m = ti.bit_cast((bits & 0x7FFFFF) | 0x3F800000, ti.f32)
+    else:
+        bits = ti.bit_cast(x, ti.i64)
+        n = ti.cast((bits >> 52) - 1023, ti.f64)
+        m = ti.bit_cast((bits & ti.i64(0xFFFFFFFFFFFFF)) | ti.i64(0x3FF0000000000000), ti.f64)
+    high = m > 1.4142135623730951
+    m = ti.select(high, 0.5 * m, m)
+    n = ti.select(high, n + 1.0, n)
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    p = z * 0.0
+    for coefficient in ti.static(_LOGARITHM[_single()]):
+        p = (p + coefficient) * z
+    return n * _LOG2 + (n * _LOG2_REST + s * p + 2.0 * s)
+
+
+@ti.func
+def tanh(x):
+    """The hyperbolic tangent, straight-line as `sin_cos`; its error is one rounding of 1."""
+    y = exp(2.0 * ti.min(ti.max(x, -20.0), 20.0))
+    return (y - 1.0) / (y + 1.0)
 
 
 @ti.func

@@ -7,25 +7,19 @@ that is `add` and `add_ahead`; if the link carries p along, the pose's part is (
 """
 
 from taichi_sim import spatial
+from taichi_sim.bodies import kinematics
 from taichi_sim.runtime import ti
 
 
 @ti.func
 def ahead(m: ti.template(), d: ti.template(), e, h_theta):
-    """qvel, qacc -> tw, tl: the links' spatial velocities v'. Clears xn, xf, gn, gf."""
+    """qvel, qacc -> tw, tl: the links' spatial velocities v' = v + theta h S qacc. Clears xn, xf, gn, gf."""
     d.tw[e, 0] = m.gravity[0] * 0.0
     d.tl[e, 0] = m.gravity[0] * 0.0
+    kinematics.motions(m, d, e, d.qacc, d.tw, d.tl)
     for link in range(1, m.nlink):
-        p = m.link_parent[link]
-        dof = m.link_dofadr[link]
-        w = d.tw[e, p]
-        v = d.tl[e, p]
-        for i in range(dof, dof + m.link_dofnum[link]):
-            speed = d.qvel[e, i] + h_theta * d.qacc[e, i]
-            w = w + spatial.scale(d.sw[e, i], speed)
-            v = v + spatial.scale(d.sl[e, i], speed)
-        d.tw[e, link] = w
-        d.tl[e, link] = v
+        d.tw[e, link] = d.vw[e, link] + h_theta * d.tw[e, link]
+        d.tl[e, link] = d.vl[e, link] + h_theta * d.tl[e, link]
     for link in range(m.nlink):
         zero = m.gravity[0] * 0.0
         d.xn[e, link] = zero

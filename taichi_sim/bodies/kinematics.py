@@ -74,9 +74,11 @@ def joint_motion(m: ti.template(), d: ti.template(), e, link, coordinates: ti.te
     w = spatial.scale(d.sw[e, dof], coordinates[e, dof])
     v = spatial.scale(d.sl[e, dof], coordinates[e, dof])
     if ti.static(LINK_TRANS in m.kinds or LINK_BALL in m.kinds):
-        for k in range(1, m.link_dofnum[link]):
-            w = w + spatial.scale(d.sw[e, dof + k], coordinates[e, dof + k])
-            v = v + spatial.scale(d.sl[e, dof + k], coordinates[e, dof + k])
+        # written out: of a loop, LLVM would add up several turns side by side, lanes apart
+        if m.link_dofnum[link] == 3:
+            for k in ti.static(range(1, 3)):
+                w = w + spatial.scale(d.sw[e, dof + k], coordinates[e, dof + k])
+                v = v + spatial.scale(d.sl[e, dof + k], coordinates[e, dof + k])
     if ti.static(LINK_MOCAP in m.kinds):
         if m.link_dofnum[link] == 0:
             w = w * 0.0
@@ -89,14 +91,9 @@ def motions(m: ti.template(), d: ti.template(), e, x: ti.template(), w: ti.templ
     """w, v of the links from those of the world on: those of the parent + S x, for x a vector of dofs."""
     for link in range(1, m.nlink):
         p = m.link_parent[link]
-        dof = m.link_dofadr[link]
-        turn = w[e, p]
-        shift = v[e, p]
-        for k in range(m.link_dofnum[link]):
-            turn = turn + spatial.scale(d.sw[e, dof + k], x[e, dof + k])
-            shift = shift + spatial.scale(d.sl[e, dof + k], x[e, dof + k])
-        w[e, link] = turn
-        v[e, link] = shift
+        turn, shift = joint_motion(m, d, e, link, x)
+        w[e, link] = w[e, p] + turn
+        v[e, link] = v[e, p] + shift
 
 
 @ti.func

@@ -9,6 +9,7 @@ import numpy as np
 
 from taichi_sim.buffers import Fields
 from taichi_sim.runtime import ti
+from taichi_sim.spatial import exp, log
 
 # MuJoCo's mjMINIMP, mjMAXIMP and mjMINVAL.
 LEAST, MOST, TINY = 0.0001, 0.9999, 1e-15
@@ -42,7 +43,7 @@ def impedance(t: ti.template(), c, violation):
     # the argument of the power that counts, at least what has a logarithm
     z = ti.max(ti.select(low, inside, 1.0 - inside), 1e-30)
     power = t.power[c]
-    y = ti.select(low, t.below[c], t.above[c]) * ti.pow(z, power)
+    y = ti.select(low, t.below[c], t.above[c]) * exp(power * log(z))
     slope = t.rise[c] * t.per_width[c] * power * y / z
     # met, or beyond the width
     flat = (violation < 1e-15) | (x >= 1.0)

@@ -13,6 +13,7 @@ A force of a substep comes from the activation at its beginning. Limits (`actlim
 from taichi_sim.muscles import laws
 from taichi_sim.muscles.actuator import adjoint_control, control
 from taichi_sim.runtime import ti
+from taichi_sim.spatial import exp
 from taichi_sim.types import DYN_FILTER, DYN_FILTEREXACT, DYN_INTEGRATOR, DYN_MUSCLE
 
 # Smallest time constant [s], MuJoCo's.
@@ -63,7 +64,7 @@ def next_act(m: ti.template(), d: ti.template(), e, u, h):
     if ti.static(DYN_FILTEREXACT in m.actuator.dynamics):
         if m.actuator.dyntype[u] == DYN_FILTEREXACT:
             k = h / ti.max(tau, _MIN_TAU)
-            by_a = ti.exp(-k)
+            by_a = exp(-k)
             by_c = 1.0 - by_a
             y = c + (a - c) * by_a
             by_tau = (a - c) * by_a * k / ti.max(tau, _MIN_TAU)

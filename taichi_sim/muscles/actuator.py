@@ -140,21 +140,27 @@ def muscle_constants(m: ti.template(), e, u):
 
 
 @ti.func
-def law(m: ti.template(), d: ti.template(), e, u, h):
-    """Force before clamping and d force/d velocity, at v; of elastic tendons rate, too, from what is in it."""
+def tangent(d: ti.template(), e, u):
+    """What `law` has left of a muscle for its adjoint."""
+    return ti.Matrix.rows([d.actuator.tangent[k][e, u] for k in ti.static(range(laws.NUM_TANGENT))])
+
+
+@ti.func
+def law(m: ti.template(), d: ti.template(), e, u, h, backward: ti.template()):
+    """Force before clamping and d force/d velocity, at v; of elastic tendons rate, too, from what is in it; and for
+    `adjoint_law` of rigid ones the tangent."""
     x = drive(m, d, e, u)
     speed = d.actuator.velocity[e, u]
     _, _, kv, force = affine(m, d, e, u, x, speed)
     if ti.static(m.actuator.any_muscle):
         if m.actuator.is_muscle[u] == 1 and m.actuator.tendonadr[u] < 0:
-            force, kv = laws.force(
-                m.actuator.muscle_laws,
-                m.actuator.muscle_law[u],
-                muscle_constants(m, e, u),
-                d.actuator.length[e, u],
-                speed,
-                x,
-            )
+            c = muscle_constants(m, e, u)
+            t = laws.tangent(m.actuator.muscle_laws, m.actuator.muscle_law[u], c, d.actuator.length[e, u], speed, x)
+            force = c[laws.FORCE, :] * t[laws.PULL, :]
+            kv = c[laws.FORCE, :] * t[laws.BY_V, :]
+            if ti.static(backward):
+                for k in ti.static(range(laws.NUM_TANGENT)):
+                    d.actuator.tangent[k][e, u] = t[k, :]
     if ti.static(m.actuator.elastic):
         if m.actuator.tendonadr[u] >= 0:
             d.actuator.rate[e, u], force, kv = elastic.solve(
@@ -212,14 +218,14 @@ def stretch(m: ti.template(), d: ti.template(), e, h):
 
 
 @ti.func
-def forces(m: ti.template(), d: ti.template(), e, h):
-    """force and qfrc, both at v; on tendons their force; implicit coefficients."""
+def forces(m: ti.template(), d: ti.template(), e, h, backward: ti.template()):
+    """force and qfrc, both at v; on tendons their force; implicit coefficients; what `adjoint_forces` needs, if so."""
     for i in range(m.nv):
         d.actuator.qfrc[e, i] = d.qvel[e, i] * 0.0
         d.actuator.dof_implicit[e, i] = d.qvel[e, i] * 0.0
     if ti.static(m.actuator.enabled):
         for u in range(m.nu):
-            force, kv = law(m, d, e, u, h)
+            force, kv = law(m, d, e, u, h, backward)
             clamped = ti.min(ti.max(force, m.actuator.force_lo[u]), m.actuator.force_hi[u])
             # a clamped force depends on nothing
             free = ti.select(clamped == force, force * 0.0 + 1.0, force * 0.0)
@@ -288,10 +294,7 @@ def adjoint_law(m: ti.template(), d: ti.template(), e, u, pull, ahead, h):
     by_x, by_length, by_speed, _ = affine(m, d, e, u, x, speed + ahead)
     if ti.static(m.actuator.any_muscle):
         if m.actuator.is_muscle[u] == 1 and m.actuator.tendonadr[u] < 0:
-            c = muscle_constants(m, e, u)
-            by_length, by_speed, by_x = laws.adjoint(
-                m.actuator.muscle_laws, m.actuator.muscle_law[u], c, d.actuator.length[e, u], speed, x, ahead
-            )
+            by_length, by_speed, by_x = laws.adjoint(muscle_constants(m, e, u), tangent(d, e, u), ahead)
     x_bar, length_bar, speed_bar = pull * by_x, pull * by_length, pull * by_speed
     if ti.static(m.actuator.elastic):
         if m.actuator.tendonadr[u] >= 0:
@@ -376,9 +379,7 @@ def adjoint_constants(m: ti.template(), d: ti.template(), e, u, x, speed, ahead,
     if ti.static(m.actuator.any_muscle):
         if m.actuator.is_muscle[u] == 1 and m.actuator.tendonadr[u] < 0:
             c = muscle_constants(m, e, u)
-            f0, lopt, lslack = laws.adjoint_constants(
-                m.actuator.muscle_laws, m.actuator.muscle_law[u], c, d.actuator.length[e, u], speed, x, ahead
-            )
+            f0, lopt, lslack = laws.adjoint_constants(c, tangent(d, e, u), d.actuator.length[e, u], speed, ahead)
             add_constants(m, e, u, pull * f0, pull * lopt, pull * lslack)
 
 

@@ -25,6 +25,7 @@ import math
 
 from taichi_sim.muscles import laws
 from taichi_sim.runtime import ti
+from taichi_sim.spatial import exp
 from taichi_sim.types import LAW_DEGROOTE
 
 # FT: c, and how hard a slack tendon may push; the exponent beyond which it is a straight line.
@@ -49,7 +50,7 @@ def tendon(eps, peak_strain):
     x = k * eps
     taut = x >= 0.0
     sharper = _C / _PUSH
-    power = ti.exp(ti.select(taut, ti.min(x, _STEEPEST), ti.max(sharper * x, -80.0)))
+    power = exp(ti.select(taut, ti.min(x, _STEEPEST), ti.max(sharper * x, -80.0)))
     beyond = ti.max(x - _STEEPEST, 0.0)
     f = ti.select(taut, _C * (power - 1.0 + power * beyond), _PUSH * (power - 1.0))
     df = k * _C * power

@@ -16,18 +16,26 @@ near a pole: z approaches 0.18 instead. Above x = 1.8 passive force goes on alon
 velocities, |w| = 1, FV is bounded: at 2.0 for lengthening, and at -0.014 for shortening. So a muscle that is shortened
 faster than it can shorten itself pushes by 0.014 a, and by fibre damping, beta |w|.
 
-A step takes the force at v' = v + delta with d f/d v frozen at v (`force`); `adjoint` differentiates that.
+A step takes the force at v' = v + delta with d f/d v frozen at v (`force`); `adjoint` differentiates that, with what
+`tangent` has worked out.
 
 All lengths and forces are vectors over lanes, `c` holds a muscle's constants as rows (`FORCE` to `DAMPING`), and `laws`
 are the LAW_* codes that a model uses: the others are not compiled.
 """
 
+import math
+
 from taichi_sim.runtime import ti
+from taichi_sim.spatial import exp, log, sin_cos, tanh
 from taichi_sim.types import LAW_DEGROOTE, LAW_MUJOCO
 
 # Rows of a muscle's constants: F0 [N], lopt [m], lslack [m], then the columns of `Model.muscle_prm`.
 FORCE, OPTIMAL, SLACK, LMIN, LMAX, VMAX, FPMAX, FVMAX, PASSIVE_LMAX, STRETCH, SHIFT, PENNATION, DAMPING = range(13)
 NUM_CONSTANTS = 13
+
+# Rows of a muscle's `tangent`.
+PULL, BY_V, BY_V_AHEAD, BY_Z, BY_Z_AHEAD, BY_ACT, BY_ACT_AHEAD = range(7)
+NUM_TANGENT = 7
 
 # De Groote et al. 2016, Muscle redundancy problem: (b1, b2, b3, b4) of the three bumps of FL and d1 to d4 of FV, in the
 # digits of OpenSim's DeGrooteFregly2016Muscle, which make FL(1) = 1, FV(-1) = 0 and FV(0) = 1 exact.
@@ -38,6 +46,8 @@ _BUMPS = (
 )
 _D1, _D2, _D3, _D4 = -0.3211346127989808, -8.149, -0.374, 0.8825327733249912
 _KPE, _E0, _SHORTEST = 4.0, 0.6, 0.2
+_LOW = math.exp(_KPE * (_SHORTEST - 1.0) / _E0)
+_SCALE = 1.0 / (math.exp(_KPE) - _LOW)
 
 # Where its curves are continued otherwise, and over which width: z, x, and w on either side.
 _FLOOR, _FLOOR_WIDTH = 0.2, 0.02
@@ -62,10 +72,10 @@ def geometry(laws: ti.template(), law, z, pennation):
         if law == LAW_DEGROOTE:
             slope = one
             if z.min() < _FLOOR:
-                t = ti.tanh(ti.max(_FLOOR - z, 0.0) / _FLOOR_WIDTH)
+                t = tanh(ti.max(_FLOOR - z, 0.0) / _FLOOR_WIDTH)
                 slope = ti.select(z < _FLOOR, 1.0 - t * t, one)
                 z = ti.select(z < _FLOOR, _FLOOR - _FLOOR_WIDTH * t, z)
-            s = ti.sin(pennation)
+            s, _ = sin_cos(pennation)
             x = ti.sqrt(z * z + s * s)
             cosine = z / x
             dx = cosine * slope
@@ -151,7 +161,7 @@ def degroote_length(x):
     for b1, b2, b3, b4 in ti.static(_BUMPS):
         inverse = 1.0 / (b3 + b4 * x)
         s = (x - b2) * inverse
-        bump = b1 * ti.exp(-0.5 * s * s)
+        bump = b1 * exp(-0.5 * s * s)
         f = f + bump
         df = df - bump * s * (b3 + b4 * b2) * inverse * inverse
     return f, df
@@ -166,14 +176,14 @@ def degroote_velocity(w):
     if ti.max(w.max(), -w.min()) > 1.0:
         width = ti.select(w > 0.0, one * _FAST_WIDTH, one * _SLOW_WIDTH)
         sign = ti.select(w > 0.0, one, -one)
-        t = ti.tanh(ti.max(ti.abs(w) - 1.0, 0.0) / width)
+        t = tanh(ti.max(ti.abs(w) - 1.0, 0.0) / width)
         slope = 1.0 - t * t
         bend = -2.0 * sign * t * slope / width
         w = ti.select(ti.abs(w) > 1.0, sign * (1.0 + width * t), w)
     y = _D2 * w + _D3
     root = 1.0 / ti.sqrt(y * y + 1.0)
     # asinh, without the cancellation of its formula for negative y
-    size = ti.log(ti.abs(y) + ti.sqrt(y * y + 1.0))
+    size = log(ti.abs(y) + ti.sqrt(y * y + 1.0))
     f = _D1 * ti.select(y < 0.0, -size, size) + _D4
     df = _D1 * _D2 * root
     ddf = -_D1 * _D2 * _D2 * y * root * root * root
@@ -183,31 +193,9 @@ def degroote_velocity(w):
 @ti.func
 def degroote_passive(x):
     """FP, FP' (eq. 3), along the tangent beyond _STRETCHED."""
-    low = ti.exp(_KPE * (_SHORTEST - 1.0) / _E0)
-    scale = 1.0 / (ti.exp(_KPE) - low)
-    power = ti.exp(_KPE * (ti.min(x, _STRETCHED) - 1.0) / _E0)
-    df = power * scale * (_KPE / _E0)
-    return (power - low) * scale + df * ti.max(x - _STRETCHED, 0.0), df
-
-
-@ti.func
-def force(laws: ti.template(), law, c, length, velocity, a):
-    """f [N] and df/dv [N s/m], never positive for a >= 0.
-
-    Args:
-        laws: LAW_* codes that are compiled.
-        law: LAW_* code of this muscle, the same for all lanes.
-        c: its constants, (13, L).
-        length, velocity: of the muscle-tendon unit [m], [m/s], (L).
-        a: activation, (L).
-    """
-    rate = 1.0 / (c[VMAX, :] * c[OPTIMAL, :])
-    x, _, cosine, _ = geometry(laws, law, (length - c[SLACK, :]) / c[OPTIMAL, :], c[PENNATION, :])
-    w = rate * cosine * velocity
-    fl, _, fv, dfv, _, fp, _ = curves(laws, law, c, x, w)
-    damping = damping_of(law, c)
-    pull = -c[FORCE, :] * cosine
-    return pull * (a * fl * fv + fp + damping * w), pull * (a * fl * dfv + damping) * rate * cosine
+    power = exp(_KPE * (ti.min(x, _STRETCHED) - 1.0) / _E0)
+    df = power * _SCALE * (_KPE / _E0)
+    return (power - _LOW) * _SCALE + df * ti.max(x - _STRETCHED, 0.0), df
 
 
 @ti.func
@@ -220,40 +208,67 @@ def damping_of(law, c):
 
 
 @ti.func
-def derivatives(laws: ti.template(), law, c, length, velocity, a, delta):
-    """Of f + df/dv delta: in z, in v with delta held, in a, in ln(lopt vmax), and its value over F0."""
-    rate = 1.0 / (c[VMAX, :] * c[OPTIMAL, :])
+def tangent(laws: ti.template(), law, c, length, velocity, a):
+    """f / F0 and its derivatives, as the rows PULL to BY_ACT_AHEAD, (7, L).
+
+    Of f + df/dv delta with delta held, which is what a step takes, a derivative is a row plus delta times the one
+    "ahead" (in v: BY_V and BY_V_AHEAD).
+
+    Args:
+        laws: LAW_* codes that are compiled.
+        law: LAW_* code of this muscle, the same for all lanes.
+        c: its constants, (13, L).
+        length, velocity: of the muscle-tendon unit [m], [m/s], (L).
+        a: activation, (L).
+    """
+    speed = 1.0 / (c[VMAX, :] * c[OPTIMAL, :])
     x, dx, cosine, dc = geometry(laws, law, (length - c[SLACK, :]) / c[OPTIMAL, :], c[PENNATION, :])
-    w = rate * cosine * velocity
-    ahead = rate * cosine * delta
+    rate = speed * cosine
+    w = rate * velocity
     fl, dfl, fv, dfv, ddfv, fp, dfp = curves(laws, law, c, x, w)
-    # g = a FL FV + FP + beta w, and its derivative along (w: ahead)
-    by_w = a * fl * dfv + damping_of(law, c)
-    by_w_ahead = by_w + a * fl * ddfv * ahead
-    value = a * fl * fv + fp + damping_of(law, c) * w + by_w * ahead
-    by_x = a * dfl * (fv + dfv * ahead) + dfp
-    pull = -c[FORCE, :] * cosine
-    by_z = pull * (by_x * dx) - c[FORCE, :] * dc * (value + rate * cosine * (by_w_ahead * velocity + by_w * delta))
-    by_v = pull * by_w_ahead * rate * cosine
-    by_a = pull * fl * (fv + dfv * ahead)
-    by_scale = -pull * (by_w_ahead * w + by_w * ahead)
-    return by_z, by_v, by_a, by_scale, -cosine * value
+    beta = damping_of(law, c)
+    along = a * fl * fv + fp + beta * w
+    by_w = a * fl * dfv + beta
+    bend = a * fl * ddfv * rate
+    return ti.Matrix.rows(
+        [
+            -cosine * along,
+            -cosine * by_w * rate,
+            -cosine * bend * rate,
+            -cosine * dx * (a * dfl * fv + dfp) - dc * (along + by_w * w),
+            -cosine * dx * a * dfl * dfv * rate - dc * (2.0 * by_w * rate + bend * w),
+            -cosine * fl * fv,
+            -cosine * fl * dfv * rate,
+        ]
+    )
 
 
 @ti.func
-def adjoint(laws: ti.template(), law, c, length, velocity, a, delta):
-    """Derivatives of f + df/dv delta in length, in velocity with delta held, and in activation. Args: see `force`."""
-    by_z, by_v, by_a, _, _ = derivatives(laws, law, c, length, velocity, a, delta)
-    return by_z / c[OPTIMAL, :], by_v, by_a
+def force(laws: ti.template(), law, c, length, velocity, a):
+    """f [N] and df/dv [N s/m], never positive for a >= 0. Args: see `tangent`."""
+    t = tangent(laws, law, c, length, velocity, a)
+    return c[FORCE, :] * t[PULL, :], c[FORCE, :] * t[BY_V, :]
 
 
 @ti.func
-def adjoint_constants(laws: ti.template(), law, c, length, velocity, a, delta):
-    """Derivatives of f + df/dv delta in F0, lopt and lslack. Args: see `force`."""
-    by_z, _, _, by_scale, per_force = derivatives(laws, law, c, length, velocity, a, delta)
+def adjoint(c, t, delta):
+    """Derivatives of f + df/dv delta in length, in velocity with delta held, and in activation; t is the `tangent`."""
+    by_z = t[BY_Z, :] + t[BY_Z_AHEAD, :] * delta
+    by_v = t[BY_V, :] + t[BY_V_AHEAD, :] * delta
+    by_a = t[BY_ACT, :] + t[BY_ACT_AHEAD, :] * delta
+    return c[FORCE, :] * by_z / c[OPTIMAL, :], c[FORCE, :] * by_v, c[FORCE, :] * by_a
+
+
+@ti.func
+def adjoint_constants(c, t, length, velocity, delta):
+    """Derivatives of f + df/dv delta in F0, lopt and lslack; t is the `tangent` at this length and velocity."""
     inverse = 1.0 / c[OPTIMAL, :]
     z = (length - c[SLACK, :]) * inverse
-    return per_force, (by_scale - by_z * z) * inverse, -by_z * inverse
+    by_z = t[BY_Z, :] + t[BY_Z_AHEAD, :] * delta
+    # in ln(lopt vmax)
+    by_scale = -(t[BY_V, :] + t[BY_V_AHEAD, :] * delta) * velocity - t[BY_V, :] * delta
+    pull = t[PULL, :] + t[BY_V, :] * delta
+    return pull, c[FORCE, :] * (by_scale - by_z * z) * inverse, -c[FORCE, :] * by_z * inverse
 
 
 @ti.func
@@ -288,7 +303,7 @@ def act_rate(laws: ti.template(), law, a, e, tau_act, tau_deact, smooth):
             by_td = -(1.0 - share) / z * k * k
     if ti.static(LAW_DEGROOTE in laws):
         if law == LAW_DEGROOTE:
-            t = ti.tanh(_SWITCH * (e - a))
+            t = tanh(_SWITCH * (e - a))
             share = 0.5 + 0.5 * t
             steep = 0.5 * _SWITCH * (1.0 - t * t)
             k = share / (ta * z) + (1.0 - share) * z / td
@@ -307,7 +322,7 @@ def act_dot(laws: ti.template(), law, a, ctrl, tau_act, tau_deact, smooth):
     steeper than printed there: as printed, muscles deactivate in well over tau_deact.
 
     Args:
-        laws, law: see `force`.
+        laws, law: see `tangent`.
         a, ctrl: activation and control, (L).
         tau_act, tau_deact: time constants [s].
         smooth: width of MuJoCo's transition between the two (tausmooth); De Groote's is fixed.
@@ -325,7 +340,7 @@ def advance(laws: ti.template(), law, a, ctrl, h, tau_act, tau_deact, smooth):
     """
     e = ti.min(ti.max(ctrl, 0.0), 1.0)
     k, k_a, k_e, k_ta, k_td = act_rate(laws, law, a, e, tau_act, tau_deact, smooth)
-    decay = ti.exp(-h * k)
+    decay = exp(-h * k)
     lag = (e - a) * decay * h
     inside = ti.select((ctrl >= 0.0) & (ctrl <= 1.0), a * 0.0 + 1.0, a * 0.0)
     by_a = decay + lag * k_a

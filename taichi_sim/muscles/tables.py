@@ -9,6 +9,7 @@ import numpy as np
 from taichi_sim.bodies.tables import allot, friction_constants
 from taichi_sim.bodies.tree import Tree
 from taichi_sim.buffers import Fields
+from taichi_sim.muscles import laws
 from taichi_sim.muscles.tendon_tables import Tables
 from taichi_sim.types import (
     DYN_MUSCLE,
@@ -173,6 +174,7 @@ class ActuatorScratch:
     |---|---|---|
     | length, velocity, force | MuJoCo's actuator_length and so on | nu |
     | kv, free | d force/d velocity; 1 where the force is not clamped | nu |
+    | tangent | of a muscle with a rigid tendon, `laws.tangent` row by row, for the backward pass | nu |
     | rate | dz/dt of fibres on elastic tendons (`elastic`) [1/s] | nu |
     | qfrc | generalised forces [N, N m] | nv |
     | dof_implicit, dof_unclamped | their part of dof_implicit; 1 where a joint's total force is not clamped | nv |
@@ -180,4 +182,6 @@ class ActuatorScratch:
 
     def __init__(self, m, f: Fields):
         allot(self, f, "length velocity force kv free rate", m.nu)
+        if m.actuator.any_muscle:
+            self.tangent = [f.state.items(m.nu, 1) for _ in range(laws.NUM_TANGENT)]
         allot(self, f, "qfrc dof_implicit dof_unclamped", m.nv)

@@ -54,7 +54,7 @@ def actuators(m: ti.template(), d: ti.template(), e):
     for i in range(m.nv):
         d.dof_implicit[e, i] = d.qvel[e, i] * 0.0
     actuator.transmission(m, d, e)
-    actuator.forces(m, d, e, H)
+    actuator.forces(m, d, e, H, True)
     for i in range(m.nv):
         d.qfrc_bias[e, i] = d.actuator.qfrc[e, i] - H_THETA * d.dof_implicit[e, i] * d.qacc[e, i]
 
