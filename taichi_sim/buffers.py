@@ -136,7 +136,7 @@ class Buffer:
         """All entries there are, those of one width together."""
         return [Items(self, 0, number, width) for width, number in self._number.items()]
 
-    def place(self, builder, rows: int, *, blocks_together: bool) -> None:
+    def allocate(self, builder, rows: int, *, blocks_together: bool) -> None:
         """Makes the fields."""
         for width, number in self._number.items():
             field = ti.field(self.real) if self._alike else ti.Vector.field(self._lanes, self.real)
@@ -239,7 +239,7 @@ class Fields:
         # neighbouring threads of a card handle neighbouring blocks: keep those side by side
         together = self._runtime.device.type == "cuda"
         for buffer, number in placed:
-            buffer.place(builder, number, blocks_together=together)
+            buffer.allocate(builder, number, blocks_together=together)
         self.integers = ti.field(ti.i32)
         builder.dense(ti.i, len(self.constants()[2])).place(self.integers)
         self._tree = builder.finalize()

@@ -208,7 +208,8 @@ def frame(repeat: int, threads: int) -> list[float]:
 def main(models, worlds, substeps, repeat, threads, device, only_startup, only_frame, as_json):
     """Substeps per second of the engine (f32), forward and with the backward pass, beside MuJoCo's.
 
-    With --peers: beside other engines, with gradients; --peers --help has its options.
+    With --peers: beside other engines, with gradients; with --stages: what each stage of a substep takes. Both have
+    --help of their own.
 
     \b
     Examples:
@@ -268,4 +269,7 @@ if __name__ == "__main__":
         # a command of its own, with its own options
         sys.argv.remove("--peers")
         from peers.table import main
+    elif "--stages" in sys.argv:
+        sys.argv.remove("--stages")
+        from stages import main
     main()

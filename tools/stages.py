@@ -1,0 +1,160 @@
+"""What a substep's stages cost, each alone: `python tools/benchmark.py --stages`.
+
+The stages are read off the code that runs them, `taichi_sim.forward` and `taichi_sim.adjoint`, so that there is no
+second list of them. Each is compiled into a kernel of its own and repeated on one block of worlds after the other, its
+memory in the first-level cache. The difference between their sum and the whole is what they wait for memory, which a
+stage finds in the second-level cache after the others, and what lies between them.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import inspect
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import torch
+
+import taichi_sim as ts
+from taichi_sim import adjoint, forward, runtime
+
+# What `forward.ForwardKernels` calls itself, after `solve`.
+_LAST = ["integrate.integrate(m, d, e, h)", "activation.advance(m, d, e, h)"]
+
+_KERNEL = """
+def make_{number}({names}):
+    @ti.kernel
+    def stage(blocks: ti.i32, repeat: ti.i32):
+        for e, idle in ti.ndrange(blocks, {stride}):
+            if idle > 0:
+                continue
+            for _ in range(repeat):
+                {call}
+    return stage
+"""
+
+
+def stages(module, name: str, m) -> Iterator[str]:
+    """The calls that a stage function of a module makes for a model with the tables m, in their order, as source."""
+    tree = ast.parse(inspect.getsource(getattr(module, name)))
+    yield from _calls(tree.body[0].body, module, m)
+
+
+def _calls(statements: list[ast.stmt], module, m) -> Iterator[str]:
+    for statement in statements:
+        if isinstance(statement, ast.If):
+            static = ast.unparse(statement.test).startswith("ti.static(")
+            holds = not static or eval(ast.unparse(statement.test.args[0]), vars(module), {"m": m})
+            yield from _calls(statement.body if holds else statement.orelse, module, m)
+        elif isinstance(statement, ast.While):
+            yield from _calls(statement.body, module, m)
+        elif isinstance(statement, (ast.Expr, ast.Assign)) and isinstance(statement.value, ast.Call):
+            call = statement.value
+            if isinstance(call.func, ast.Attribute):
+                yield ast.unparse(call)
+            elif isinstance(call.func, ast.Name) and call.func.id in vars(module):
+                yield from stages(module, call.func.id, m)
+
+
+def alone(sim: ts.Simulator, module, calls: list[str], refresh: Callable[[], None], repeat: int) -> list[float]:
+    """Microseconds of each call for one block of worlds; `refresh` writes the memory that it reads."""
+    settings, engine = runtime.get(), sim._engine
+    opt = sim.model.opt
+    known = {**vars(module), "m": engine.m, "d": engine.d, "h": opt.timestep, "h_theta": opt.theta * opt.timestep}
+    names = [name for name in known if name.isidentifier() and not name.startswith("__") and name != "ti"]
+    source = "from taichi_sim.runtime import ti\n" + "".join(
+        _KERNEL.format(number=i, names=", ".join(names), stride=settings.task_stride, call=call)
+        for i, call in enumerate(calls)
+    )
+    times = []
+    # as many as there is memory for
+    _, blocks = engine.launches(sim._blocks)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        # Taichi reads a kernel's source from its file
+        path = Path(folder, "kernels.py")
+        path.write_text(source)
+        spec = importlib.util.spec_from_file_location("kernels", path)
+        kernels = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(kernels)
+        for i in range(len(calls)):
+            kernel = getattr(kernels, f"make_{i}")(**{name: known[name] for name in names})
+            refresh()
+            with runtime.exclusive(settings):
+                kernel(0, 0)
+                times.append(_least(functools.partial(kernel, blocks, repeat)) / blocks / repeat)
+    return times
+
+
+def _least(function: Callable[[], object], attempts: int = 5) -> float:
+    """Microseconds of processor time that a call takes at least."""
+    times = []
+    for _ in range(attempts):
+        begin = time.process_time()
+        function()
+        times.append(1e6 * (time.process_time() - begin))
+    return min(times)
+
+
+def profile(name: str, worlds: int, repeat: int) -> Iterator[tuple[str, list[str], list[float], float]]:
+    """("forward" or "backward", stages, microseconds of each for a block of worlds, those of the whole substep)."""
+    sim = ts.Simulator(ts.load(name), worlds)
+    model = sim.model
+    state, ctrl = sim.initial_state(), torch.full((worlds, model.nu), 0.1)
+    with torch.no_grad():
+        # until what falls lies on the ground
+        for _ in range(round(1.0 / model.opt.control_timestep)):
+            state = sim.step(state, ctrl)
+    start = state.qpos.clone().requires_grad_(True)
+    whole: dict[str, list[float]] = {"forward": [], "backward": []}
+
+    def step() -> None:
+        begin = time.process_time()
+        end = sim.step(state._replace(qpos=start), ctrl)
+        between = time.process_time()
+        (end.qpos.sum() + end.qvel.sum()).backward()
+        whole["forward"].append(between - begin)
+        whole["backward"].append(time.process_time() - between)
+
+    for _ in range(15):
+        step()
+    substeps = sim._blocks * model.opt.substeps
+    m = sim._engine.m
+    # MuJoCo's law has the matrix within `solve`
+    names = ("forces", "solve") if m.constraint.any else ("forces", "matrix", "solve")
+    first = [call for name in names for call in stages(forward, name, m)]
+    parts = {"forward": (forward, first + _LAST), "backward": (adjoint, list(stages(adjoint, "substep", m)))}
+    for direction, (module, calls) in parts.items():
+        total = 1e6 * statistics.median(whole[direction][3:]) / substeps
+        yield direction, calls, alone(sim, module, calls, step, repeat), total
+
+
+@click.command()
+@click.option("--model", "name", default="humanoid", show_default=True, help="A model's name, or an MJCF file.")
+@click.option("--worlds", type=click.IntRange(min=1), default=512, show_default=True)
+@click.option("--repeat", type=click.IntRange(min=1), default=100, show_default=True, help="Of a stage at a time.")
+def main(name, worlds, repeat):
+    """Processor time that the stages of a substep take in single precision, each alone, and the whole substep.
+
+    \b
+    Example:
+      python tools/benchmark.py --stages --model humanoid_mtu
+    """
+    ts.init("cpu", "f32", num_threads=1)
+    torch.set_num_threads(1)
+    for direction, calls, times, total in profile(name, worlds, repeat):
+        width = max(map(len, calls))
+        click.echo(f"\n{name}, {direction}: us per substep and block of {runtime.get().lanes(worlds)} worlds")
+        for call, microseconds in zip(calls, times, strict=True):
+            click.echo(f"  {call:<{width}} {microseconds:8.2f} {microseconds / total:5.0%}")
+        click.echo(f"  {'all of these':<{width}} {sum(times):8.2f} {sum(times) / total:5.0%}")
+        click.echo(f"  {'a control step, for each of its substeps':<{width}} {total:8.2f}")
+
+
+if __name__ == "__main__":
+    main()
