@@ -295,7 +295,7 @@ def _threads() -> set[int]:
     return {int(path.name) for path in _THREADS.iterdir()} if _THREADS.is_dir() else set()
 
 
-def _pin(started: set[int]) -> None:
+def _pin(started: set[int], number: int) -> None:
     """Ties Taichi's worker threads, the last of those that it started, to a core each.
 
     A launch wakes them all for a millisecond, too short for Linux to move one of two that woke up on the same core:
@@ -303,6 +303,9 @@ def _pin(started: set[int]) -> None:
     with pinned threads, 0.25 to 0.46 s with one thread).
     """
     cores = sorted(os.sched_getaffinity(0))
+    if number < len(cores):
+        # another process may want the same ones
+        return
     for core, thread in zip(cores, sorted(started)[-len(cores) :]):
         # one that was not a worker may have ended
         with contextlib.suppress(OSError):
@@ -319,7 +322,7 @@ def init(device: str | None = None, precision: str | None = None, *, num_threads
           the environment's LOCAL_RANK says, or the first one.
         precision: "f32" (default) or "f64".
         num_threads: CPU threads of the simulation; by default as many as the environment's TI_CPU_MAX_NUM_THREADS says,
-          or one on each core, which (on Linux) it does not leave.
+          or one on each core. If there are as many as cores, they (on Linux) do not leave theirs.
 
     Returns:
         The settings in force.
@@ -372,10 +375,8 @@ def _begin(kind: str | None, card: int | None, precision: str | None, num_thread
         # a program on the CPU, with a card's layout, is nothing to leave behind
         ti.reset()
         raise RuntimeError(f"device='cuda' was asked for, but Taichi runs on the CPU: {cuda.why_not()}")
-    # with fewer threads than cores another process may want the same ones
-    limited = num_threads is not None or "TI_CPU_MAX_NUM_THREADS" in os.environ
-    if not limited and device == "cpu" and before:
-        _pin(_threads() - before)
+    if device == "cpu" and before:
+        _pin(_threads() - before, _program().config().cpu_max_num_threads)
     atexit.register(_finish, _program())
     return Runtime(_torch_device(device), precision, _program(), shared=False, card=card)
 

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from processes import run
 
 from taichi_sim import runtime
 from taichi_sim.runtime import ti
@@ -15,6 +16,18 @@ pytestmark = pytest.mark.skipif(len(CORES) < 2, reason="needs Linux and two core
 def test_every_core_has_a_worker_of_its_own():
     threads = [os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")]
     assert set().union(*(cores for cores in threads if len(cores) == 1)) == CORES
+
+
+@pytest.mark.parametrize(("number", "pinned"), [(len(CORES), True), (1, False)])
+def test_so_it_has_if_as_many_threads_are_asked_for(number, pinned):
+    """Seen: without, two threads of 512 humanoids' backward pass took 4.2 ms and one 4.6; with, 2.7."""
+    program = f"""
+        import os
+        ts.init(num_threads={number})
+        threads = [os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")]
+        print(len(set().union(*(cores for cores in threads if len(cores) == 1))))
+    """
+    assert int(run(program).stdout) == (len(CORES) if pinned else 0)
 
 
 def test_two_blocks_run_at_the_same_time():
