@@ -1,5 +1,12 @@
 """A differentiable simulator of articulated bodies in Taichi, for CPU and CUDA."""
 
+# ruff: noqa: E402
+import os
+
+# Otherwise torch's OpenMP threads go on looking for work, for milliseconds after each operation, on the cores that
+# Taichi's need: 1,024 humanoids on two cores took 1.4 times as long. OpenMP reads it when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from taichi_sim import parameters
 from taichi_sim.bridge import Simulator
 from taichi_sim.metabolics import Metabolics, cost_of_transport

@@ -235,9 +235,8 @@ def main(models, worlds, substeps, repeat, threads, device, only_startup, only_f
 
 
 def _compare(models, worlds, substeps, repeat, threads, device, quiet, results):
+    import taichi_sim as ts  # noqa: I001 (before torch, whose threads it has wait without spinning)
     import torch
-
-    import taichi_sim as ts
 
     ts.init(device, "f32", num_threads=threads)
     torch.set_num_threads(threads)

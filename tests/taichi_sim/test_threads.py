@@ -30,6 +30,18 @@ def test_so_it_has_if_as_many_threads_are_asked_for(number, pinned):
     assert int(run(program).stdout) == (len(CORES) if pinned else 0)
 
 
+@pytest.mark.parametrize("chosen", [None, "ACTIVE"])
+def test_openmps_threads_wait_without_spinning_unless_asked_to(chosen):
+    program = f"""
+        import os
+        os.environ.pop("OMP_WAIT_POLICY", None)
+        os.environ.update({{}} if {chosen!r} is None else {{"OMP_WAIT_POLICY": {chosen!r}}})
+        import taichi_sim
+        print(os.environ["OMP_WAIT_POLICY"])
+    """
+    assert run(program, prelude="").stdout.split()[-1] == (chosen or "PASSIVE")
+
+
 def test_two_blocks_run_at_the_same_time():
     stride = runtime.get().task_stride
 

@@ -1,14 +1,16 @@
 """This package."""
 
+# taichi_sim comes before torch, whose threads it has wait without spinning
+# ruff: noqa: I001
+
 from __future__ import annotations
 
 import os
 
 import numpy as np
+import taichi_sim as ts
 import torch
 from problem import Problem
-
-import taichi_sim as ts
 
 LEAVES_OUT = "nothing; contacts and limits are springs and dampers"
 PRECISION = "f32"
