@@ -252,4 +252,4 @@ class AdjointKernels:
             if ti.static(m.external):
                 external.adjoint_project(m, d, e)
 
-        self.step, self.kinematic, self.retreat = Launcher(step), kinematic, retreat
+        self.step, self.kinematic, self.retreat = Launcher(step), Launcher(kinematic), retreat

@@ -338,5 +338,5 @@ class ForwardKernels:
                         for k in ti.static(range(fibres.NUM_RESULTS * fibres.NUM_INPUTS)):
                             slopes[e, k * m.nu + u] = rows[fibres.NUM_RESULTS + k, :]
 
-        self.step, self.results, self.advance = Launcher(step), results, advance
-        self.rest, self.measure = rest, measure
+        self.step, self.results, self.rest, self.measure = map(Launcher, (step, results, rest, measure))
+        self.advance = advance

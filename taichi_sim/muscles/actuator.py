@@ -156,8 +156,7 @@ def law(m: ti.template(), d: ti.template(), e, u, h, backward: ti.template()):
         if m.actuator.is_muscle[u] == 1 and m.actuator.tendonadr[u] < 0:
             c = muscle_constants(m, e, u)
             t = laws.tangent(m.actuator.muscle_laws, m.actuator.muscle_law[u], c, d.actuator.length[e, u], speed, x)
-            force = c[laws.FORCE, :] * t[laws.PULL, :]
-            kv = c[laws.FORCE, :] * t[laws.BY_V, :]
+            force, kv = laws.force(c, t)
             if ti.static(backward):
                 for k in ti.static(range(laws.NUM_TANGENT)):
                     d.actuator.tangent[k][e, u] = t[k, :]

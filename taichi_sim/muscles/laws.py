@@ -244,9 +244,8 @@ def tangent(laws: ti.template(), law, c, length, velocity, a):
 
 
 @ti.func
-def force(laws: ti.template(), law, c, length, velocity, a):
-    """f [N] and df/dv [N s/m], never positive for a >= 0. Args: see `tangent`."""
-    t = tangent(laws, law, c, length, velocity, a)
+def force(c, t):
+    """f [N] and df/dv [N s/m], never positive for an activation of at least 0; t is the `tangent`."""
     return c[FORCE, :] * t[PULL, :], c[FORCE, :] * t[BY_V, :]
 
 

@@ -1,5 +1,4 @@
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 
 import pytest
@@ -8,13 +7,10 @@ import taichi_sim as ts
 from taichi_sim import adjoint, forward
 
 
-@pytest.fixture(scope="module")
-def tool():
-    path = Path(__file__).parents[2] / "tools" / "stages.py"
-    spec = importlib.util.spec_from_file_location("stages", path)
-    sys.modules["stages"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "tools"))
+    return importlib.import_module("stages")
 
 
 def test_stages_are_those_that_the_model_has(tool):

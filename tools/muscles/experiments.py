@@ -35,7 +35,7 @@ ARRAY = ti.types.ndarray(dtype=ti.types.vector(1, ti.f64), ndim=1)
 def force_kernel(law: ti.i32, constants: ARRAY, length: ARRAY, velocity: ARRAY, act: ARRAY, f: ARRAY, by_v: ARRAY):
     for i in range(length.shape[0]):
         c = ti.Matrix.rows([constants[k] for k in range(laws.NUM_CONSTANTS)])
-        f[i], by_v[i] = laws.force(LAWS, law, c, length[i], velocity[i], act[i])
+        f[i], by_v[i] = laws.force(c, laws.tangent(LAWS, law, c, length[i], velocity[i], act[i]))
 
 
 @ti.kernel

@@ -39,8 +39,8 @@ def kernels():
         for e in range(x.shape[0]):
             c = ti.Matrix.rows([x[e, CONSTANTS + i] for i in range(laws.NUM_CONSTANTS)])
             length, v, a, delta = x[e, LENGTH], x[e, VELOCITY], x[e, ACTIVATION], x[e, DELTA]
-            out[e, 0], out[e, 1] = laws.force(LAWS, law, c, length, v, a)
             t = laws.tangent(LAWS, law, c, length, v, a)
+            out[e, 0], out[e, 1] = laws.force(c, t)
             out[e, 2], out[e, 3], out[e, 4] = laws.adjoint(c, t, delta)
             out[e, 5], out[e, 6], out[e, 7] = laws.adjoint_constants(c, t, length, v, delta)
 
