@@ -15,6 +15,9 @@ from shac.mirror import Mirror
 from shac.ranks import SOLO, Ranks
 from taichi_sim.types import State
 
+# Steps for which a card draws initial states at a time, and rows of all steps together.
+_STEPS_AHEAD, _ROWS_AHEAD = 32, 1 << 17
+
 
 class Task(abc.ABC):
     """What a model is asked to do: observation, reward, termination, initial states and presets.
@@ -181,6 +184,8 @@ class Env:
         self.num_envs = num_envs // ranks.size
         self.stochastic_init = stochastic_init
         self.early_limits = early_limits
+        # drawn ahead on a card; see `_draw_beginnings`
+        self._beginnings: list[tuple[State, torch.Tensor]] = []
         self.sim = check_task.expect_simulator(task, self.num_envs, device)
         if substeps is not None or theta is not None:
             option = self.sim.model.opt
@@ -204,6 +209,7 @@ class Env:
         """
         if seed is not None:
             self.generator = seeding.generator(seed, "reset", self.device)
+            self._beginnings.clear()
         if mask is None:
             self.state = self._begin(self._everywhere, self._own, torch.arange(self.num_envs, device=self.device))
             self.action = torch.zeros(self.num_envs, self.task.num_actions, dtype=self.dtype, device=self.device)
@@ -267,6 +273,8 @@ class Env:
 
     def state_dict(self) -> dict[str, Any]:
         """All that decides what follows, for an exact continuation; of all processes' worlds."""
+        # drawn anew by who continues, and so here
+        self._beginnings.clear()
         gather = self.ranks.gather
         return {
             "state": {name: gather(x.detach()) for name, x in self.state._asdict().items()},
@@ -288,6 +296,7 @@ class Env:
         self.progress = saved["progress"][self._own].to(self.device)
         self.limit = saved["limit"][self._own].to(self.device)
         self.generator.set_state(saved["generator"].cpu())
+        self._beginnings.clear()
 
     def _restart(self, ended: torch.Tensor) -> None:
         """Begins new episodes in the worlds of `ended`; the others keep their states and gradients."""
@@ -322,21 +331,35 @@ class Env:
 
     def _restart_without_waiting(self, ended: torch.Tensor) -> None:
         """The same with states drawn for all worlds: how many have ended is not known without waiting for the card."""
-        fresh = self._begin(self._everywhere, self._own, torch.arange(self.num_envs, device=self.device))
+        if not self._beginnings:
+            self._beginnings = self._draw_beginnings()
+        fresh, limit = self._beginnings.pop()
+        action = torch.zeros_like(self.action)
+        # of fresh states alone: all worlds' would be looked at, and differentiated, twice
+        obs = self._ask("observe", fresh, action).repeat(1, self.task.history)
 
-        def choose(new: torch.Tensor | float, old: torch.Tensor) -> torch.Tensor:
+        def choose(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
             return torch.where(ended.unsqueeze(1) if old.dim() > 1 else ended, new, old)
 
         self.state = State(*map(choose, fresh, self.state))
-        self.action = choose(0.0, self.action)
-        self.progress = choose(0, self.progress)
-        limit = torch.full_like(self.limit, self.task.episode_length)
-        if self.early_limits > 0:
-            draw = torch.rand(self._everywhere, generator=self.generator, device=self.device)
-            early, limits = draw < self.early_limits, self._early_limits(self._everywhere)
-            limit = torch.where(early[self._own], limits[self._own], limit)
+        self.action, self.obs = choose(action, self.action), choose(obs, self.obs)
+        self.progress = self.progress.masked_fill(ended, 0)
         self.limit = choose(limit, self.limit)
-        self._observe_fresh(ended)
+
+    def _draw_beginnings(self) -> list[tuple[State, torch.Tensor]]:
+        """Initial states and time limits of all worlds for some steps to come, the next one's last.
+
+        To draw them takes as many launches as the rest of a step, for one step or for many.
+        """
+        steps = min(_STEPS_AHEAD, max(1, _ROWS_AHEAD // self._everywhere))
+        state = self._begin(steps * self._everywhere, slice(None), torch.arange(0))
+        limit = torch.full((steps, self._everywhere), self.task.episode_length, device=self.device)
+        if self.early_limits > 0:
+            draw = torch.rand(limit.shape, generator=self.generator, device=self.device)
+            limits = self._early_limits(limit.numel()).view_as(limit)
+            limit = torch.where(draw < self.early_limits, limits, limit)
+        states = zip(*(x.unflatten(0, limit.shape)[:, self._own].unbind(0) for x in state))
+        return [(State(*x), own) for x, own in zip(states, limit[:, self._own].unbind(0))][::-1]
 
     def _followed(self, obs: torch.Tensor) -> torch.Tensor:
         """An observation in front of those before it."""

@@ -19,7 +19,7 @@ import numpy as np
 from taichi_sim import adjoint, data, forward
 from taichi_sim.buffers import Fields
 from taichi_sim.machine import cuda, memory
-from taichi_sim.runtime import Runtime, exclusive, get, require_alive
+from taichi_sim.runtime import Runtime, exclusive, get, keeps_memory, require_alive, require_own_thread
 from taichi_sim.types import MOST_SUBSTEPS, Model
 
 # Blocks of worlds that one launch takes on the CPU: enough for the threads of a large machine. More worlds take several
@@ -78,6 +78,13 @@ class Engine:
     def adjoint_kinematic(self, constants, arrays) -> None:
         """`AdjointKernels.kinematic`."""
         self._launch(constants, [(self._adjoint.kinematic, arrays, ())])
+
+    def prepare(self, name: str, arrays, plan=()) -> None:
+        """Compiles one of `AdjointKernels` now for a card: torch will call it on a thread of its own, and after a
+        compilation there Taichi keeps all memory (`runtime.keeps_memory`)."""
+        if self.runtime.device.type == "cuda":
+            with exclusive(self.runtime):
+                getattr(self._adjoint, name).prepare(*arrays, *plan)
 
     def destroy(self) -> None:
         """Gives the memory back. The kernels stay with Taichi."""
@@ -225,7 +232,8 @@ def lease(
         blocks: how many blocks of worlds the owner has.
 
     Raises:
-        RuntimeError: Taichi has been ended since `runtime` (`runtime.require_alive`).
+        RuntimeError: Taichi has been ended since `runtime` (`runtime.require_alive`), or it needs another thread
+          (`runtime.require_own_thread`).
     """
     require_alive(runtime)
     rows = _rows(fields, runtime, blocks)
@@ -236,13 +244,15 @@ def lease(
             del _engines[other]
         engine = _engines.get(key)
         if engine is None:
+            require_own_thread(runtime)
             engine = _engines[key] = Engine(m, d, fields, runtime, lanes, rows)
         _engines.move_to_end(key)
         engine.users += 1
         weakref.finalize(owner, _leave, engine).atexit = False
         idle = [k for k, other in _engines.items() if other.users == 0]
-        for k in idle[: max(0, len(idle) - _IDLE)]:
-            _engines.pop(k).destroy()
+        if runtime.thread in (None, threading.get_ident()) and not keeps_memory():
+            for k in idle[: max(0, len(idle) - _IDLE)]:
+                _engines.pop(k).destroy()
     return engine
 
 

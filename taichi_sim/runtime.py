@@ -72,6 +72,8 @@ class Runtime:
     shared: bool
     # which of the machine's cards, on CUDA
     card: int = 0
+    # the only one in which fields can be made; None if somebody else began the program
+    thread: int | None = None
 
     @property
     def real(self):
@@ -106,6 +108,8 @@ _CACHE_VARIABLE = "TI_OFFLINE_CACHE_FILE_PATH"
 
 _runtime: Runtime | None = None
 _forked = False
+# Once a kernel was compiled in another thread than the program's, Taichi 1.7 fails to give any field's memory back.
+_keeps_memory = False
 
 # Taichi's compiler and launches belong to one thread at a time, and so does the scratch that kernels work in.
 _lock = threading.RLock()
@@ -132,6 +136,20 @@ def require_alive(runtime: Runtime) -> None:
             "ti.init() or ti.reset() ended the Taichi program in which this Simulator was made: call your ti.init() "
             "before the first Simulator, which then shares it, or make a new Simulator"
         )
+
+
+def require_own_thread(runtime: Runtime) -> None:
+    """Raises a RuntimeError if fields cannot be made here; Taichi would fail, and with it all that comes after."""
+    if runtime.thread not in (None, threading.get_ident()):
+        raise RuntimeError(
+            "Taichi takes memory only in the thread that began with ts.init() or the first Simulator: make this "
+            "Simulator, or one of a model with the same structure, there; any thread may then use it"
+        )
+
+
+def keeps_memory() -> bool:
+    """Whether fields can no longer be destroyed."""
+    return _keeps_memory
 
 
 @contextlib.contextmanager
@@ -168,14 +186,18 @@ class Launcher:
         self._kernel, self._launch = kernel, None
 
     def __call__(self, *args) -> None:
+        self.prepare(*args)
+        self._launch(args)
+
+    def prepare(self, *args) -> None:
+        """Compiles for arguments like these, unless that is done."""
         if self._launch is None:
-            self._kernel(*args)
             self._launch = self._compiled(args)
-        else:
-            self._launch(args)
 
     def _compiled(self, args):
+        global _keeps_memory
         primal, program = self._kernel._primal, _program()
+        _keeps_memory |= get().thread not in (None, threading.get_ident())
         kernel = primal.compiled_kernels[primal.ensure_compiled(*args)]
         data = program.compile_kernel(program.config(), program.get_device_caps(), kernel)
         arrays = sum(isinstance(x, torch.Tensor) for x in args)
@@ -356,6 +378,7 @@ def init(device: str | None = None, precision: str | None = None, *, num_threads
 
 def _begin(kind: str | None, card: int | None, precision: str | None, num_threads: int | None) -> Runtime:
     """Begins a program of Taichi's."""
+    global _keeps_memory
     device, card = kind or "cpu", cuda.local_card() if card is None else card
     if device == "cuda":
         cuda.begin(card)
@@ -378,7 +401,8 @@ def _begin(kind: str | None, card: int | None, precision: str | None, num_thread
     if device == "cpu" and before:
         _pin(_threads() - before, _program().config().cpu_max_num_threads)
     atexit.register(_finish, _program())
-    return Runtime(_torch_device(device), precision, _program(), shared=False, card=card)
+    _keeps_memory = False
+    return Runtime(_torch_device(device), precision, _program(), shared=False, card=card, thread=threading.get_ident())
 
 
 def _torch_device(device: str) -> torch.device:

@@ -12,19 +12,21 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "cuda: what only a card shows; skipped unless torch finds one")
+    config.addinivalue_line("markers", "cpu: what only the CPU shows")
+    # at the head of a distributed run nothing is computed
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        # before tests are imported: some make their tensors then
+        runtime = ts.init(device=config.getoption("--device"), precision="f64")
+        if runtime.device.type != "cpu":
+            _compute_on(runtime.device)
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("cuda") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="torch finds no CUDA card"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _double_precision(request):
-    runtime = ts.init(device=request.config.getoption("--device"), precision="f64")
-    if runtime.device.type != "cpu":
-        _compute_on(runtime.device)
+        if item.get_closest_marker("cpu") and config.getoption("--device") != "cpu":
+            item.add_marker(pytest.mark.skip(reason="of the CPU only"))
 
 
 def _compute_on(device: torch.device) -> None:

@@ -57,6 +57,7 @@ class SHAC(Learner):
         if self.critic is not None:
             self.target_critic.requires_grad_(False)
             self.critic_optimizer = self._adam(self.critic.parameters(), config.critic_lr)
+            self._fit = CriticFit(self.critic, self.critic_optimizer, config.max_grad_norm)
 
     def train_epoch(self) -> Epoch:
         """One epoch of algorithm 1; a number that is not finite updates nothing."""
@@ -236,8 +237,7 @@ class SHAC(Learner):
     def _fit_critic(self, obs: list[torch.Tensor], targets: list[torch.Tensor]) -> float:
         passes = self.config.critic_iterations
         if self.ranks.size == 1:
-            fit = CriticFit(self.critic, self.critic_optimizer, self.config.max_grad_norm)
-            total = fit(obs, targets, passes)
+            total = self._fit(obs, targets, passes)
         else:
             total = self._fit_together(obs, targets, passes)
         mean = self.ranks.mean(total).item() / len(obs)

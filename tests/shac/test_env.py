@@ -345,10 +345,34 @@ def test_episodes_begun_without_waiting_are_as_the_others():
     env = Env(Line(), 4)
     action = torch.full((4, 1), 0.5, dtype=env.dtype, requires_grad=True)
     env._restart = env._restart_without_waiting
-    # world i begins at i, of a whole reset, and has failed from 2 on
+    # world i begins at i, of a whole reset, later ones at 0; it has failed from 2 on
     obs, _, terminated, _, info = env.step(action)
     assert terminated.tolist() == [False, False, True, True]
     assert info["final_obs"][:, 0].tolist() == [0.5, 1.5, 2.5, 3.5]
-    assert obs.tolist() == [[0.5, 0.5], [1.5, 0.5], [2.0, 0.0], [3.0, 0.0]]
+    assert obs.tolist() == [[0.5, 0.5], [1.5, 0.5], [0.0, 0.0], [0.0, 0.0]]
     assert env.progress.tolist() == [1, 1, 0, 0]
     assert torch.autograd.grad(obs[:, 0].sum(), action)[0].flatten().tolist() == [1, 1, 0, 0]
+
+
+def test_episodes_drawn_ahead_go_on_as_they_were_saved():
+    """Draws for 32 steps at a time, anew after a checkpoint, on both sides."""
+    env = Env(CartPoleOnDouble(), 4, early_limits=0.5)
+    env._restart = env._restart_without_waiting
+    ended = torch.ones(4, dtype=torch.bool)
+
+    def begun(steps):
+        found = []
+        for _ in range(steps):
+            env._restart(ended)
+            assert torch.equal(env.obs, env.task.observe(env.state, env.action))
+            found.append((env.state.qpos.clone(), env.limit.clone()))
+        return [torch.stack(x) for x in zip(*found)]
+
+    begun(3)
+    saved = env.state_dict()
+    positions, limits = begun(40)
+    # each drawn for itself, and a half of them early
+    assert len(positions.flatten(0, 1).unique(dim=0)) == 160
+    assert 50 < (limits < env.task.episode_length).sum() < 110
+    env.load_state_dict(saved)
+    assert all(torch.equal(*pair) for pair in zip(begun(40), (positions, limits)))

@@ -8,6 +8,7 @@ import trees
 from batch import random_batch
 
 import taichi_sim as ts
+from taichi_sim import runtime
 from taichi_sim.bodies import dynamics, inertia, integrate, kinematics, passive
 from taichi_sim.muscles import actuator
 from taichi_sim.runtime import ti
@@ -16,7 +17,7 @@ TOLERANCE = 1e-6
 H = 0.004  # substep [s]
 H_THETA = 0.6 * H
 
-ARRAY = ti.types.ndarray(dtype=ti.types.vector(4, ti.f64), ndim=2)
+ARRAY = ti.types.ndarray(dtype=ti.types.vector(runtime.get().lanes(4), ti.f64), ndim=2)
 
 
 # Residual forces tau(q, v, u) of the stages at a fixed acceleration, and their adjoints' counterparts. A force whose

@@ -113,10 +113,10 @@ def test_every_kernel_compiles(stub, tmp_path):
             tape = empty(taping.total(m, plan.substeps))
             poses, tendons = empty(7 * m.nbody), empty(m.tendon.number * (2 + m.nv))
             with runtime.exclusive(bound._runtime):
-                engine._forward.step(inputs, nothing, state, tape, *plan, forward.RECORD)
-                engine._adjoint.step(tape, nothing, state, inputs, nothing, *plan)
-                engine._forward.results(poses, empty(7 * m.nv), empty(3 * m.nu + m.na), tendons, empty(6 * m.nbody))
-                engine._adjoint.kinematic(state, poses, tendons, empty(m.nq + m.nv))
+                engine._forward.step._kernel(inputs, nothing, state, tape, *plan, forward.RECORD)
+                engine._adjoint.step._kernel(tape, nothing, state, inputs, nothing, *plan)
+                engine._forward.results._kernel(poses, empty(7 * m.nv), empty(3 * m.nu + m.na), tendons, empty(6 * m.nbody))
+                engine._adjoint.kinematic._kernel(state, poses, tendons, empty(m.nq + m.nv))
         """,
         prelude="",
         BODIES=" ".join(BODIES),

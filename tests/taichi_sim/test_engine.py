@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from processes import run
 from snippets import load_text, mjcf_text
 
 import taichi_sim as ts
@@ -60,6 +61,7 @@ def test_models_of_another_structure_do_not(other):
     assert ts.Simulator(arm())._engine is not ts.Simulator(other())._engine
 
 
+@pytest.mark.cpu
 def test_more_worlds_than_a_launch_takes():
     """Results and gradients of many worlds are those of few, and scratch does not grow with them."""
     many, few = ts.Simulator(arm(), 1030), ts.Simulator(arm(), 4)
@@ -84,6 +86,7 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+@pytest.mark.cpu
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 def test_simulators_made_and_dropped_take_no_more_than_one():
     # before: what MuJoCo's compiler leaves in the heap is not a Simulator's
@@ -129,6 +132,40 @@ def test_threads_take_turns():
     for thread in threads:
         thread.join()
     assert wrong == [0, 0]
+
+
+@pytest.mark.cpu
+def test_another_thread_uses_simulators_but_lays_out_none():
+    """Seen: Taichi failed there, and after it every Simulator of the process; and once a kernel was compiled in another
+    thread, to give memory back did."""
+    process = run("""
+        import threading
+        from taichi_sim import engine
+        def elsewhere(work):
+            def guarded():
+                try:
+                    work()
+                except RuntimeError as error:
+                    print(error)
+            thread = threading.Thread(target=guarded)
+            thread.start()
+            thread.join()
+        def chain(length):
+            inside = '<body><joint/><geom size=".1" pos="1 0 0"/>' * length + "</body>" * length
+            return ts.Simulator(ts.load(mujoco.MjModel.from_xml_string(
+                f"<mujoco><worldbody>{inside}</worldbody></mujoco>")))
+        ts.init()
+        elsewhere(lambda: ts.Simulator(pendulum()))
+        first = ts.Simulator(pendulum())
+        elsewhere(lambda: print(len(ts.Simulator(pendulum()).initial_state().qpos)))
+        elsewhere(lambda: print(fall(first).qpos.isfinite().all().item()))
+        for length in range(1, engine._IDLE + 4):
+            chain(length)
+        print(len(engine._engines) > engine._IDLE, fall(first).qpos.isfinite().all().item())
+    """)
+    refused, *rest = process.stdout.splitlines()
+    assert "only in the thread that began with ts.init() or the first Simulator" in refused
+    assert rest == ["1", "True", "True True"]
 
 
 @pytest.mark.parametrize(

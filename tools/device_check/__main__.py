@@ -17,7 +17,8 @@ import click
 import numpy as np
 
 HERE = Path(__file__).parent
-BODIES = ("cartpole", "ant", "humanoid", "humanoid_mtu")
+# The last one by MuJoCo's law of contacts and limits, which the others have as springs.
+BODIES = ("cartpole", "ant", "humanoid", "humanoid_mtu", "gym_ant")
 # Taichi's settings to compare with the project's own, and for which bodies.
 VARIANTS = {
     "block128": ({"default_gpu_block_dim": 128}, ("ant", "humanoid")),

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 import taichi_sim as ts
+from shac import models
 from taichi_sim import runtime
 
 # Control steps of a rollout.
@@ -52,6 +53,9 @@ class Stage:
         with open(self.out, "a") as file:
             file.write(line + "\n")
 
+    def model(self) -> ts.Model:
+        return models.load_task(self.body).model()
+
     def sync(self) -> None:
         if self.cuda:
             torch.cuda.synchronize()
@@ -89,7 +93,7 @@ def roll(sim, inputs, steps: int = 3) -> ts.State:
 
 def numbers(stage: Stage) -> None:
     """Three control steps, their gradient, and `forward`, into a file for the comparison."""
-    model = ts.load(stage.body)
+    model = stage.model()
     sim, inputs, weights = case(model)
     state = roll(sim, inputs)
     sum((w * x).sum() for w, x in zip(weights, state, strict=True)).backward()
@@ -105,7 +109,7 @@ def numbers(stage: Stage) -> None:
 
 def differences(stage: Stage) -> None:
     """The gradient of three control steps against central differences, along a random direction per world."""
-    sim, inputs, weights = case(ts.load(stage.body))
+    sim, inputs, weights = case(stage.model())
 
     def loss(inputs):
         return sum((w * x).sum(1) for w, x in zip(weights, roll(sim, inputs), strict=True))
@@ -125,7 +129,7 @@ def differences(stage: Stage) -> None:
 
 def hazards(stage: Stage) -> None:
     """Worlds do not touch each other, runs repeat, threads and dropped Simulators do no harm."""
-    model, kept = ts.load(stage.body), []
+    model, kept = stage.model(), []
     for _ in range(2):
         sim, inputs, _ = case(model, worlds=1000, lone=3)
         state = roll(sim, inputs, 1)
@@ -173,7 +177,7 @@ def hazards(stage: Stage) -> None:
 
 def speed(stage: Stage, sizes: list[int]) -> None:
     """World-substeps per second of the forward pass and of forward and backward pass; the kernels' own time."""
-    model = ts.load(stage.body)
+    model = stage.model()
     for worlds in sizes:
         sim = ts.Simulator(model, worlds, check_finite=False)
         shape = {"dtype": sim.dtype, "device": sim.device}
@@ -238,7 +242,6 @@ def kernel_times(sim, ahead, both, substeps: int) -> dict[str, float]:
 
 
 def learner(stage: Stage, worlds: int):
-    from shac import models
     from shac.runs import config, runner
 
     task = models.load_task(stage.body)

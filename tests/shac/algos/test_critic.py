@@ -66,10 +66,11 @@ def test_a_fit_is_what_autograd_and_adam_do(units):
     critic, adam, obs, targets = problem(units)
     theirs = copy.deepcopy(critic)
     reference = torch.optim.Adam(theirs.parameters(), lr=LR, betas=BETAS)
-    clipped = []
+    clipped, fit = [], CriticFit(critic, adam, CLIP)
     # the second time with the moments of the first
     for passes in (1, 2):
-        total = CriticFit(critic, adam, CLIP)(obs, targets, passes)
+        obs, targets = [x + 1 for x in obs], [x + 1 for x in targets]
+        total = fit(obs, targets, passes)
         for _ in range(passes):
             expected = 0.0
             for x, target in zip(obs, targets):
@@ -79,12 +80,25 @@ def test_a_fit_is_what_autograd_and_adam_do(units):
                 clipped.append(nn.utils.clip_grad_norm_(theirs.parameters(), CLIP).item() > CLIP)
                 reference.step()
                 expected += loss.item()
-        assert total.item() == pytest.approx(expected, rel=1e-12)
+        # on a card the rate of Adam is an f32
+        assert total.item() == pytest.approx(expected, rel=1e-12 if total.device.type == "cpu" else 1e-7)
     assert any(clipped)
     for ours, other in zip(critic.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(ours, other, rtol=1e-9, atol=1e-12)
+        rtol = 1e-9 if ours.device.type == "cpu" else 1e-6
+        torch.testing.assert_close(ours, other, rtol=rtol, atol=rtol / 1000)
         for name, value in reference.state[other].items():
-            torch.testing.assert_close(adam.state[ours][name], value, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(adam.state[ours][name], value, rtol=rtol, atol=rtol / 1000)
+
+
+def test_a_fit_goes_on_with_what_a_checkpoint_brings():
+    critic, adam, obs, targets = problem((7,))
+    fit = CriticFit(critic, adam, CLIP)
+    fit(obs, targets, 1)
+    saved = copy.deepcopy((critic.state_dict(), adam.state_dict()))
+    want = fit(obs, targets, 2).item()
+    critic.load_state_dict(saved[0])
+    adam.load_state_dict(saved[1])
+    assert fit(obs, targets, 2).item() == pytest.approx(want, rel=1e-12)
 
 
 def test_a_later_fit_of_a_process_has_the_same_bits_as_the_first():

@@ -9,11 +9,12 @@ import torch
 from differences import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
+from taichi_sim import runtime
 from taichi_sim.contact import pairs
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import load_quat, load_vec3
 
-LANES, BLOCKS, TOLERANCE = 4, 64, 1e-6
+LANES, BLOCKS, TOLERANCE = runtime.get().lanes(4), 64, 1e-6
 ARRAY = ti.types.ndarray(dtype=ti.types.vector(LANES, ti.f64), ndim=2)
 # Of a row: depth, normal, point, moment, force; and the depth of the least overlap.
 ENTRIES, SLOTS, MARGIN = 13, 4, 1.0

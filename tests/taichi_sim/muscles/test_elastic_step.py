@@ -46,14 +46,19 @@ class Scene:
     def __init__(self, model: ts.Model, parameters=PARAMETERS, num_worlds: int = 4):
         self.model, self.sim = model, ts.Simulator(model, num_worlds, parameters=parameters)
         state, ctrl = random_batch(model, num_worlds, seed=3)
-        generator = torch.Generator().manual_seed(0)
-        act = 0.05 + 0.9 * torch.rand(state.act.shape, generator=generator, dtype=torch.float64)
-        self.ctrl = 0.05 + 0.9 * torch.rand(ctrl.shape, generator=generator, dtype=torch.float64)
+        # the same numbers on every device
+        generator = torch.Generator("cpu").manual_seed(0)
+
+        def draw(*shape) -> torch.Tensor:
+            return torch.rand(shape, generator=generator, dtype=torch.float64, device="cpu").to(self.sim.device)
+
+        act = 0.05 + 0.9 * draw(*state.act.shape)
+        self.ctrl = 0.05 + 0.9 * draw(*ctrl.shape)
         state = self.sim.equilibrium(state._replace(act=act), self.ctrl)
         # out of equilibrium by up to a third of the peak strain
         strain = torch.tensor(model.muscle_tendon_strain[model.muscle_tendonadr >= 0])
         number = len(strain)
-        offset = 0.3 * strain * (2 * torch.rand((num_worlds, number), generator=generator, dtype=torch.float64) - 1)
+        offset = 0.3 * strain * (2 * draw(num_worlds, number) - 1)
         act = state.act.clone()
         act[:, len(act[0]) - number :] += offset
         self.state = state._replace(act=act)
