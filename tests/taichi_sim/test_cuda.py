@@ -115,7 +115,8 @@ def test_every_kernel_compiles(stub, tmp_path):
             with runtime.exclusive(bound._runtime):
                 engine._forward.step._kernel(inputs, nothing, state, tape, *plan, forward.RECORD)
                 engine._adjoint.step._kernel(tape, nothing, state, inputs, nothing, *plan)
-                engine._forward.results._kernel(poses, empty(7 * m.nv), empty(3 * m.nu + m.na), tendons, empty(6 * m.nbody))
+                rest = empty(7 * m.nv), empty(3 * m.nu + m.na), tendons, empty(6 * m.nbody)
+                engine._forward.results._kernel(poses, *rest)
                 engine._adjoint.kinematic._kernel(state, poses, tendons, empty(m.nq + m.nv))
         """,
         prelude="",
