@@ -81,25 +81,24 @@ def contact(m: ti.template(), d: ti.template(), e, c):
     x_bar = x * 0.0
     angle_bar = x * 0.0
     vw, aw, nw = d.vw[e, link], d.constraint.cw[e, link], d.nw[e, link]
-    for k in ti.static(range(m.constraint.contacts.most)):
-        if k < m.constraint.contacts.edges[c]:
-            y, w = edge(m, c, n, t1, t2, k)
-            # what they become as the tangents turn
-            y_turn, w_turn = edge(m, c, n, t2, -t1, k)
-            y_turn = y_turn - n
-            pull = d.constraint.ref[e, m.constraint.contacts.most * c + k] - product(y, w, a, aw, k)
-            on = ti.select((x > 0.0) & (pull > 0.0), x * 0.0 + 1.0, x * 0.0)
-            along_nu = on * product(y, w, nu, nw, k)
-            f = f + spatial.scale(y, on * mass * pull)
-            g = g + spatial.scale(y, mass * along_nu)
-            if ti.static(k > 3):
-                moment = moment + spatial.scale(w, on * mass * pull)
-                turning_g = turning_g + spatial.scale(w, mass * along_nu)
-                if ti.static(k < 6):
-                    w_turn = w_turn * 0.0
-            x_bar = x_bar + along_nu * (mass_slope * pull + mass * push_slope)
-            turned = product(y_turn, w_turn, v, vw, k) * b + product(y_turn, w_turn, a, aw, k)
-            angle_bar = angle_bar + on * mass * pull * product(y_turn, w_turn, nu, nw, k) - mass * along_nu * turned
+    for k in range(m.constraint.contacts.edges[c]):
+        y, w = edge(m, c, n, t1, t2, k)
+        # what they become as the tangents turn
+        y_turn, w_turn = edge(m, c, n, t2, -t1, k)
+        y_turn = y_turn - n
+        pull = d.constraint.ref[e, m.constraint.contacts.most * c + k] - product(m, y, w, a, aw)
+        on = ti.select((x > 0.0) & (pull > 0.0), x * 0.0 + 1.0, x * 0.0)
+        along_nu = on * product(m, y, w, nu, nw)
+        f = f + spatial.scale(y, on * mass * pull)
+        g = g + spatial.scale(y, mass * along_nu)
+        if ti.static(m.constraint.contacts.most > 4):
+            moment = moment + spatial.scale(w, on * mass * pull)
+            turning_g = turning_g + spatial.scale(w, mass * along_nu)
+            if k < 6:
+                w_turn = w_turn * 0.0
+        x_bar = x_bar + along_nu * (mass_slope * pull + mass * push_slope)
+        turned = product(m, y_turn, w_turn, v, vw) * b + product(m, y_turn, w_turn, a, aw)
+        angle_bar = angle_bar + on * mass * pull * product(m, y_turn, w_turn, nu, nw) - mass * along_nu * turned
     v_bar, a_bar = -spatial.scale(g, b), -g
     p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(a_bar, aw)
     # p lies half way between the surfaces

@@ -120,32 +120,33 @@ def tangent(m: ti.template(), d: ti.template(), e, c, n):
 
 
 @ti.func
-def edge(m: ti.template(), c, n, t1, t2, k: ti.template()):
+def edge(m: ti.template(), c, n, t1, t2, k):
     """Edge k of contact c's pyramid: its linear part and its angular one, which those of sliding lack."""
     y, w = n, n * 0.0
-    if ti.static(m.constraint.contacts.most > 1):
-        side = 1.0 - 2.0 * ti.static(k % 2)
-        if ti.static(k < 2):
-            y = n + spatial.scale(t1, side * m.constraint.contacts.mu[c])
-        elif ti.static(k < 4):
-            y = n + spatial.scale(t2, side * m.constraint.contacts.mu[c])
-        elif ti.static(k < 6):
-            w = spatial.scale(n, side * m.constraint.contacts.spin[c])
-        elif ti.static(k < 8):
-            w = spatial.scale(t1, side * m.constraint.contacts.roll[c])
-        else:
-            w = spatial.scale(t2, side * m.constraint.contacts.roll[c])
-        # of a contact without friction there is one
-        if m.constraint.contacts.edges[c] == 1:
-            y = n
+    # of a contact without friction there is one
+    if m.constraint.contacts.edges[c] > 1:
+        side = 1.0 - 2.0 * (k % 2)
+        if k < 4:
+            t = t1
+            if k > 1:
+                t = t2
+            y = n + spatial.scale(t, side * m.constraint.contacts.mu[c])
+        if ti.static(m.constraint.contacts.most > 4):
+            if k > 5:
+                t = t1
+                if k > 7:
+                    t = t2
+                w = spatial.scale(t, side * m.constraint.contacts.roll[c])
+            elif k > 3:
+                w = spatial.scale(n, side * m.constraint.contacts.spin[c])
     return y, w
 
 
 @ti.func
-def product(y, w, v, turning, k: ti.template()):
-    """Edge k times the motion of its point, v and the angular `turning`."""
+def product(m: ti.template(), y, w, v, turning):
+    """An edge times the motion of its point, v and the angular `turning`."""
     x = spatial.dot(y, v)
-    if ti.static(k > 3):
+    if ti.static(m.constraint.contacts.most > 4):
         x = x + spatial.dot(w, turning)
     return x
 
@@ -156,7 +157,7 @@ def contact(m: ti.template(), d: ti.template(), e, c):
     p, x = planes.touch(m, d, e, c)
     touching = ti.select(x > 0.0, x * 0.0 + 1.0, x * 0.0)
     d.constraint.depth[e, c] = x
-    for k in ti.static(range(m.constraint.contacts.most)):
+    for k in range(m.constraint.contacts.edges[c]):
         at = m.constraint.contacts.most * c + k
         d.constraint.on[e, at] = touching * d.constraint.on[e, at]
     # a block skips what none of its worlds touches
@@ -172,12 +173,11 @@ def contact(m: ti.template(), d: ti.template(), e, c):
         d.constraint.mass[e, c] = touching * mass
         d.constraint.p[e, c] = p
         d.constraint.t1[e, c] = t1
-        for k in ti.static(range(m.constraint.contacts.most)):
-            if k < m.constraint.contacts.edges[c]:
-                y, w = edge(m, c, n, t1, t2, k)
-                speed = product(y, w, v, d.vw[e, link], k)
-                at = m.constraint.contacts.most * c + k
-                d.constraint.ref[e, at] = push - m.constraint.contacts.damping[c] * speed
+        for k in range(m.constraint.contacts.edges[c]):
+            y, w = edge(m, c, n, t1, t2, k)
+            speed = product(m, y, w, v, d.vw[e, link])
+            at = m.constraint.contacts.most * c + k
+            d.constraint.ref[e, at] = push - m.constraint.contacts.damping[c] * speed
 
 
 @ti.func
@@ -211,15 +211,14 @@ def activate(m: ti.template(), d: ti.template(), e):
                 a = particle(d.constraint.cw[e, link], d.constraint.cl[e, link], d.constraint.p[e, c])
                 t1 = d.constraint.t1[e, c]
                 t2 = spatial.cross(n, t1)
-                for k in ti.static(range(m.constraint.contacts.most)):
-                    if k < m.constraint.contacts.edges[c]:
-                        y, w = edge(m, c, n, t1, t2, k)
-                        at = m.constraint.contacts.most * c + k
-                        rate = product(y, w, a, d.constraint.cw[e, link], k)
-                        pushes = (x > 0.0) & (d.constraint.ref[e, at] > rate)
-                        on = ti.select(pushes, x * 0.0 + 1.0, x * 0.0)
-                        changed = changed + abs(on - d.constraint.on[e, at])
-                        d.constraint.on[e, at] = on
+                for k in range(m.constraint.contacts.edges[c]):
+                    y, w = edge(m, c, n, t1, t2, k)
+                    at = m.constraint.contacts.most * c + k
+                    rate = product(m, y, w, a, d.constraint.cw[e, link])
+                    pushes = (x > 0.0) & (d.constraint.ref[e, at] > rate)
+                    on = ti.select(pushes, x * 0.0 + 1.0, x * 0.0)
+                    changed = changed + abs(on - d.constraint.on[e, at])
+                    d.constraint.on[e, at] = on
     return changed.max() > 0.0
 
 
@@ -273,7 +272,7 @@ def add_contact(m: ti.template(), d: ti.template(), e, c, solved: ti.template())
     p, t1 = d.constraint.p[e, c], d.constraint.t1[e, c]
     t2 = spatial.cross(n, t1)
     f, moment = p * 0.0, p * 0.0
-    for k in ti.static(range(m.constraint.contacts.most)):
+    for k in range(m.constraint.contacts.edges[c]):
         at = m.constraint.contacts.most * c + k
         mass = d.constraint.mass[e, c] * d.constraint.on[e, at]
         if mass.max() > 0.0:
@@ -281,10 +280,10 @@ def add_contact(m: ti.template(), d: ti.template(), e, c, solved: ti.template())
             push = mass * d.constraint.ref[e, at]
             if ti.static(solved):
                 a = particle(d.constraint.cw[e, link], d.constraint.cl[e, link], p)
-                push = push - mass * product(y, w, a, d.constraint.cw[e, link], k)
+                push = push - mass * product(m, y, w, a, d.constraint.cw[e, link])
             f = f + spatial.scale(y, push)
             arm = spatial.cross(p, y)
-            if ti.static(k > 3):
+            if ti.static(m.constraint.contacts.most > 4):
                 moment = moment + spatial.scale(w, push)
                 arm = arm + w
             if ti.static(not solved):
