@@ -17,6 +17,7 @@ from shac.mirror import Mirror
 from shac.models._locomotion import MuscleRunner
 from shac.models.humanoid_mtu import HumanoidMTU
 from shac.models.humanoid_mtu_full import HumanoidMTUFull
+from shac.tracking import add_slider
 from taichi_sim.types import State
 
 # Half of what the speed earns is lost with this error [m/s], half of what economy earns with this power [W/kg].
@@ -238,8 +239,7 @@ def legs(strength: float, damping: float) -> mujoco.MjSpec:
         joint.damping = damping * np.asarray(joint.damping)
     for muscle in spec.actuators:
         muscle.gainprm[2] = muscle.biasprm[2] = strength * muscle.userdata[0]
-    marker = spec.worldbody.add_body(name="speed", mass=1e-3, inertia=(1e-6, 1e-6, 1e-6), explicitinertial=True)
-    marker.add_joint(name="speed", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=(1, 0, 0))
+    add_slider(spec, "speed")
     return spec
 
 

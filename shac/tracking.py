@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import mujoco
+import numpy as np
 import torch
 
 import taichi_sim as ts
@@ -25,6 +26,15 @@ CLOCK = "reference_clock"
 # orientation [rad], height [m] and velocity [m/s].
 POSE_WIDTH, VELOCITY_WIDTH = 0.2, 2.0
 TILT_WIDTH, HEIGHT_WIDTH, SPEED_WIDTH = 0.2, 0.05, 0.5
+
+
+def add_slider(spec: mujoco.MjSpec, name: str) -> None:
+    """Adds a body of a gram, which nothing moves or stops: its position along x is a number that a task keeps in the state."""
+    body = spec.worldbody.add_body(name=name, mass=1e-3, inertia=(1e-6, 1e-6, 1e-6), explicitinertial=True)
+    joint = body.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=(1, 0, 0))
+    # a file's defaults hold for all its joints
+    joint.limited, joint.armature, joint.frictionloss = mujoco.mjtLimited.mjLIMITED_FALSE, 0.0, 0.0
+    joint.damping, joint.stiffness = 0 * np.asarray(joint.damping), 0 * np.asarray(joint.stiffness)
 
 
 @dataclasses.dataclass
@@ -67,8 +77,7 @@ class Tracking(Task):
         self.reference = str(Path(self.reference).expanduser().resolve())
         spec = self.body()
         self.motion = motion.load(self.reference, spec.compile(), self.cyclic)
-        clock = spec.worldbody.add_body(name=CLOCK, mass=1e-3, inertia=(1e-6, 1e-6, 1e-6), explicitinertial=True)
-        clock.add_joint(name=CLOCK, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=(1, 0, 0))
+        add_slider(spec, CLOCK)
         self.asset, self.hidden = spec.compile(), 1
         self.num_obs = type(self).num_obs + (2 if self.cyclic else 1)
         self._tables = {}

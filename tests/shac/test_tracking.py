@@ -169,6 +169,11 @@ def test_the_bodies_of_the_package_follow_a_recorded_walk(name):
     sim.initial_state, sim.equilibrium = (lambda: rest), (lambda state: state)
     sim.model = type("Model", (), {"names": {"joint": [m.joint(j).name for j in range(m.njnt)]}})
     state = task.reset(16, torch.Generator().manual_seed(0), sim)
+    # the clock goes, whatever the file's defaults for joints are: it stood still after 50 ms
+    data = mujoco.MjData(m)
+    data.qvel[-1] = 1
+    mujoco.mj_step(m, data, 100)
+    assert data.qpos[-1] == pytest.approx(data.time, rel=1e-12)
     assert task.num_obs == bare.num_obs + 2 and task.observe(state, None).shape == (16, task.num_obs)
     # the recorded walk is one: it goes on at its speed, and its knees bend by 20 degrees and more
     assert task.motion.speed == pytest.approx(1.26, abs=0.05)
