@@ -29,7 +29,7 @@ TILT_WIDTH, HEIGHT_WIDTH, SPEED_WIDTH = 0.2, 0.05, 0.5
 
 
 def add_slider(spec: mujoco.MjSpec, name: str) -> None:
-    """Adds a body of a gram, which nothing moves or stops: its place along x is a number that a task keeps in the state."""
+    """Adds a body of a gram that nothing moves or stops: its place along x is a number for a task to keep."""
     body = spec.worldbody.add_body(name=name, mass=1e-3, inertia=(1e-6, 1e-6, 1e-6), explicitinertial=True)
     joint = body.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=(1, 0, 0))
     # a file's defaults hold for all its joints
