@@ -202,3 +202,7 @@ class Progress:
         for part in parts:
             yield part
             tick()
+
+
+if __name__ == "__main__":
+    main()
