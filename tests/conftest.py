@@ -1,5 +1,7 @@
 """The engine's tests compare digits: all tests of a process run in double precision; on the CPU, unless asked."""
 
+import functools
+
 import pytest
 import torch
 
@@ -30,16 +32,44 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _compute_on(device: torch.device) -> None:
-    """New tensors and generators are the device's, and NumPy may look at what it has."""
+    """New tensors and generators are the device's, a test's own numbers the CPU's, and NumPy may look at what it has."""
     torch.set_default_device(device)
-    kind = torch.Generator
-
-    class Generator(kind):
-        def __new__(cls, device=device):
-            return super().__new__(cls, device)
-
-    torch.Generator = Generator
+    torch.Generator = _generators_of(device)
+    for name in ("rand", "randn", "randint", "randperm"):
+        setattr(torch, name, _drawn_on_the_cpu(getattr(torch, name), device))
     numpy, array, from_numpy = torch.Tensor.numpy, torch.Tensor.__array__, torch.from_numpy
     torch.Tensor.numpy = lambda self, **options: numpy(self.cpu(), **options)
     torch.Tensor.__array__ = lambda self, *options, **named: array(self.cpu(), *options, **named)
     torch.from_numpy = lambda x: from_numpy(x).to(device)
+
+
+def _generators_of(device):
+    kind = torch.Generator
+
+    class Generator(kind):
+        """With another of the CPU beside it, seeded alike."""
+
+        def __new__(cls, device=device):
+            return super().__new__(cls, device)
+
+        def __init__(self, device=device):
+            self.twin = kind("cpu")
+
+        def manual_seed(self, seed):
+            self.twin.manual_seed(seed)
+            return super().manual_seed(seed)
+
+    return Generator
+
+
+def _drawn_on_the_cpu(draw, device):
+    """Where no device is asked for: a test sees the same numbers wherever it runs."""
+
+    @functools.wraps(draw)
+    def drawn(*sizes, generator=None, requires_grad=False, **options):
+        if "device" in options:
+            return draw(*sizes, generator=generator, requires_grad=requires_grad, **options)
+        numbers = draw(*sizes, generator=getattr(generator, "twin", generator), device="cpu", **options)
+        return numbers.to(device).requires_grad_(requires_grad)
+
+    return drawn

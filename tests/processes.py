@@ -13,7 +13,7 @@ XML = '<mujoco><worldbody><body><joint axis="0 1 0"/><geom size=".1" pos="0 0 -.
 def pendulum():
     return ts.load(mujoco.MjModel.from_xml_string(XML))
 def fall(sim):
-    return sim.step(sim.initial_state(), torch.zeros(sim.num_worlds, 0, dtype=sim.dtype))
+    return sim.step(sim.initial_state(), torch.zeros(sim.num_worlds, 0, dtype=sim.dtype, device=sim.device))
 """
 
 

@@ -317,11 +317,11 @@ def test_episodes_with_early_limits_do_not_count():
     rewards = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     ended = torch.tensor([[True, False], [False, True], [True, False]])
     whole = torch.tensor([[False, False], [True, False], [True, True]])
-    episodes = Episodes(2)
+    episodes = Episodes(2, rewards.device)
     assert episodes.add(rewards, ended, whole) == 1
     # world 0's second episode alone
     assert list(episodes.recent_returns) == [8.0] and list(episodes.recent_lengths) == [2]
-    again = Episodes(2)
+    again = Episodes(2, rewards.device)
     again.load_state_dict(episodes.state_dict())
     assert again.add(rewards[:1], torch.tensor([[False, True]]), torch.tensor([[True, True]])) == 1
     assert list(again.recent_returns) == [8.0, 8.0]

@@ -13,6 +13,7 @@ CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 pytestmark = pytest.mark.skipif(len(CORES) < 2, reason="needs Linux and two cores")
 
 
+@pytest.mark.cpu
 def test_every_core_has_a_worker_of_its_own():
     threads = [os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")]
     assert set().union(*(cores for cores in threads if len(cores) == 1)) == CORES

@@ -148,8 +148,9 @@ class Bomb(Clock):
     ],
 )
 def test_the_critic_learns_the_values_in_closed_form(task, values):
-    shac = learner(task, gamma=0.5, max_epochs=30, critic_units=(16,), critic_lr=2e-2, critic_iterations=8)
-    for _ in range(30):
+    # after 30 epochs the fit of some seeds is still 0.07 off, after 60 it is 0.02 of any of eight
+    shac = learner(task, gamma=0.5, max_epochs=60, critic_units=(16,), critic_lr=2e-2, critic_iterations=8)
+    for _ in range(60):
         shac.train_epoch()
     obs = torch.tensor([[k / 4, 0.0] for k in range(4)], dtype=torch.float64)
     learnt = shac.target_critic(shac.normalizer.snapshot(torch.float64)(obs))
