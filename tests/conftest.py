@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _compute_on(device: torch.device) -> None:
-    """New tensors and generators are the device's, a test's own numbers the CPU's, and NumPy may look at what it has."""
+    """New tensors and generators are the device's, a test's own numbers the CPU's; NumPy may look at the device's."""
     torch.set_default_device(device)
     torch.Generator = _generators_of(device)
     for name in ("rand", "randn", "randint", "randperm"):

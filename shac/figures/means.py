@@ -117,7 +117,7 @@ def _rows(run_dir: Path) -> list[dict[str, float | None]]:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path} is damaged ({error}): move {run_dir} away, and it is trained anew") from error
-    if any(None in (row["steps"], row["seconds"]) for row in rows):
+    if any(row["steps"] is None for row in rows) or None in _time(rows)[0]:
         raise UserError(f"{path} lacks steps or seconds: move {run_dir} away, and it is trained anew")
     return rows
 
