@@ -18,6 +18,7 @@ from taichi_sim.bodies import (
     dynamics,
     equality,
     external,
+    fluid,
     friction,
     gravcomp,
     inertia,
@@ -74,6 +75,8 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
         loops.forces(m, d, e)
     if ti.static(m.gravcomp):
         gravcomp.adjoint_forces(m, d, e)
+    if ti.static(m.fluid):
+        fluid.adjoint_forces(m, d, e)
     if ti.static(m.tendon.number > 0):
         tendon.lengths(m, d, e)
     actuator.transmission(m, d, e)

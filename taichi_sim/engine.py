@@ -137,6 +137,9 @@ _SWITCHES = (
     "clampctrl",
     "equality",
     "coriolis",
+    "density",
+    "viscosity",
+    "wind",
 )
 
 
@@ -202,7 +205,7 @@ class Bound:
         if not 1 <= now.substeps <= MOST_SUBSTEPS:
             raise ValueError(f"model.opt.substeps must be from 1 to {MOST_SUBSTEPS:,}, got {now.substeps!r}")
         for name in _SWITCHES:
-            if getattr(now, name) != getattr(before, name):
+            if not np.array_equal(getattr(now, name), getattr(before, name)):
                 raise ValueError(
                     f"model.opt.{name} was {getattr(before, name)} when this Simulator was made and is "
                     f"{getattr(now, name)} now; what is simulated is compiled in: make a new Simulator"

@@ -5,7 +5,18 @@ working set stays in the cache. Nothing here is differentiated by Taichi; `adjoi
 """
 
 from taichi_sim import spatial, taping
-from taichi_sim.bodies import coriolis, dynamics, equality, friction, gravcomp, inertia, integrate, kinematics, passive
+from taichi_sim.bodies import (
+    coriolis,
+    dynamics,
+    equality,
+    fluid,
+    friction,
+    gravcomp,
+    inertia,
+    integrate,
+    kinematics,
+    passive,
+)
 from taichi_sim.constraint import rows as constraint
 from taichi_sim.contact import pairs, planes
 from taichi_sim.loops import rows
@@ -41,6 +52,8 @@ def forces(m: ti.template(), d: ti.template(), e, h, h_theta):
     passive.limits(m, d, e)
     if ti.static(m.gravcomp):
         gravcomp.forces(m, d, e)
+    if ti.static(m.fluid):
+        fluid.forces(m, d, e)
     if ti.static(m.any_friction):
         friction.forces(m, d, e, h_theta)
     if ti.static(m.tendon.number > 0):

@@ -56,6 +56,7 @@ class Option:
     | constraint | law of limits and contacts with planes: "penalty", or "mujoco" (`<text name="constraint">`) | str |
     | impratio | MuJoCo's, where the law is: stiffness of friction over that of the normal | scalar |
     | coriolis | Coriolis and gyroscopic forces are taken at v + theta h a, too (`bodies.coriolis`) | bool |
+    | density, viscosity, wind | of a fluid around all bodies (`bodies.fluid`) [kg/m^3, Pa s, m/s] | scalars, (3,) |
     | contact, limit, spring, damper, friction, actuation, clampctrl, equality | stages that are on | bool |
     """
 
@@ -66,6 +67,9 @@ class Option:
     constraint: str = "penalty"
     impratio: float = 1.0
     coriolis: bool = False
+    density: float = 0.0
+    viscosity: float = 0.0
+    wind: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(3))
     contact: bool = True
     limit: bool = True
     spring: bool = True
@@ -110,13 +114,14 @@ _LATER = {
 _WIDTHS = {"jnt_limit_ref": (2,), "jnt_limit_solimp": (5,), "pair_ref": (2,), "pair_solimp": (5,)}
 # Fields of `Model` without entries by default: (their dtype, numbers per entry).
 _EMPTY = {
-    **dict.fromkeys(("loop_type", "loop_obj1", "loop_obj2"), (np.int32, ())),
+    **dict.fromkeys(
+        ("loop_type", "loop_obj1", "loop_obj2", "hfield_adr", "hfield_nrow", "hfield_ncol"), (np.int32, ())
+    ),
     **dict.fromkeys(("loop_pos1", "loop_pos2"), (float, (3,))),
     **dict.fromkeys(("loop_quat1", "loop_quat2", "hfield_size"), (float, (4,))),
     **dict.fromkeys(("loop_torquescale", "loop_stiffness", "loop_damping", "hfield_data"), (float, ())),
     **dict.fromkeys(("loop_polycoef", "loop_solimp"), (float, (5,))),
     **dict.fromkeys(("loop_ref", "loop_invweight"), (float, (2,))),
-    **dict.fromkeys(("hfield_adr", "hfield_nrow", "hfield_ncol"), (np.int32, ())),
 }
 # How those say that there is none, where it is not the number 0.
 _NONE = dict.fromkeys(("muscle_tendonadr", "body_mocapid", "geom_hfieldid", "pair_dim"), (np.int32, -1))
@@ -435,10 +440,6 @@ class Model:
         """Poses of the mocap bodies in the file: positions [m] and unit quaternions, (nmocap, 7)."""
         bodies = np.argsort(self.body_mocapid, kind="stable")[self.nbody - self.nmocap :]
         return np.concatenate([self.body_pos[bodies], self.body_quat[bodies]], axis=1)
-
-    @property
-    def nsite(self) -> int:
-        return len(self.site_bodyid)
 
     @property
     def ntendon(self) -> int:

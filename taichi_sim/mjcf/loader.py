@@ -244,6 +244,9 @@ def _option(m, numerics: Numerics, report: Report) -> Option:
         constraint=_law(m, numerics, report),
         impratio=float(m.opt.impratio),
         coriolis=_implicit_coriolis(m),
+        density=float(m.opt.density) * on.passive,
+        viscosity=float(m.opt.viscosity) * on.passive,
+        wind=np.array(m.opt.wind),
     )
     if substeps is None and m.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
         # as many evaluations of the forces as Runge-Kutta's; in one step as long, Euler's method may well diverge

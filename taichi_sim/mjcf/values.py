@@ -41,13 +41,13 @@ _UNUSED = (
     *("_user", "_aabb", "_rbound", "_fluid", "_subtreemass", "_invweight0", "_M0", "_acc0", "_length0", "dof_length"),
     *("site_size", "site_rgba", "_cranklength"),
 )
-_OPTIONS = ("gravity", "density", "viscosity")
+_OPTIONS = ("gravity", "density", "viscosity", "wind")
 # Negative ones would make the mass matrix indefinite, or contacts and limits pull.
 _NOT_NEGATIVE = (
     *("body_mass", "body_inertia", "dof_armature", "geom_size", "pair_ke", "pair_kd", "pair_kf", "pair_mu"),
     *("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"),
     *("jnt_limit_ke", "jnt_limit_kd", "tendon_limit_ke", "tendon_limit_kd", "muscle_force"),
-    *("jnt_limit_loss", "tendon_limit_loss", "pair_loss"),
+    *("jnt_limit_loss", "tendon_limit_loss", "pair_loss", "density", "viscosity"),
     "muscle_tendon_strain",
     *("dof_frictionloss", "dof_friction_kf", "dof_friction_mass"),
     *("tendon_frictionloss", "tendon_friction_kf", "tendon_friction_mass"),

@@ -55,10 +55,7 @@ def test_random_trees_keep_mujocos_arrays(text):
 
 # why files of other projects are refused today, in the message's own words
 REFUSED_FILES = {
-    "dm_control/fish": "fluid forces",
     "dm_control/lqr": "no body has a joint",
-    "dm_control/swimmer": "fluid forces",
-    "gymnasium/swimmer": "fluid forces",
 }
 
 

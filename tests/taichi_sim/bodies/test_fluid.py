@@ -1,0 +1,85 @@
+"""A fluid's forces against MuJoCo, and their gradients."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+import pytest
+import torch
+import trees
+from batch import mujoco_data, random_batch
+from differences import assert_gradient, rollout, weighted
+
+import taichi_sim as ts
+
+
+def forest(**options) -> mujoco.MjModel:
+    spec = mujoco.MjSpec.from_string(trees.random_tree(np.random.default_rng(7), num_bodies=12, limits=False))
+    for name, value in options.items():
+        setattr(spec.option, name, value)
+    return spec.compile()
+
+
+@pytest.fixture(scope="module", params=[{"density": 5.0}, {"viscosity": 0.1}, {"density": 10.0, "viscosity": 0.05}])
+def world(request):
+    """A random forest in a current, only one of its forces, or both."""
+    mj_model = forest(wind=(0.3, -0.7, 0.4), **request.param)
+    model = ts.load(mj_model)
+    model.opt.timestep = 0.002
+    sim = ts.Simulator(model, 4, parameters=("body_ipos",))
+    return mj_model, sim, *random_batch(model, 4, 0)
+
+
+def test_forces_are_those_of_mujoco(world):
+    mj_model, sim, state, ctrl = world
+    found = sim.forward(state, ctrl)
+    for k in range(4):
+        data = mujoco_data(mj_model, state, ctrl, k)
+        assert np.abs(data.qfrc_fluid).max() > 0.1
+        for name in ("qfrc_passive", "qacc"):
+            theirs, ours = getattr(data, name), getattr(found, name)[k].numpy()
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9 * np.abs(theirs).max(), err_msg=name)
+
+
+def test_gradients(world):
+    _, sim, state, ctrl = world
+    sim.model.opt.substeps = 2
+    assert_gradient(
+        lambda qpos, qvel, ctrl: weighted(rollout(sim, qpos, qvel, ctrl, 2), 1),
+        {"qpos": state.qpos, "qvel": state.qvel, "ctrl": ctrl},
+        {"ctrl": 1e-4},
+    )
+    value = torch.tensor(sim.model.body_ipos).repeat(4, 1, 1)
+    assert_gradient(
+        lambda value: weighted(rollout(sim, state.qpos, state.qvel, ctrl, 1, {"body_ipos": value}), 2),
+        {"value": value},
+    )
+
+
+def test_a_ball_sinks_at_the_speed_at_which_its_weight_is_borne():
+    """That of a cube with a ball's inertia, side b = r sqrt(12 / 5): w - sqrt(2 m g / rho) / b, w the current up."""
+    text = """<mujoco><option density="1000" wind="0 0 .2" timestep=".001"/>
+      <worldbody><body><freejoint/><geom size=".02" density="3000"/></body></worldbody></mujoco>"""
+    model = ts.load(mujoco.MjModel.from_xml_string(text))
+    sim = ts.Simulator(model, 1)
+    state = sim.initial_state()
+    for _ in range(2500):
+        state = sim.step(state, torch.zeros(1, 0, dtype=torch.float64))
+    side = 0.02 * np.sqrt(12 / 5)
+    speed = 0.2 - np.sqrt(2 * model.body_mass[1] * 9.81 / 1000) / side
+    assert state.qvel[0, 2].item() == pytest.approx(speed, rel=1e-9)
+
+
+def test_what_the_file_switches_off_does_nothing():
+    mj_model = forest(density=800.0)
+    mj_model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_SPRING) | int(mujoco.mjtDisableBit.mjDSBL_DAMPER)
+    assert ts.load(mj_model).opt.density == 0
+
+
+def test_the_fluid_cannot_change_under_a_simulator():
+    model = ts.load(forest(density=800.0))
+    sim = ts.Simulator(model, 1)
+    state, ctrl = sim.initial_state(), torch.zeros(1, model.nu, dtype=torch.float64)
+    model.opt.wind = np.array([1.0, 0, 0])
+    with pytest.raises(ValueError, match="opt.wind"):
+        sim.step(state, ctrl)
