@@ -316,11 +316,7 @@ class Env:
         rows = ended.nonzero().squeeze(1)
         own = slice(before, before + len(rows))
         fresh = self._begin(num, own, rows)
-        limit = torch.full_like(rows, self.task.episode_length)
-        if self.early_limits > 0:
-            early = torch.rand(num, generator=self.generator, device=self.device) < self.early_limits
-            limits = self._early_limits(num)
-            limit = torch.where(early[own], limits[own], limit)
+        limit = self._draw_limits(num)[own]
         if len(rows) == 0:
             return
         self.state = State(*(x.index_put((rows,), new) for x, new in zip(self.state, fresh)))
@@ -353,11 +349,7 @@ class Env:
         """
         steps = min(_STEPS_AHEAD, max(1, _ROWS_AHEAD // self._everywhere))
         state = self._begin(steps * self._everywhere, slice(None), torch.arange(0))
-        limit = torch.full((steps, self._everywhere), self.task.episode_length, device=self.device)
-        if self.early_limits > 0:
-            draw = torch.rand(limit.shape, generator=self.generator, device=self.device)
-            limits = self._early_limits(limit.numel()).view_as(limit)
-            limit = torch.where(draw < self.early_limits, limits, limit)
+        limit = self._draw_limits(steps * self._everywhere).view(steps, -1)
         states = zip(*(x.unflatten(0, limit.shape)[:, self._own].unbind(0) for x in state))
         return [(State(*x), own) for x, own in zip(states, limit[:, self._own].unbind(0))][::-1]
 
@@ -397,6 +389,14 @@ class Env:
     def _ask(self, method: str, *args) -> torch.Tensor:
         """What one of the task's methods gives, if it is as it should be."""
         return check_task.result(self, self.task, method, *args)
+
+    def _draw_limits(self, num: int) -> torch.Tensor:
+        """Time limits of new episodes, some of them early, (num,)."""
+        limit = torch.full((num,), self.task.episode_length, device=self.device)
+        if self.early_limits > 0:
+            early = torch.rand(num, generator=self.generator, device=self.device) < self.early_limits
+            limit = torch.where(early, self._early_limits(num), limit)
+        return limit
 
     def _early_limits(self, num: int) -> torch.Tensor:
         """Time limits from 1 to the task's, (num,)."""

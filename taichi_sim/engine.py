@@ -253,7 +253,7 @@ def lease(
         engine.users += 1
         weakref.finalize(owner, _leave, engine).atexit = False
         idle = [k for k, other in _engines.items() if other.users == 0]
-        if runtime.thread in (None, threading.get_ident()) and not keeps_memory():
+        if runtime.in_own_thread and not keeps_memory():
             for k in idle[: max(0, len(idle) - _IDLE)]:
                 _engines.pop(k).destroy()
     return engine

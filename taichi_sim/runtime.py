@@ -96,6 +96,11 @@ class Runtime:
         on a thread of its own."""
         return 1 if self.device.type == "cuda" else _CPU_TASK
 
+    @property
+    def in_own_thread(self) -> bool:
+        """Whether fields can be made and destroyed in the thread that asks."""
+        return self.thread in (None, threading.get_ident())
+
     def lanes(self, num_worlds: int) -> int:
         """Worlds per block for a batch of that size: a power of two."""
         most = 1 if self.device.type == "cuda" else _CPU_LANES[self.precision]
@@ -140,7 +145,7 @@ def require_alive(runtime: Runtime) -> None:
 
 def require_own_thread(runtime: Runtime) -> None:
     """Raises a RuntimeError if fields cannot be made here; Taichi would fail, and with it all that comes after."""
-    if runtime.thread not in (None, threading.get_ident()):
+    if not runtime.in_own_thread:
         raise RuntimeError(
             "Taichi takes memory only in the thread that began with ts.init() or the first Simulator: make this "
             "Simulator, or one of a model with the same structure, there; any thread may then use it"
@@ -197,7 +202,7 @@ class Launcher:
     def _compiled(self, args):
         global _keeps_memory
         primal, program = self._kernel._primal, _program()
-        _keeps_memory |= get().thread not in (None, threading.get_ident())
+        _keeps_memory |= not get().in_own_thread
         kernel = primal.compiled_kernels[primal.ensure_compiled(*args)]
         data = program.compile_kernel(program.config(), program.get_device_caps(), kernel)
         arrays = sum(isinstance(x, torch.Tensor) for x in args)
