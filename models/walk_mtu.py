@@ -1,10 +1,10 @@
-"""Walking at a prescribed speed with little effort: the 152-muscle legs, as heavy as a person."""
+"""Walking at a prescribed speed with little effort: legs with 158 muscles, as heavy as a person."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from importlib.resources import files
+import math
 from typing import ClassVar
 
 import mujoco
@@ -15,20 +15,19 @@ import taichi_sim as ts
 from shac.env import constant
 from shac.mirror import Mirror
 from shac.models._locomotion import MuscleRunner
+from shac.models._walker import compiled, legs, mirror
 from shac.models.humanoid_mtu import HumanoidMTU
-from shac.models.humanoid_mtu_full import HumanoidMTUFull
-from shac.tracking import add_slider
 from taichi_sim.types import State
 
 # Half of what the speed earns is lost with this error [m/s], half of what economy earns with this power [W/kg].
 SPEED_WIDTH, POWER_WIDTH = 0.5, 5.0
+# Half of what ease earns is lost with this mean square, of activations and of excitations less activations together.
+EFFORT_WIDTH = 0.01
 # Half of what limits cost at most is lost where joints are so far beyond them [rad], as the root of a sum of squares.
 LIMIT_WIDTH = 0.1
 # Half of what uprightness earns is lost with this tilt of the pelvis [rad].
 TILT_WIDTH = 0.2
 SPEED_WEIGHT = 3.0
-# Parameters of contact that go with the weight, so that feet sink in as far as those of the legs alone.
-_CONTACT = ("contact_ke", "contact_kd", "contact_kf")
 
 
 @dataclasses.dataclass
@@ -38,10 +37,11 @@ class WalkMTU(MuscleRunner):
     The speed wanted is the position of the body's marker, so it is a part of the state and of the observation: the last
     joint's position, behind those of the legs. With a `reference` it is that motion's mean speed.
 
-    Reward: 3 / (1 + (error of the pelvis' speed / 0.5)^2) + economy / (1 + P / 5) - activation mean(a^2)
-    + upright / (1 + (tilt / 0.2)^2) + heading - limits s / (1 + s), with the metabolic power P [W/kg], the basal one
-    included, the activations a, the pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the sum of (rad beyond a
-    joint's limit / 0.1)^2. No posture is rewarded but the pelvis'. What costs is bounded, so that falling never pays.
+    Reward: 3 / (1 + (error of the pelvis' speed / 0.5)^2) + ease / (1 + E / 0.01) + economy / (1 + P / 5)
+    - activation mean(a^2) + upright / (1 + (tilt / 0.2)^2) + heading - limits s / (1 + s), with the activations a, the
+    excitations u, the effort E = mean(a^2) + mean((u - a)^2), the metabolic power P [W/kg], the basal one included, the
+    pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the sum of (rad beyond a joint's limit / 0.1)^2. No posture is
+    rewarded but the pelvis'. What costs is bounded, so that falling never pays.
     """
 
     speed: float | None = 1.25
@@ -52,6 +52,8 @@ class WalkMTU(MuscleRunner):
     """Fastest of the speeds drawn [m/s]."""
     economy: float = 0.0
     """What a body earns that burns nothing; it earns half of it with 5 W/kg."""
+    ease: float = 6.0
+    """What a body earns that makes no effort; it earns half of it where activations' mean square is 0.01."""
     activation: float = 6.0
     """Weight of the mean square of the activations."""
     upright: float = 1.0
@@ -62,12 +64,17 @@ class WalkMTU(MuscleRunner):
     """Peak force of every muscle over the source's f0; humanoid_mtu has 0.454."""
     damping: float = 0.25
     """Share of humanoid_mtu's joint damping that is kept."""
+    mended: bool = True
+    """With a psoas, and a gastrocnemius that lifts the heel; without, as the source has the legs."""
+    stride: float = 40.0
+    """Largest angle between the thighs that episodes begin with [deg], one leg forward, at the speed wanted."""
 
     episode_length: ClassVar[int] = 1200
     num_obs: ClassVar[int] = 55
-    num_actions: ClassVar[int] = 152
+    num_actions: ClassVar[int] = 158
     start_height: ClassVar[float] = HumanoidMTU.start_height
-    lowest_start: ClassVar[float] = HumanoidMTU.lowest_start
+    # With the largest tilt and step the soles just clear the floor.
+    lowest_start: ClassVar[float] = 0.991
     min_height: ClassVar[float] = 0.7
     target_distance: ClassVar[float] = HumanoidMTU.target_distance
     presets: ClassVar[dict] = HumanoidMTU.presets
@@ -76,19 +83,22 @@ class WalkMTU(MuscleRunner):
         speeds = [self.slowest, self.fastest] if self.speed is None else [self.speed]
         if not 0 < min(speeds) <= max(speeds) <= 3 or self.slowest > self.fastest:
             raise ValueError("speeds must be above 0 and at most 3 m/s, slowest <= fastest")
+        if not 0 <= self.stride <= 90:
+            raise ValueError("stride must be from 0 to 90 degrees")
         if not (self.strength > 0 and 0 <= self.damping <= 1):
             raise ValueError("strength must be positive, and damping from 0 to 1")
         # what power needs, by number of worlds
         self._sims, self._burn = {}, {}
+        self.num_actions = self.asset.nu
         super().__post_init__()
 
     @functools.cached_property
     def asset(self) -> mujoco.MjModel:
         """The body, compiled by MuJoCo."""
-        return compiled(self.strength, self.damping)
+        return compiled(self.strength, self.damping, self.mended)
 
     def body(self) -> mujoco.MjSpec:
-        return legs(self.strength, self.damping)
+        return legs(self.strength, self.damping, self.mended)
 
     @property
     def _marker(self) -> int:
@@ -110,7 +120,21 @@ class WalkMTU(MuscleRunner):
         if self.speed is None and self.reference is None and stochastic:
             draw = torch.rand(num, generator=generator, dtype=sim.dtype, device=sim.device)
             state.qpos[:, self._marker] = self.slowest + (self.fastest - self.slowest) * draw
+        if self.stride and self.reference is None and stochastic:
+            self._stand_in_step(state, generator)
         return state
+
+    def _stand_in_step(self, state: State, generator: torch.Generator) -> None:
+        """Puts one thigh forward and the other back, feet flat, and lets the body move."""
+        qpos = state.qpos
+        draw = torch.rand(len(qpos), generator=generator, dtype=qpos.dtype, device=qpos.device)
+        angle = math.radians(self.stride) / 2 * (2 * draw - 1)
+        for side, flexion in (("R", angle), ("L", -angle)):
+            # thigh forward and foot up are about -y
+            for name, turn in ((f"Femur{side}", -flexion), (f"Talus{side}", flexion)):
+                place = int(self.asset.joint(name).qposadr[0])
+                qpos[:, place], qpos[:, place + 2] = (turn / 2).cos(), (turn / 2).sin()
+        state.qvel[:, 0] += qpos[:, self._marker]
 
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         end = type(self).num_obs
@@ -121,6 +145,9 @@ class WalkMTU(MuscleRunner):
         if self.economy:
             earned = earned + self.economy / (1 + self.power(state, action) / POWER_WIDTH)
         beyond = (excess(self.asset, state.qpos) / LIMIT_WIDTH).square().sum(1)
+        # what makes activations change costs as much as to hold them
+        effort = state.act.square().mean(1) + (self.control(action) - state.act).square().mean(1)
+        earned = earned + self.ease / (1 + effort / EFFORT_WIDTH)
         own = earned - self.activation * state.act.square().mean(1) - self.limits * beyond / (1 + beyond)
         return self.earned(own, state)
 
@@ -180,87 +207,3 @@ def _limits(m: mujoco.MjModel) -> tuple[tuple, ...]:
                 low.append(least)
                 high.append(most)
     return tuple(columns), tuple(low), tuple(high), tuple(widest)
-
-
-def mirror(m: mujoco.MjModel) -> Mirror:
-    """Right and left exchanged, at the plane y = 0: bodies' frames are the world's at rest, hinges are about y."""
-    # of a vector, of a rotation's vector, and of a quaternion
-    vector, axis, quat = (1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, -1.0, 1.0, -1.0)
-    other = {"R": "L", "L": "R"}
-    pairs = []
-    for j in range(1, m.njnt):
-        name = m.joint(j).name
-        image = m.joint(name[:-1] + other.get(name[-1], name[-1]))
-        pairs.append((image.qposadr[0], image.dofadr[0], m.jnt_type[j] == mujoco.mjtJoint.mjJNT_BALL))
-    index, signs = list(range(11)), [1.0, *quat, *vector, *axis]
-    for adr, _, ball in pairs:
-        index += range(adr + 4, adr + 4 + (4 if ball else 1))
-        signs += quat if ball else (1.0,)
-    for _, adr, ball in pairs:
-        index += range(m.nq - 2 + adr, m.nq - 2 + adr + (3 if ball else 1))
-        signs += axis if ball else (1.0,)
-    # up and heading
-    index, signs = [*index, len(index), len(index) + 1], [*signs, 1.0, 1.0]
-    names = [m.actuator(u).name for u in range(m.nu)]
-    muscles = [names.index(other[name[0]] + name[1:]) for name in names]
-    return Mirror(tuple(map(int, index)), tuple(signs), tuple(muscles), (1.0,) * m.nu)
-
-
-@functools.cache
-def compiled(strength: float, damping: float) -> mujoco.MjModel:
-    """The body of `legs`."""
-    return legs(strength, damping).compile()
-
-
-def legs(strength: float, damping: float) -> mujoco.MjSpec:
-    """`humanoid_mtu` as heavy as a whole person, and a marker that carries the speed wanted.
-
-    The pelvis has mass, centre and inertia of pelvis, trunk, head and hanging arms of `humanoid_mtu_full`, held rigid:
-    39.4 of 61.4 kg. The marker, a slide along x as the last joint, weighs a gram, touches nothing and stays where it
-    is.
-
-    Args:
-      strength: peak force of every muscle over the source's f0.
-      damping: share of the asset's joint damping that is kept.
-    """
-    spec = mujoco.MjSpec.from_string(_text("humanoid_mtu"))
-    mass, centre, inertia = upper_body()
-    pelvis = spec.body("Pelvis")
-    light = sum(b.mass for b in spec.bodies)
-    pelvis.explicitinertial = True
-    heavy = (light - pelvis.mass + mass) / light
-    principal, axes = np.linalg.eigh(inertia)
-    mujoco.mju_mat2Quat(pelvis.iquat, (axes * np.linalg.det(axes)).ravel())
-    pelvis.mass, pelvis.ipos, pelvis.inertia = mass, centre, principal
-    for name in _CONTACT:
-        numeric = spec.numeric(name)
-        numeric.data = [heavy * value for value in numeric.data]
-    for joint in spec.joints:
-        joint.damping = damping * np.asarray(joint.damping)
-    for muscle in spec.actuators:
-        muscle.gainprm[2] = muscle.biasprm[2] = strength * muscle.userdata[0]
-    add_slider(spec, "speed")
-    return spec
-
-
-@functools.cache
-def upper_body() -> tuple[float, np.ndarray, np.ndarray]:
-    """All but the legs, arms hanging: mass [kg], centre in the pelvis' frame [m], inertia about it (3, 3) [kg m^2]."""
-    m = mujoco.MjModel.from_xml_string(_text("humanoid_mtu_full"))
-    data = mujoco.MjData(m)
-    data.qpos[:3], data.qpos[7:] = 0, HumanoidMTUFull.start_joints
-    mujoco.mj_kinematics(m, data)
-    mujoco.mj_comPos(m, data)
-    legs = ("Femur", "Tibia", "Talus", "FootThumb", "FootPinky")
-    bodies = [b for b in range(1, m.nbody) if not m.body(b).name.startswith(legs)]
-    masses = m.body_mass[bodies]
-    centre = masses @ data.xipos[bodies] / masses.sum()
-    inertia = np.zeros((3, 3))
-    for b, mass in zip(bodies, masses):
-        frame, arm = data.ximat[b].reshape(3, 3), data.xipos[b] - centre
-        inertia += frame @ np.diag(m.body_inertia[b]) @ frame.T + mass * (arm @ arm * np.eye(3) - np.outer(arm, arm))
-    return float(masses.sum()), centre, inertia
-
-
-def _text(name: str) -> str:
-    return (files("taichi_sim.assets") / f"{name}.xml").read_text(encoding="utf-8")

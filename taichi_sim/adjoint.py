@@ -14,13 +14,12 @@ dynamics against Taichi's autodiff, too (tests/taichi_sim/test_autodiff.py).
 
 from taichi_sim import spatial, taping
 from taichi_sim.bodies import (
+    body_forces,
     coriolis,
     dynamics,
     equality,
     external,
-    fluid,
     friction,
-    gravcomp,
     inertia,
     integrate,
     kinematics,
@@ -74,9 +73,9 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.loops.bodies.number > 0):
         loops.forces(m, d, e)
     if ti.static(m.gravcomp):
-        gravcomp.adjoint_forces(m, d, e)
+        body_forces.adjoint_lift(m, d, e)
     if ti.static(m.fluid):
-        fluid.adjoint_forces(m, d, e)
+        body_forces.adjoint_resist(m, d, e)
     if ti.static(m.tendon.number > 0):
         tendon.lengths(m, d, e)
     actuator.transmission(m, d, e)

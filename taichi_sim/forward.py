@@ -6,12 +6,11 @@ working set stays in the cache. Nothing here is differentiated by Taichi; `adjoi
 
 from taichi_sim import spatial, taping
 from taichi_sim.bodies import (
+    body_forces,
     coriolis,
     dynamics,
     equality,
-    fluid,
     friction,
-    gravcomp,
     inertia,
     integrate,
     kinematics,
@@ -51,9 +50,9 @@ def forces(m: ti.template(), d: ti.template(), e, h, h_theta):
     passive.dampers(m, d, e)
     passive.limits(m, d, e)
     if ti.static(m.gravcomp):
-        gravcomp.forces(m, d, e)
+        body_forces.lift(m, d, e)
     if ti.static(m.fluid):
-        fluid.forces(m, d, e)
+        body_forces.resist(m, d, e)
     if ti.static(m.any_friction):
         friction.forces(m, d, e, h_theta)
     if ti.static(m.tendon.number > 0):
@@ -64,7 +63,7 @@ def forces(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.actuator.on_tendon):
         tendon.actuate(m, d, e)
     if ti.static(m.actgravcomp):
-        gravcomp.actuate(m, d, e)
+        body_forces.actuate(m, d, e)
     for i in range(m.nv):
         d.qacc[e, i] = d.qfrc_passive[e, i] + d.qfrc_limit[e, i] + d.actuator.qfrc[e, i] - d.qfrc_bias[e, i]
         if ti.static(m.contact.any):

@@ -56,7 +56,7 @@ class Option:
     | constraint | law of limits and contacts with planes: "penalty", or "mujoco" (`<text name="constraint">`) | str |
     | impratio | MuJoCo's, where the law is: stiffness of friction over that of the normal | scalar |
     | coriolis | Coriolis and gyroscopic forces are taken at v + theta h a, too (`bodies.coriolis`) | bool |
-    | density, viscosity, wind | of a fluid around all bodies (`bodies.fluid`) [kg/m^3, Pa s, m/s] | scalars, (3,) |
+    | density, viscosity, wind | of a fluid around all bodies [kg/m^3, Pa s, m/s] | scalars, (3,) |
     | contact, limit, spring, damper, friction, actuation, clampctrl, equality | stages that are on | bool |
     """
 
@@ -114,9 +114,8 @@ _LATER = {
 _WIDTHS = {"jnt_limit_ref": (2,), "jnt_limit_solimp": (5,), "pair_ref": (2,), "pair_solimp": (5,)}
 # Fields of `Model` without entries by default: (their dtype, numbers per entry).
 _EMPTY = {
-    **dict.fromkeys(
-        ("loop_type", "loop_obj1", "loop_obj2", "hfield_adr", "hfield_nrow", "hfield_ncol"), (np.int32, ())
-    ),
+    **dict.fromkeys(("loop_type", "loop_obj1", "loop_obj2"), (np.int32, ())),
+    **dict.fromkeys(("hfield_adr", "hfield_nrow", "hfield_ncol"), (np.int32, ())),
     **dict.fromkeys(("loop_pos1", "loop_pos2"), (float, (3,))),
     **dict.fromkeys(("loop_quat1", "loop_quat2", "hfield_size"), (float, (4,))),
     **dict.fromkeys(("loop_torquescale", "loop_stiffness", "loop_damping", "hfield_data"), (float, ())),

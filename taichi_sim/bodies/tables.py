@@ -220,7 +220,7 @@ def link_inertia(model: Model, tree: Tree):
 def resistance(model: Model) -> dict[str, np.ndarray]:
     """What fluid resists the boxes with that have the bodies' mass and inertia, by name, each (nbody, 3).
 
-    viscous [N s/m], drag [N s^2/m^2], viscous_spin [N m s], drag_spin [N m s^2]: those of `fluid.resist` along and
+    viscous [N s/m], drag [N s^2/m^2], viscous_spin [N m s], drag_spin [N m s^2]: those of `body_forces.drag` along and
     about each axis. MuJoCo documentation, Computation, "Passive forces: inertia model". Bodies without mass have none.
     """
     density, viscosity, inertia = model.opt.density, model.opt.viscosity, model.body_inertia

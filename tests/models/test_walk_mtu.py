@@ -42,10 +42,51 @@ def test_it_is_as_heavy_as_the_whole_body_and_turns_as_hard():
     assert rows[0][0, 0] == pytest.approx(61.4)
     # its muscles are the source's, its joints less damped, and the marker moves along x alone
     legs = asset("humanoid_mtu")
-    np.testing.assert_allclose(walker.actuator_gainprm[:, 2], legs.actuator_user[:, 0])
+    np.testing.assert_allclose(walker.actuator_gainprm[: legs.nu, 2], legs.actuator_user[:, 0])
     np.testing.assert_allclose(walker.dof_damping[:24], 0.25 * legs.dof_damping)
     assert walker.joint(walker.njnt - 1).name == "speed" and walker.jnt_axis[-1].tolist() == [1, 0, 0]
     assert walker.nq == legs.nq + 1 and walker.numeric("contact_ke").data[0] == pytest.approx(5000 * 61.4 / 37)
+
+
+def arm(m: mujoco.MjModel, unit: str, joint: str) -> float:
+    """Lever arm of a unit at rest [m]: how much it shortens as a joint flexes, a ball about -y."""
+    row, place, lengths = m.tendon(unit).id, m.joint(joint).qposadr[0], []
+    for angle in (1e-4, -1e-4):
+        d = mujoco.MjData(m)
+        if m.joint(joint).type == mujoco.mjtJoint.mjJNT_BALL:
+            d.qpos[place + 2] = -angle / 2
+        else:
+            d.qpos[place] = angle
+        mujoco.mj_kinematics(m, d)
+        mujoco.mj_tendon(m, d)
+        lengths.append(d.ten_length[row])
+    return (lengths[1] - lengths[0]) / 2e-4
+
+
+def test_a_psoas_bends_the_hip_and_the_calf_lifts_the_heel():
+    """As the whole body's psoas does, and as the soleus does, which ends at the same tendon."""
+    walker, full = models.load_task("walk_mtu").asset, asset("humanoid_mtu_full")
+    source = models.load_task("walk_mtu", {"mended": "false"})
+    assert walker.nu == 158 and source.asset.nu == source.num_actions == 152
+    for side in "RL":
+        for name in ("Psoas_Major", "Psoas_Major1", "Psoas_Major2"):
+            unit = f"{side}_{name}"
+            # held as it stands: as long, and as far from the hip
+            assert walker.tendon_length0[walker.tendon(unit).id] == pytest.approx(
+                full.tendon_length0[full.tendon(unit).id], abs=1e-6
+            )
+            assert arm(walker, unit, f"Femur{side}") == pytest.approx(arm(full, unit, f"Femur{side}"), abs=1e-6)
+            # the importer's fit, from random postures of the trunk, too
+            np.testing.assert_allclose(walker.actuator(unit).lengthrange, full.actuator(unit).lengthrange, rtol=0.01)
+            assert walker.actuator(unit).gainprm[2] == full.actuator(unit).user[0]
+        for head in ("Lateral", "Medial"):
+            unit = f"{side}_Gastrocnemius_{head}_Head"
+            soleus = arm(walker, f"{side}_Soleus", f"Talus{side}")
+            assert soleus < -0.03 and arm(walker, unit, f"Talus{side}") == pytest.approx(soleus, rel=0.15)
+            assert arm(source.asset, unit, f"Talus{side}") == 0
+            # the knee is crossed where it was
+            knee = arm(source.asset, unit, f"Tibia{side}")
+            assert knee > 0.02 and arm(walker, unit, f"Tibia{side}") == pytest.approx(knee, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +107,34 @@ def test_speeds_are_fixed_or_drawn_for_each_episode(env):
     assert (drawn(task, False) - 1.2).abs().max() < 1e-9
     # it stays, and is seen
     before = env.state.qpos[:, -1].clone()
-    obs, *_ = env.step(torch.zeros(4, 152, dtype=F64))
+    obs, *_ = env.step(torch.zeros(4, 158, dtype=F64))
     assert torch.equal(env.state.qpos[:, -1], before) and torch.equal(obs[:, 11 + 22], before)
+
+
+def test_episodes_begin_in_a_step_at_the_speed_wanted_on_flat_feet(env):
+    """One thigh forward and the other back by up to 20 degrees each; no sole is in the floor, whatever is drawn."""
+    task, generator = env.task, torch.Generator().manual_seed(0)
+    state = task.reset(1000, generator, env.sim, True)
+    m = task.asset
+    d = mujoco.MjData(m)
+    soles = np.flatnonzero((m.geom_type == mujoco.mjtGeom.mjGEOM_BOX) & (m.geom_conaffinity > 0))
+    pitches = []
+    for qpos in state.qpos.numpy():
+        d.qpos = qpos
+        mujoco.mj_kinematics(m, d)
+        axes, size = d.geom_xmat[soles].reshape(-1, 3, 3), m.geom_size[soles]
+        assert (d.geom_xpos[soles, 2] - (np.abs(axes[:, 2]) * size).sum(1)).min() > 0
+        pelvis = d.body("Pelvis").xmat.reshape(3, 3)
+        thighs, feet = ([pelvis.T @ d.body(f"{x}{s}").xmat.reshape(3, 3) for s in "RL"] for x in ("Femur", "Talus"))
+        np.testing.assert_allclose(feet, [np.eye(3)] * 2, atol=1e-9)
+        pitches.append([np.degrees(np.arctan2(-x[0, 2], x[2, 2])) for x in thighs])
+    right, left = np.transpose(pitches)
+    np.testing.assert_allclose(right, -left, atol=1e-9)
+    assert -20 <= right.min() < -19.8 and 19.8 < right.max() <= 20
+    assert abs(state.qvel[:, 0].mean() - 1.25) < 0.02
+    # as they stand without
+    plain = models.load_task("walk_mtu", {"stride": "0"}).reset(10, generator, env.sim, True)
+    assert (plain.qpos[:, 7:-1] - env.sim.initial_state().qpos[:1, 7:-1]).abs().max() == 0
 
 
 def test_the_reward_by_hand(env):
@@ -83,7 +150,7 @@ def test_the_reward_by_hand(env):
     state.qpos[3, names["TalusR"] : names["TalusR"] + 4] = torch.tensor([np.cos(0.6), 0, np.sin(0.6), 0])
     # world 0: the pelvis leans by 0.2 rad
     state.qpos[0, 3:7] = torch.tensor([np.cos(0.1), 0, np.sin(0.1), 0])
-    action = torch.full((4, 152), -0.8, dtype=F64)
+    action = torch.full((4, 158), -0.8, dtype=F64)
     state = state._replace(act=torch.full_like(state.act, 0.1))
     reward = task.reward(state, task.observe(state, action), action)
     power = task.power(state, action)
@@ -94,7 +161,8 @@ def test_the_reward_by_hand(env):
     lean = 2 * (1 - np.cos(0.2)) / 0.04
     upright = torch.tensor([1 / (1 + lean), 1, 1, 1], dtype=F64)
     heading = torch.tensor([np.cos(0.2), 1, 1, 1], dtype=F64)
-    expected = tracking + 2 / (1 + power / 5) - 6 * 0.01 + upright + heading - 2 * limits
+    # excitations are the activations, whose mean square is 0.01
+    expected = 6 / 2 + tracking + 2 / (1 + power / 5) - 6 * 0.01 + upright + heading - 2 * limits
     torch.testing.assert_close(reward, expected, atol=1e-5, rtol=0)
     np.testing.assert_allclose(excess(task.asset, state.qpos).sum(1), [0, 0, 0.2, 0.3], atol=1e-6)
 
@@ -103,7 +171,7 @@ def test_the_rewards_gradient_is_that_of_central_differences(env):
     task, rng = env.task, torch.Generator().manual_seed(3)
     state = State(*(x + 0.05 * torch.randn(x.shape, generator=rng, dtype=F64) for x in env.sim.initial_state()))
     state = state._replace(act=0.3 + state.act)
-    action = torch.rand(4, 152, generator=rng, dtype=F64) - 0.5
+    action = torch.rand(4, 158, generator=rng, dtype=F64) - 0.5
     ways = [torch.randn(x.shape, generator=rng, dtype=F64) for x in (*state, action)]
 
     def earned(step):
@@ -119,10 +187,11 @@ def test_the_rewards_gradient_is_that_of_central_differences(env):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"speed": "0"}, {"speed": "none", "slowest": "2"}, {"strength": "0"}, {"damping": "2"}]
+    "settings",
+    [{"speed": "0"}, {"speed": "none", "slowest": "2"}, {"strength": "0"}, {"damping": "2"}, {"stride": "91"}],
 )
 def test_settings_that_make_no_walk_are_refused(settings):
-    with pytest.raises(UserError, match="WalkMTU: (speeds|strength)"):
+    with pytest.raises(UserError, match="WalkMTU: (speeds|strength|stride)"):
         models.load_task("walk_mtu", settings)
 
 
@@ -137,8 +206,8 @@ def test_its_mirror_image_moves_like_one(env):
     # upright enough to stand on its feet, each joint elsewhere
     state.qpos[:, 7:-1] += 0.05 * torch.randn(4, 22, generator=generator, dtype=F64)
     state.qpos[:, 2] = 0.95
-    state = state._replace(act=torch.rand(4, 152, generator=generator, dtype=F64))
-    ctrl = torch.rand(4, 152, generator=generator, dtype=F64)
+    state = state._replace(act=torch.rand(4, 158, generator=generator, dtype=F64))
+    ctrl = torch.rand(4, 158, generator=generator, dtype=F64)
 
     def opposite(state):
         seen = image(task.posture(state))

@@ -183,7 +183,7 @@ def test_the_bodies_of_the_package_follow_a_recorded_walk(name):
     seen = State(state.qpos[:, :-1], state.qvel[:, :-1], state.act)
     if name == "walk_mtu":
         assert (seen.qpos[:, -1] == task.motion.speed).all()
-    action = torch.zeros(16, 152, dtype=F64)
+    action = torch.zeros(16, task.num_actions, dtype=F64)
     obs, bare_obs = task.observe(state, action), bare.observe(seen, action)
     torch.testing.assert_close(obs[:, :-2], bare_obs, rtol=0, atol=0)
     added = task.reward(state, obs, action) - bare.reward(seen, bare_obs, action)

@@ -1,0 +1,181 @@
+"""The body of walk_mtu: legs with muscles, as heavy as a person; docs/muscle_bodies.md has their figures' sources."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from importlib.resources import files
+
+import mujoco
+import numpy as np
+
+from shac.mirror import Mirror
+from shac.models.humanoid_mtu_full import HumanoidMTUFull
+from shac.tracking import add_slider
+
+# Parameters of contact that go with the weight, so that feet sink in as far as those of the legs alone.
+_CONTACT = ("contact_ke", "contact_kd", "contact_kf")
+# Units of the whole body that bend the hip and begin on the spine: right and left ones are called R_ and L_ before.
+_PSOAS = ("Psoas_Major", "Psoas_Major1", "Psoas_Major2")
+# The calf's units that end on the shank, and the ends of the soleus' paths that lead them on to the heel.
+_CALF = {
+    "Gastrocnemius_Lateral_Head": ("Soleus1_2", "Soleus1_3"),
+    "Gastrocnemius_Medial_Head": ("Soleus_3", "Soleus_4"),
+}
+# Flexions of hip, knee and ankle in walking and running [degrees]: the working range of docs/muscle_bodies.md.
+_WORKING = ((-20, 40), (0, 70), (-20, 15))
+# What of a muscle is its source's.
+_MUSCLE = ("gaintype", "gainprm", "biastype", "biasprm", "dyntype", "dynprm", "ctrllimited", "ctrlrange", "userdata")
+# Of a unit's length at rest, its tendon has that share.
+_TENDON = 0.2
+
+
+def mirror(m: mujoco.MjModel) -> Mirror:
+    """Right and left exchanged, at the plane y = 0: bodies' frames are the world's at rest, hinges are about y."""
+    # of a vector, of a rotation's vector, and of a quaternion
+    vector, axis, quat = (1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, -1.0, 1.0, -1.0)
+    other = {"R": "L", "L": "R"}
+    pairs = []
+    for j in range(1, m.njnt):
+        name = m.joint(j).name
+        image = m.joint(name[:-1] + other.get(name[-1], name[-1]))
+        pairs.append((image.qposadr[0], image.dofadr[0], m.jnt_type[j] == mujoco.mjtJoint.mjJNT_BALL))
+    index, signs = list(range(11)), [1.0, *quat, *vector, *axis]
+    for adr, _, ball in pairs:
+        index += range(adr + 4, adr + 4 + (4 if ball else 1))
+        signs += quat if ball else (1.0,)
+    for _, adr, ball in pairs:
+        index += range(m.nq - 2 + adr, m.nq - 2 + adr + (3 if ball else 1))
+        signs += axis if ball else (1.0,)
+    # up and heading
+    index, signs = [*index, len(index), len(index) + 1], [*signs, 1.0, 1.0]
+    names = [m.actuator(u).name for u in range(m.nu)]
+    muscles = [names.index(other[name[0]] + name[1:]) for name in names]
+    return Mirror(tuple(map(int, index)), tuple(signs), tuple(muscles), (1.0,) * m.nu)
+
+
+@functools.cache
+def compiled(strength: float, damping: float, mended: bool) -> mujoco.MjModel:
+    """The body of `legs`."""
+    return legs(strength, damping, mended).compile()
+
+
+def legs(strength: float, damping: float, mended: bool) -> mujoco.MjSpec:
+    """`humanoid_mtu` as heavy as a whole person, and a marker that carries the speed wanted.
+
+    The pelvis has mass, centre and inertia of pelvis, trunk, head and hanging arms of `humanoid_mtu_full`, held rigid:
+    39.4 of 61.4 kg. The marker, a slide along x as the last joint, weighs a gram, touches nothing and stays where it
+    is.
+
+    Args:
+      strength: peak force of every muscle over the source's f0.
+      damping: share of the asset's joint damping that is kept.
+      mended: with the units of `_mend`.
+    """
+    spec = mujoco.MjSpec.from_string(_text("humanoid_mtu"))
+    mass, centre, inertia = upper_body()
+    pelvis = spec.body("Pelvis")
+    light = sum(b.mass for b in spec.bodies)
+    pelvis.explicitinertial = True
+    heavy = (light - pelvis.mass + mass) / light
+    principal, axes = np.linalg.eigh(inertia)
+    mujoco.mju_mat2Quat(pelvis.iquat, (axes * np.linalg.det(axes)).ravel())
+    pelvis.mass, pelvis.ipos, pelvis.inertia = mass, centre, principal
+    for name in _CONTACT:
+        numeric = spec.numeric(name)
+        numeric.data = [heavy * value for value in numeric.data]
+    for joint in spec.joints:
+        joint.damping = damping * np.asarray(joint.damping)
+    if mended:
+        _mend(spec)
+    for muscle in spec.actuators:
+        muscle.gainprm[2] = muscle.biasprm[2] = strength * muscle.userdata[0]
+    add_slider(spec, "speed")
+    return spec
+
+
+def _mend(spec: mujoco.MjSpec) -> None:
+    """Gives the legs what the source's lack: a psoas, and a gastrocnemius that lifts the heel.
+
+    The psoas is the source's, its places on the spine held by the pelvis. The gastrocnemius goes on from its end on the
+    shank along the soleus to the heel. Fibres are as long as the asset's: see `_fit`.
+    """
+    full = mujoco.MjSpec.from_string(_text("humanoid_mtu_full"))
+    data = _standing()
+    for side in "RL":
+        for name in (f"{side}_{name}" for name in _PSOAS):
+            source = full.actuator(name)
+            tendon = spec.add_tendon(name=name)
+            for wrap in full.tendon(name).path:
+                body, place = spec.body(wrap.target.parent.name), wrap.target.pos
+                if body is None:
+                    body, place = spec.body("Pelvis"), _in_pelvis(data, data.site(wrap.target.name).xpos)
+                body.add_site(name=wrap.target.name, pos=place, size=wrap.target.size, group=wrap.target.group)
+                tendon.wrap_site(wrap.target.name)
+            muscle = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_TENDON)
+            for field in _MUSCLE:
+                setattr(muscle, field, getattr(source, field))
+        for name, end in _CALF.items():
+            for site in end:
+                spec.tendon(f"{side}_{name}").wrap_site(f"{side}_{site}")
+    _fit(spec, [f"{side}_{name}" for side in "RL" for name in (*_PSOAS, *_CALF)])
+
+
+def _fit(spec: mujoco.MjSpec, names: list[str]) -> None:
+    """Optimal fibre lengths by the asset's rule: the middle of the shortest and longest that fibres become at work."""
+    m = spec.compile()
+    data = mujoco.MjData(m)
+    rows = [m.tendon(name).id for name in names]
+    lengths = []
+    for angles in itertools.product(*_WORKING):
+        mujoco.mj_resetData(m, data)
+        for joint, angle in zip(("Femur", "Tibia", "Talus"), np.radians(angles)):
+            for side in "RL":
+                place = m.joint(joint + side).qposadr[0]
+                if joint == "Tibia":
+                    data.qpos[place] = angle
+                else:
+                    # thigh and foot swing forward and up about -y
+                    data.qpos[place : place + 4] = np.cos(angle / 2), 0, -np.sin(angle / 2), 0
+        mujoco.mj_kinematics(m, data)
+        mujoco.mj_tendon(m, data)
+        lengths.append(data.ten_length[rows].copy())
+    for name, rest, low, high in zip(names, m.tendon_length0[rows], np.min(lengths, 0), np.max(lengths, 0)):
+        tendon = _TENDON * rest
+        optimal = (low + high) / 2 - tendon
+        spec.actuator(name).lengthrange = tendon + 0.5 * optimal, tendon + 1.5 * optimal
+
+
+@functools.cache
+def upper_body() -> tuple[float, np.ndarray, np.ndarray]:
+    """All but the legs, arms hanging: mass [kg], centre in the pelvis' frame [m], inertia about it (3, 3) [kg m^2]."""
+    data = _standing()
+    m = data.model
+    legs = ("Femur", "Tibia", "Talus", "FootThumb", "FootPinky")
+    bodies = [b for b in range(1, m.nbody) if not m.body(b).name.startswith(legs)]
+    masses = m.body_mass[bodies]
+    centre = masses @ data.xipos[bodies] / masses.sum()
+    inertia = np.zeros((3, 3))
+    for b, mass in zip(bodies, masses):
+        frame, arm = data.ximat[b].reshape(3, 3), data.xipos[b] - centre
+        inertia += frame @ np.diag(m.body_inertia[b]) @ frame.T + mass * (arm @ arm * np.eye(3) - np.outer(arm, arm))
+    return float(masses.sum()), centre, inertia
+
+
+def _standing() -> mujoco.MjData:
+    """The whole body, standing with its arms hanging, its pelvis at the origin."""
+    m = mujoco.MjModel.from_xml_string(_text("humanoid_mtu_full"))
+    data = mujoco.MjData(m)
+    data.qpos[:3], data.qpos[7:] = 0, HumanoidMTUFull.start_joints
+    mujoco.mj_kinematics(m, data)
+    mujoco.mj_comPos(m, data)
+    return data
+
+
+def _in_pelvis(data: mujoco.MjData, place: np.ndarray) -> np.ndarray:
+    pelvis = data.body("Pelvis")
+    return pelvis.xmat.reshape(3, 3).T @ (place - pelvis.xpos)
+
+
+def _text(name: str) -> str:
+    return (files("taichi_sim.assets") / f"{name}.xml").read_text(encoding="utf-8")
