@@ -1,4 +1,4 @@
-"""Walking at a prescribed speed with little effort: legs with 158 muscles, as heavy as a person."""
+"""Walking at a prescribed speed with little effort: legs with 152 muscles or more, as heavy as a person."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ LIMIT_WIDTH = 0.1
 # Half of what uprightness earns is lost with this tilt of the pelvis [rad].
 TILT_WIDTH = 0.2
 SPEED_WEIGHT = 3.0
+# Height of the pelvis from which on the soles clear the floor with the largest tilt and a step of up to 40 degrees [m].
+LOWEST_STEP = 0.991
 
 
 @dataclasses.dataclass
@@ -52,7 +54,7 @@ class WalkMTU(MuscleRunner):
     """Fastest of the speeds drawn [m/s]."""
     economy: float = 0.0
     """What a body earns that burns nothing; it earns half of it with 5 W/kg."""
-    ease: float = 6.0
+    ease: float = 0.0
     """What a body earns that makes no effort; it earns half of it where activations' mean square is 0.01."""
     activation: float = 6.0
     """Weight of the mean square of the activations."""
@@ -64,17 +66,16 @@ class WalkMTU(MuscleRunner):
     """Peak force of every muscle over the source's f0; humanoid_mtu has 0.454."""
     damping: float = 0.25
     """Share of humanoid_mtu's joint damping that is kept."""
-    mended: bool = True
+    mended: bool = False
     """With a psoas, and a gastrocnemius that lifts the heel; without, as the source has the legs."""
-    stride: float = 40.0
+    stride: float = 0.0
     """Largest angle between the thighs that episodes begin with [deg], one leg forward, at the speed wanted."""
 
     episode_length: ClassVar[int] = 1200
     num_obs: ClassVar[int] = 55
-    num_actions: ClassVar[int] = 158
+    num_actions: ClassVar[int] = 152
     start_height: ClassVar[float] = HumanoidMTU.start_height
-    # With the largest tilt and step the soles just clear the floor.
-    lowest_start: ClassVar[float] = 0.991
+    lowest_start: ClassVar[float] = HumanoidMTU.lowest_start
     min_height: ClassVar[float] = 0.7
     target_distance: ClassVar[float] = HumanoidMTU.target_distance
     presets: ClassVar[dict] = HumanoidMTU.presets
@@ -83,8 +84,8 @@ class WalkMTU(MuscleRunner):
         speeds = [self.slowest, self.fastest] if self.speed is None else [self.speed]
         if not 0 < min(speeds) <= max(speeds) <= 3 or self.slowest > self.fastest:
             raise ValueError("speeds must be above 0 and at most 3 m/s, slowest <= fastest")
-        if not 0 <= self.stride <= 90:
-            raise ValueError("stride must be from 0 to 90 degrees")
+        if not 0 <= self.stride <= 40:
+            raise ValueError("stride must be from 0 to 40 degrees")
         if not (self.strength > 0 and 0 <= self.damping <= 1):
             raise ValueError("strength must be positive, and damping from 0 to 1")
         # what power needs, by number of worlds
@@ -134,6 +135,7 @@ class WalkMTU(MuscleRunner):
             for name, turn in ((f"Femur{side}", -flexion), (f"Talus{side}", flexion)):
                 place = int(self.asset.joint(name).qposadr[0])
                 qpos[:, place], qpos[:, place + 2] = (turn / 2).cos(), (turn / 2).sin()
+        qpos[:, 2].clamp_(min=LOWEST_STEP)
         state.qvel[:, 0] += qpos[:, self._marker]
 
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

@@ -65,8 +65,8 @@ def arm(m: mujoco.MjModel, unit: str, joint: str) -> float:
 
 def test_a_psoas_bends_the_hip_and_the_calf_lifts_the_heel():
     """As the whole body's psoas does, and as the soleus does, which ends at the same tendon."""
-    walker, full = models.load_task("walk_mtu").asset, asset("humanoid_mtu_full")
-    source = models.load_task("walk_mtu", {"mended": "false"})
+    walker, full = models.load_task("walk_mtu", {"mended": "true"}).asset, asset("humanoid_mtu_full")
+    source = models.load_task("walk_mtu")
     assert walker.nu == 158 and source.asset.nu == source.num_actions == 152
     for side in "RL":
         for name in ("Psoas_Major", "Psoas_Major1", "Psoas_Major2"):
@@ -91,7 +91,7 @@ def test_a_psoas_bends_the_hip_and_the_calf_lifts_the_heel():
 
 @pytest.fixture(scope="module")
 def env():
-    return shac.make("walk_mtu", num_envs=4, seed=1, economy=2.0)
+    return shac.make("walk_mtu", num_envs=4, seed=1, economy=2.0, ease=6.0, mended=True, stride=40.0)
 
 
 def test_speeds_are_fixed_or_drawn_for_each_episode(env):
@@ -133,7 +133,7 @@ def test_episodes_begin_in_a_step_at_the_speed_wanted_on_flat_feet(env):
     assert -20 <= right.min() < -19.8 and 19.8 < right.max() <= 20
     assert abs(state.qvel[:, 0].mean() - 1.25) < 0.02
     # as they stand without
-    plain = models.load_task("walk_mtu", {"stride": "0"}).reset(10, generator, env.sim, True)
+    plain = models.load_task("walk_mtu").reset(10, generator, env.sim, True)
     assert (plain.qpos[:, 7:-1] - env.sim.initial_state().qpos[:1, 7:-1]).abs().max() == 0
 
 
@@ -188,7 +188,7 @@ def test_the_rewards_gradient_is_that_of_central_differences(env):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"speed": "0"}, {"speed": "none", "slowest": "2"}, {"strength": "0"}, {"damping": "2"}, {"stride": "91"}],
+    [{"speed": "0"}, {"speed": "none", "slowest": "2"}, {"strength": "0"}, {"damping": "2"}, {"stride": "41"}],
 )
 def test_settings_that_make_no_walk_are_refused(settings):
     with pytest.raises(UserError, match="WalkMTU: (speeds|strength|stride)"):
