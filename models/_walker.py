@@ -17,6 +17,8 @@ from shac.tracking import add_slider
 _CONTACT = ("contact_ke", "contact_kd", "contact_kf")
 # Units of the whole body that bend the hip and begin on the spine: right and left ones are called R_ and L_ before.
 _PSOAS = ("Psoas_Major", "Psoas_Major1", "Psoas_Major2")
+# How many units `mended` adds to the asset's.
+NUM_MENDED = 2 * len(_PSOAS)
 # The calf's units that end on the shank, and the ends of the soleus' paths that lead them on to the heel.
 _CALF = {
     "Gastrocnemius_Lateral_Head": ("Soleus1_2", "Soleus1_3"),
@@ -128,7 +130,6 @@ def _fit(spec: mujoco.MjSpec, names: list[str]) -> None:
     rows = [m.tendon(name).id for name in names]
     lengths = []
     for angles in itertools.product(*_WORKING):
-        mujoco.mj_resetData(m, data)
         for joint, angle in zip(("Femur", "Tibia", "Talus"), np.radians(angles)):
             for side in "RL":
                 place = m.joint(joint + side).qposadr[0]
@@ -136,7 +137,7 @@ def _fit(spec: mujoco.MjSpec, names: list[str]) -> None:
                     data.qpos[place] = angle
                 else:
                     # thigh and foot swing forward and up about -y
-                    data.qpos[place : place + 4] = np.cos(angle / 2), 0, -np.sin(angle / 2), 0
+                    mujoco.mju_axisAngle2Quat(data.qpos[place : place + 4], np.array([0.0, -1.0, 0.0]), angle)
         mujoco.mj_kinematics(m, data)
         mujoco.mj_tendon(m, data)
         lengths.append(data.ten_length[rows].copy())
@@ -162,6 +163,7 @@ def upper_body() -> tuple[float, np.ndarray, np.ndarray]:
     return float(masses.sum()), centre, inertia
 
 
+@functools.cache
 def _standing() -> mujoco.MjData:
     """The whole body, standing with its arms hanging, its pelvis at the origin."""
     m = mujoco.MjModel.from_xml_string(_text("humanoid_mtu_full"))

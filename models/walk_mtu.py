@@ -15,8 +15,9 @@ import taichi_sim as ts
 from shac.env import constant
 from shac.mirror import Mirror
 from shac.models._locomotion import MuscleRunner
-from shac.models._walker import compiled, legs, mirror
+from shac.models._walker import NUM_MENDED, compiled, legs, mirror
 from shac.models.humanoid_mtu import HumanoidMTU
+from taichi_sim import quaternion
 from taichi_sim.types import State
 
 # Half of what the speed earns is lost with this error [m/s], half of what economy earns with this power [W/kg].
@@ -90,7 +91,8 @@ class WalkMTU(MuscleRunner):
             raise ValueError("strength must be positive, and damping from 0 to 1")
         # what power needs, by number of worlds
         self._sims, self._burn = {}, {}
-        self.num_actions = self.asset.nu
+        if self.mended:
+            self.num_actions = type(self).num_actions + NUM_MENDED
         super().__post_init__()
 
     @functools.cached_property
@@ -130,11 +132,12 @@ class WalkMTU(MuscleRunner):
         qpos = state.qpos
         draw = torch.rand(len(qpos), generator=generator, dtype=qpos.dtype, device=qpos.device)
         angle = math.radians(self.stride) / 2 * (2 * draw - 1)
+        pitch = constant((0.0, 1.0, 0.0), qpos.dtype, qpos.device).expand(len(qpos), 3)
         for side, flexion in (("R", angle), ("L", -angle)):
             # thigh forward and foot up are about -y
             for name, turn in ((f"Femur{side}", -flexion), (f"Talus{side}", flexion)):
                 place = int(self.asset.joint(name).qposadr[0])
-                qpos[:, place], qpos[:, place + 2] = (turn / 2).cos(), (turn / 2).sin()
+                qpos[:, place : place + 4] = quaternion.from_axis_angle(pitch, turn)
         qpos[:, 2].clamp_(min=LOWEST_STEP)
         state.qvel[:, 0] += qpos[:, self._marker]
 
@@ -147,10 +150,12 @@ class WalkMTU(MuscleRunner):
         if self.economy:
             earned = earned + self.economy / (1 + self.power(state, action) / POWER_WIDTH)
         beyond = (excess(self.asset, state.qpos) / LIMIT_WIDTH).square().sum(1)
-        # what makes activations change costs as much as to hold them
-        effort = state.act.square().mean(1) + (self.control(action) - state.act).square().mean(1)
-        earned = earned + self.ease / (1 + effort / EFFORT_WIDTH)
-        own = earned - self.activation * state.act.square().mean(1) - self.limits * beyond / (1 + beyond)
+        held = state.act.square().mean(1)
+        if self.ease:
+            # what makes activations change costs as much as to hold them
+            effort = held + (self.control(action) - state.act).square().mean(1)
+            earned = earned + self.ease / (1 + effort / EFFORT_WIDTH)
+        own = earned - self.activation * held - self.limits * beyond / (1 + beyond)
         return self.earned(own, state)
 
     def mirror(self) -> Mirror | None:

@@ -194,9 +194,7 @@ class AdjointKernels:
                     equality.project(m, d, e)
                 kinematics.world(m, d, e)
                 kinematics.position(m, d, e)
-                for link in range(m.nlink):
-                    d.fn[e, link] = m.gravity[0] * 0.0
-                    d.ff[e, link] = m.gravity[0] * 0.0
+                dynamics.clear(m, e, d.fn, d.ff)
                 for b in range(m.nbody):
                     link = m.body_link[b]
                     q = d.xq[e, link]

@@ -27,6 +27,13 @@ def mujoco_data(mj_model: mujoco.MjModel, state: ts.State, ctrl: torch.Tensor, w
     return data
 
 
+def assert_forces(found, theirs: mujoco.MjData, world: int, *names: str) -> None:
+    """Fields of `Simulator.forward` in one world are MuJoCo's, to 1e-9 of their largest entry."""
+    for name in names:
+        expected, ours = getattr(theirs, name), getattr(found, name)[world].numpy()
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-9 * np.abs(expected).max(), err_msg=name)
+
+
 def tendon_jacobian(mj_model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
     """MuJoCo's ten_J, which it keeps sparse, as a matrix (ntendon, nv)."""
     jacobian = np.zeros((mj_model.ntendon, mj_model.nv))

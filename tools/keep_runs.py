@@ -46,7 +46,7 @@ def keep(run: Path, copy: Path, policy: bool = False) -> None:
       UserError: it is no run folder.
     """
     checkpoint.read_config(run)
-    rows = list(read_csv(run / "metrics.csv"))
+    rows = read_csv(run / "metrics.csv")
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).round().astype(int))
     copy.mkdir(parents=True, exist_ok=True)
     plot.write_csv(copy / "metrics.csv", COLUMNS, [[_number(rows[i].get(name)) for name in COLUMNS] for i in chosen])

@@ -18,9 +18,7 @@ def lift(m: ti.template(), d: ti.template(), e):
     """qfrc_gravcomp, and to qfrc_passive what is not the actuators'. Overwrites fn, ff."""
     row = e * m.per_block
     g = m.gravity[0]
-    for link in range(m.nlink):
-        d.fn[e, link] = g * 0.0
-        d.ff[e, link] = g * 0.0
+    dynamics.clear(m, e, d.fn, d.ff)
     for k in range(m.nheavy):
         link = m.heavy_link[k]
         up = -spatial.scale(g, m.heavy_gravcomp[k])
@@ -75,9 +73,7 @@ def place(m: ti.template(), d: ti.template(), e, k):
 @ti.func
 def resist(m: ti.template(), d: ti.template(), e):
     """Adds to qfrc_passive. Overwrites fn, ff."""
-    for link in range(m.nlink):
-        d.fn[e, link] = m.gravity[0] * 0.0
-        d.ff[e, link] = m.gravity[0] * 0.0
+    dynamics.clear(m, e, d.fn, d.ff)
     for k in range(m.nheavy):
         link = m.heavy_link[k]
         q, c, w, v = place(m, d, e, k)

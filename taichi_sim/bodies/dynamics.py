@@ -10,13 +10,19 @@ from taichi_sim.runtime import ti
 
 
 @ti.func
+def clear(m: ti.template(), e, n: ti.template(), f: ti.template()):
+    """No spatial forces (n, f) on any link."""
+    zero = m.gravity[0] * 0.0
+    for link in range(m.nlink):
+        n[e, link] = zero
+        f[e, link] = zero
+
+
+@ti.func
 def newton_euler(m: ti.template(), d: ti.template(), e):
     """vw, vl, aw, al -> fn, ff: f = I a + v x* I v of every body, added up per link."""
     row = e * m.per_block
-    for link in range(m.nlink):
-        zero = m.gravity[0] * 0.0
-        d.fn[e, link] = zero
-        d.ff[e, link] = zero
+    clear(m, e, d.fn, d.ff)
     for k in range(m.nheavy):
         link = m.heavy_link[k]
         mass = m.heavy_mass[row, k]

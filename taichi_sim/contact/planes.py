@@ -1,6 +1,7 @@
 """Contact of bodies with planes and its adjoint (docs/adjoint.md). The law: `law`."""
 
 from taichi_sim import spatial
+from taichi_sim.bodies import dynamics
 from taichi_sim.bodies.damping import add_along, add_particle, add_turning, clear
 from taichi_sim.bodies.external import add_moment, particle
 from taichi_sim.contact import collide, points
@@ -50,9 +51,7 @@ def wander(m: ti.template(), d: ti.template(), e, c, n, p_bar):
 @ti.func
 def forces(m: ti.template(), d: ti.template(), e, h_theta):
     """contact.kn, kf: contact forces at v on single links; and h_theta B on cm, ch, cd, co and bm, bh, bd, bo."""
-    for link in range(m.nlink):
-        d.contact.kn[e, link] = m.gravity[0] * 0.0
-        d.contact.kf[e, link] = m.gravity[0] * 0.0
+    dynamics.clear(m, e, d.contact.kn, d.contact.kf)
     clear(m, d, e)
     for c in range(m.contact.penalty):
         p, depth = touch(m, d, e, c)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import trees
-from batch import mujoco_data, random_batch
+from batch import assert_forces, mujoco_data, random_batch
 from differences import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
@@ -36,9 +36,7 @@ def test_forces_are_those_of_mujoco(world):
     for k in range(4):
         data = mujoco_data(mj_model, state, ctrl, k)
         assert np.abs(data.qfrc_fluid).max() > 0.1
-        for name in ("qfrc_passive", "qacc"):
-            theirs, ours = getattr(data, name), getattr(found, name)[k].numpy()
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9 * np.abs(theirs).max(), err_msg=name)
+        assert_forces(found, data, k, "qfrc_passive", "qacc")
 
 
 def test_gradients(world):
