@@ -57,12 +57,12 @@ def mirror(m: mujoco.MjModel) -> Mirror:
 
 
 @functools.cache
-def compiled(strength: float, damping: float, mended: bool) -> mujoco.MjModel:
+def compiled(strength: float, damping: float, mended: bool, ground: float) -> mujoco.MjModel:
     """The body of `legs`."""
-    return legs(strength, damping, mended).compile()
+    return legs(strength, damping, mended, ground).compile()
 
 
-def legs(strength: float, damping: float, mended: bool) -> mujoco.MjSpec:
+def legs(strength: float, damping: float, mended: bool, ground: float) -> mujoco.MjSpec:
     """`humanoid_mtu` as heavy as a whole person, and a marker that carries the speed wanted.
 
     The pelvis has mass, centre and inertia of pelvis, trunk, head and hanging arms of `humanoid_mtu_full`, held rigid:
@@ -73,6 +73,8 @@ def legs(strength: float, damping: float, mended: bool) -> mujoco.MjSpec:
       strength: peak force of every muscle over the source's f0.
       damping: share of the asset's joint damping that is kept.
       mended: with the units of `_mend`.
+      ground: stiffness, damping and coefficient of friction of contact over what makes feet sink in as far as the
+        asset's.
     """
     spec = mujoco.MjSpec.from_string(_text("humanoid_mtu"))
     mass, centre, inertia = upper_body()
@@ -85,7 +87,7 @@ def legs(strength: float, damping: float, mended: bool) -> mujoco.MjSpec:
     pelvis.mass, pelvis.ipos, pelvis.inertia = mass, centre, principal
     for name in _CONTACT:
         numeric = spec.numeric(name)
-        numeric.data = [heavy * value for value in numeric.data]
+        numeric.data = [heavy * ground * value for value in numeric.data]
     for joint in spec.joints:
         joint.damping = damping * np.asarray(joint.damping)
     if mended:

@@ -69,6 +69,8 @@ class WalkMTU(MuscleRunner):
     """Share of humanoid_mtu's joint damping that is kept."""
     mended: bool = False
     """With a psoas, and a gastrocnemius that lifts the heel; without, as the source has the legs."""
+    ground: float = 1.0
+    """Stiffness of the ground over what makes feet sink in as far as humanoid_mtu's, up to 2 cm."""
     stride: float = 0.0
     """Largest angle between the thighs that episodes begin with [deg], one leg forward, at the speed wanted."""
 
@@ -87,8 +89,8 @@ class WalkMTU(MuscleRunner):
             raise ValueError("speeds must be above 0 and at most 3 m/s, slowest <= fastest")
         if not 0 <= self.stride <= 40:
             raise ValueError("stride must be from 0 to 40 degrees")
-        if not (self.strength > 0 and 0 <= self.damping <= 1):
-            raise ValueError("strength must be positive, and damping from 0 to 1")
+        if not (self.strength > 0 and 0 <= self.damping <= 1 and self.ground > 0):
+            raise ValueError("strength and ground must be positive, and damping from 0 to 1")
         # what power needs, by number of worlds
         self._sims, self._burn = {}, {}
         if self.mended:
@@ -98,10 +100,10 @@ class WalkMTU(MuscleRunner):
     @functools.cached_property
     def asset(self) -> mujoco.MjModel:
         """The body, compiled by MuJoCo."""
-        return compiled(self.strength, self.damping, self.mended)
+        return compiled(self.strength, self.damping, self.mended, self.ground)
 
     def body(self) -> mujoco.MjSpec:
-        return legs(self.strength, self.damping, self.mended)
+        return legs(self.strength, self.damping, self.mended, self.ground)
 
     @property
     def _marker(self) -> int:
@@ -146,15 +148,16 @@ class WalkMTU(MuscleRunner):
         velocity, up, heading = obs[:, 5], obs[:, end - 2], obs[:, end - 1]
         error = (velocity - state.qpos[:, self._marker]) / SPEED_WIDTH
         tilt = 2 * (1 - up) / TILT_WIDTH**2
-        earned = SPEED_WEIGHT / (1 + error.square()) + self.upright / (1 + tilt) + heading
+        at_speed = 1 / (1 + error.square())
+        earned = SPEED_WEIGHT * at_speed + self.upright / (1 + tilt) + heading
         if self.economy:
-            earned = earned + self.economy / (1 + self.power(state, action) / POWER_WIDTH)
+            earned = earned + self.economy * at_speed / (1 + self.power(state, action) / POWER_WIDTH)
         beyond = (excess(self.asset, state.qpos) / LIMIT_WIDTH).square().sum(1)
         held = state.act.square().mean(1)
         if self.ease:
-            # what makes activations change costs as much as to hold them
+            # what makes activations change costs as much as to hold them; who stands has it for nothing
             effort = held + (self.control(action) - state.act).square().mean(1)
-            earned = earned + self.ease / (1 + effort / EFFORT_WIDTH)
+            earned = earned + self.ease * at_speed / (1 + effort / EFFORT_WIDTH)
         own = earned - self.activation * held - self.limits * beyond / (1 + beyond)
         return self.earned(own, state)
 

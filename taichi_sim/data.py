@@ -26,7 +26,7 @@ class DeviceModel(bodies.Constants):
     | contact | where bodies can touch: `contact.tables.Constants` |
     | tendon, actuator | `muscles.tables.Tendons`, `muscles.tables.Actuators` |
     | loops | equalities that close loops: `loops.tables.Constants` |
-    | constraint | limits and contacts by MuJoCo's law: `constraint.tables.Constants` |
+    | constraint | limits, contacts, dry friction by MuJoCo's law: `constraint.tables.Constants` |
     | external | whether a room makes forces on links besides those of inertia and gravity |
     | damping | the part of these that is implicit in the links' velocities |
     | nrecord | what a substep leaves on the tape |
@@ -41,12 +41,12 @@ class DeviceModel(bodies.Constants):
         self.tendon = muscles.Tendons(model, self._tree, fields)
         self.actuator = muscles.Actuators(model, fields)
         self.loops = loops.Constants(model, self._tree, fields)
-        self.constraint = constraint.Constants(model, self._tree, fields)
+        self.constraint = constraint.Constants(model, self._tree, fields, fitted)
         self.external = self.external or self.contact.any or self.tendon.npath > 0 or self.loops.any
         # a symmetric problem, as joint equalities make of it
         self.coriolis = self.coriolis and not self.loops.any
         self.damping = self.contact.damping
-        self.any_friction = self.friction or self.tendon.friction
+        self.any_friction = self.any_friction or self.tendon.friction
         self.nrecord = taping.size(self)
         self.ncell = fields.fitted.cells
 

@@ -17,6 +17,7 @@ from taichi_sim.bodies import (
     passive,
 )
 from taichi_sim.constraint import rows as constraint
+from taichi_sim.constraint import search
 from taichi_sim.contact import pairs, planes
 from taichi_sim.loops import rows
 from taichi_sim.loops import solve as loops
@@ -92,11 +93,18 @@ def solve(m: ti.template(), d: ti.template(), e, h_theta):
         while going == 1:
             constraint.assemble(m, d, e)
             matrix(m, d, e, h_theta)
-            if ti.static(m.constraint.limits.number > 0):
-                constraint.add_to_matrix(m, d, e)
+            constraint.add_to_matrix(m, d, e)
+            if solutions > 0:
+                search.descend(m, d, e)
             linear(m, d, e, h_theta)
+            constraint.pulls(m, d, e)
+            changed = search.decide(m, d, e).max() > 0.0
+            if changed:
+                if solutions > 0:
+                    search.shorten(m, d, e)
+                    search.decide(m, d, e)
+                search.begin(m, d, e)
             solutions = solutions + 1
-            changed = constraint.activate(m, d, e)
             going = ti.select(changed and solutions < constraint.MOST_SOLUTIONS, 1, 0)
     else:
         linear(m, d, e, h_theta)

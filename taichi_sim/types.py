@@ -104,7 +104,7 @@ _LATER = {
     **dict.fromkeys(("body_gravcomp", "body_mocapid"), "body_parentid"),
     **dict.fromkeys(("jnt_actgravcomp", "jnt_limit_loss"), "jnt_type"),
     **dict.fromkeys(("jnt_limit_ref", "jnt_limit_solimp", "jnt_limit_invweight"), "jnt_type"),
-    **dict.fromkeys(("dof_frictionloss", "dof_friction_kf", "dof_friction_mass"), "dof_bodyid"),
+    **dict.fromkeys(("dof_frictionloss", *(f"dof_friction_{key}" for key in ("kf", "mass", "rate"))), "dof_bodyid"),
     **dict.fromkeys(("tendon_limit_loss", "tendon_frictionloss"), "tendon_adr"),
     **dict.fromkeys(("tendon_friction_kf", "tendon_friction_mass"), "tendon_adr"),
     **dict.fromkeys(("muscle_tendon_strain", "muscle_tendonadr"), "muscle_law"),
@@ -161,7 +161,7 @@ class Model:
     | dof_damping | viscous damping [N s/m, N m s/rad] | (nv,) |
     | dof_frictionloss | dry friction while sliding [N, N m] | (nv,) |
     | dof_friction_kf | its largest coefficient, of sticking [N s/m, N m s/rad] | (nv,) |
-    | dof_friction_mass | inertia that it slows, that of the dof at qpos0 [kg, kg m^2] | (nv,) |
+    | dof_friction_mass, dof_friction_rate | inertia it slows at qpos0 [kg, kg m^2]; MuJoCo's b [1/s] | (nv,), (nv,) |
     | geom_type | GEOM_* code | (ngeom,) |
     | geom_bodyid, geom_pos, geom_quat | its body, pose in the body's frame [m] | (ngeom,), (ngeom, 3), (ngeom, 4) |
     | geom_size | MuJoCo's size parameters (radius, half-length; half-extents) [m] | (ngeom, 3) |
@@ -201,8 +201,7 @@ class Model:
     | wrap_type, wrap_objid | WRAP_* code of an element; its joint, site or geom (pulley: -1) | (nwrap,), (nwrap,) |
     | wrap_prm | joint: coefficient; pulley: divisor; sphere, cylinder: side site or -1 | (nwrap,) |
     | tendon_stiffness, tendon_damping | [N/m], [N s/m] | (ntendon,), (ntendon,) |
-    | tendon_frictionloss, tendon_friction_kf | dry friction as of a dof [N], [N s/m] | (ntendon,), (ntendon,) |
-    | tendon_friction_mass | inertia that it slows [kg] | (ntendon,) |
+    | tendon_frictionloss, tendon_friction_kf, tendon_friction_mass | as of a dof [N], [N s/m], [kg] | (ntendon,) each |
     | tendon_lengthspring | lengths between which its spring is slack [m] | (ntendon, 2) |
     | tendon_limited, tendon_range | has a length limit, lower and upper [m] | (ntendon,), (ntendon, 2) |
     | tendon_limit_ke, tendon_limit_kd, tendon_limit_loss | as of a joint's limit [N/m], [N s/m] | (ntendon,) each |
@@ -341,6 +340,7 @@ class Model:
     dof_frictionloss: np.ndarray | None = None
     dof_friction_kf: np.ndarray | None = None
     dof_friction_mass: np.ndarray | None = None
+    dof_friction_rate: np.ndarray | None = None
     tendon_frictionloss: np.ndarray | None = None
     tendon_friction_kf: np.ndarray | None = None
     tendon_friction_mass: np.ndarray | None = None

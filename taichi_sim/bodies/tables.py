@@ -157,9 +157,10 @@ class Constants:
 
     def _friction(self, model: Model, f: Fields, fitted: tuple[str, ...]) -> None:
         rough = bool(model.dof_frictionloss.any()) or "dof_frictionloss" in fitted
-        self.friction = model.opt.friction and rough
         # whether dofs or, as `data` says, tendons have it
-        self.any_friction = self.friction
+        self.any_friction = model.opt.friction and rough
+        # MuJoCo's law has it in `constraint`
+        self.friction = self.any_friction and model.opt.constraint == "penalty"
         self.dof_frictionloss = f.fitted.constant(model.dof_frictionloss)
         self.grad_dof_frictionloss = f.gradient_of(self.dof_frictionloss)
         if self.friction:

@@ -2,6 +2,7 @@
 
 from taichi_sim import spatial
 from taichi_sim.bodies.external import particle
+from taichi_sim.constraint import dry
 from taichi_sim.constraint.rows import along, edge, motion, prepare, product, tangent, violation, virtual_mass
 from taichi_sim.contact import planes
 from taichi_sim.runtime import ti
@@ -12,6 +13,8 @@ from taichi_sim.types import JNT_BALL
 def forces(m: ti.template(), d: ti.template(), e):
     """grad_qpos, grad_qvel += lam' dtau/d(q, v); a part of it where `external` and `dynamics` want it."""
     prepare(m, d, e)
+    if ti.static(m.constraint.dry.number > 0):
+        dry.adjoint_forces(m, d, e)
     if ti.static(m.constraint.limits.number > 0):
         for i in range(m.constraint.limits.number):
             if d.constraint.limit_mass[e, i].max() > 0.0:

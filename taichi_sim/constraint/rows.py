@@ -1,16 +1,17 @@
-"""Limits and contacts by MuJoCo's law: every row pushes with its virtual mass towards its reference acceleration.
+"""Limits, contacts and dry friction (`dry`) by MuJoCo's law.
 
-A row with the Jacobian J, the violation x and the impedance d(x) has the force
+Every row pushes with its virtual mass towards its reference acceleration. One with the Jacobian J, the violation x and
+the impedance d(x) has the force
 
     f = mu max(0, a_ref - J a),    mu = d / (1 - d) / weight,    a_ref = -b J v + k d x
 
 and these forces belong to the acceleration a that they make. A contact's rows are the edges of its friction pyramid: n
 plus friction times a tangent, or times a rotation about the normal or a tangent, and their opposites; without friction
 n alone. With the rows that push known, the step is linear: mu J'J joins the mass matrix and mu a_ref J' the forces.
-Which do is found by solving with those of the last substep, looking, and solving again until none changes
-(`forward.solve`): the problem is convex, so the solution is that of MuJoCo's solver, to the last digit. In 15,000
-states of five bodies that took 1 to 7 solutions, mostly 1 or 2. The tree's sparsity stays: what a plane holds couples
-no branches.
+Which do is found by solving with those of the last substep, looking, and solving again until none changes (`search`):
+the problem is convex, so the solution is that of MuJoCo's solver, to the last digit. In 15,000 states of five bodies
+that move that took 1 to 7 solutions, mostly 1 or 2; robots that lie in a heap take up to 20. The tree's sparsity stays:
+what a plane holds couples no branches.
 
 Source: MuJoCo's documentation, "Computation: Constraint model" and "Solver parameters".
 """
@@ -18,13 +19,14 @@ Source: MuJoCo's documentation, "Computation: Constraint model" and "Solver para
 from taichi_sim import spatial
 from taichi_sim.bodies import damping, dynamics, kinematics
 from taichi_sim.bodies.external import particle
+from taichi_sim.constraint import dry
 from taichi_sim.constraint.impedance import impedance
 from taichi_sim.contact import planes
 from taichi_sim.runtime import ti
 from taichi_sim.types import JNT_BALL
 
 # Solutions until which the rows that push are sought. Where rounding keeps one on the brink it does not matter which.
-MOST_SOLUTIONS = 12
+MOST_SOLUTIONS = 40
 # Square of the length of a capsule's axis across a normal from which on it has a direction there.
 _ACROSS2 = 1e-20
 
@@ -32,12 +34,12 @@ _ACROSS2 = 1e-20
 @ti.func
 def begin(m: ti.template(), d: ti.template(), e):
     """Nothing pushes yet: what a step does must follow from its state alone."""
-    if ti.static(m.constraint.limits.number > 0):
-        for i in range(m.constraint.limits.number):
-            d.constraint.limit_on[e, i] = d.qvel[e, 0] * 0.0
-    if ti.static(m.constraint.contacts.number > 0):
-        for i in range(m.constraint.contacts.most * m.constraint.contacts.number):
-            d.constraint.on[e, i] = d.qvel[e, 0] * 0.0
+    for row in range(m.constraint.nrow):
+        d.constraint.on[e, row] = d.qvel[e, 0] * 0.0
+        # of those that do not touch none is computed
+        d.constraint.pull[e, row] = d.qvel[e, 0] * 0.0
+    if ti.static(m.constraint.dry.number > 0):
+        dry.begin(m, d, e)
 
 
 @ti.func
@@ -94,7 +96,8 @@ def limit(m: ti.template(), d: ti.template(), e, i):
     """The row of limit i."""
     x, J, _u = violation(m, d, e, i)
     beyond = ti.select(x > 0.0, x * 0.0 + 1.0, x * 0.0)
-    d.constraint.limit_on[e, i] = beyond * d.constraint.limit_on[e, i]
+    row = m.constraint.limits.row + i
+    d.constraint.on[e, row] = beyond * d.constraint.on[e, row]
     d.constraint.limit_side[e, i] = J
     d.constraint.limit_mass[e, i] = x * 0.0
     if x.max() > 0.0:
@@ -157,9 +160,10 @@ def contact(m: ti.template(), d: ti.template(), e, c):
     p, x = planes.touch(m, d, e, c)
     touching = ti.select(x > 0.0, x * 0.0 + 1.0, x * 0.0)
     d.constraint.depth[e, c] = x
+    d.constraint.mass[e, c] = x * 0.0
     for k in range(m.constraint.contacts.edges[c]):
-        at = m.constraint.contacts.most * c + k
-        d.constraint.on[e, at] = touching * d.constraint.on[e, at]
+        row = m.constraint.contacts.row + m.constraint.contacts.most * c + k
+        d.constraint.on[e, row] = touching * d.constraint.on[e, row]
     # a block skips what none of its worlds touches
     if x.max() > 0.0:
         n = m.damping.normals[m.contact.planes.normal[c]]
@@ -189,23 +193,19 @@ def motion(m: ti.template(), d: ti.template(), e):
 
 
 @ti.func
-def activate(m: ti.template(), d: ti.template(), e):
-    """qacc -> which rows push; returns whether that has changed in some world."""
-    changed = d.qacc[e, 0] * 0.0
+def pulls(m: ti.template(), d: ti.template(), e):
+    """qacc -> pull, a_ref - J a, of all rows that may push."""
+    if ti.static(m.constraint.dry.number > 0):
+        dry.pulls(m, d, e)
     if ti.static(m.constraint.limits.number > 0):
         for i in range(m.constraint.limits.number):
-            mass = d.constraint.limit_mass[e, i]
-            if mass.max() > 0.0:
+            if d.constraint.limit_mass[e, i].max() > 0.0:
                 a = along(m, d, e, i, d.constraint.limit_side[e, i], d.qacc)
-                pushes = (mass > 0.0) & (d.constraint.limit_ref[e, i] > a)
-                on = ti.select(pushes, a * 0.0 + 1.0, a * 0.0)
-                changed = changed + abs(on - d.constraint.limit_on[e, i])
-                d.constraint.limit_on[e, i] = on
+                d.constraint.pull[e, m.constraint.limits.row + i] = d.constraint.limit_ref[e, i] - a
     if ti.static(m.constraint.contacts.number > 0):
         motion(m, d, e)
         for c in range(m.constraint.contacts.number):
-            x = d.constraint.depth[e, c]
-            if x.max() > 0.0:
+            if d.constraint.depth[e, c].max() > 0.0:
                 link = m.contact.planes.link[c]
                 n = m.damping.normals[m.contact.planes.normal[c]]
                 a = particle(d.constraint.cw[e, link], d.constraint.cl[e, link], d.constraint.p[e, c])
@@ -215,11 +215,7 @@ def activate(m: ti.template(), d: ti.template(), e):
                     y, w = edge(m, c, n, t1, t2, k)
                     at = m.constraint.contacts.most * c + k
                     rate = product(m, y, w, a, d.constraint.cw[e, link])
-                    pushes = (x > 0.0) & (d.constraint.ref[e, at] > rate)
-                    on = ti.select(pushes, x * 0.0 + 1.0, x * 0.0)
-                    changed = changed + abs(on - d.constraint.on[e, at])
-                    d.constraint.on[e, at] = on
-    return changed.max() > 0.0
+                    d.constraint.pull[e, m.constraint.contacts.row + at] = d.constraint.ref[e, at] - rate
 
 
 @ti.func
@@ -228,9 +224,11 @@ def assemble(m: ti.template(), d: ti.template(), e):
     for i in range(m.nv):
         d.qacc[e, i] = d.constraint.tau[e, i]
         d.constraint.diag[e, i] = d.constraint.tau[e, i] * 0.0
+    if ti.static(m.constraint.dry.number > 0):
+        dry.add_forces(m, d, e)
     if ti.static(m.constraint.limits.number > 0):
         for i in range(m.constraint.limits.number):
-            mass = d.constraint.limit_mass[e, i] * d.constraint.limit_on[e, i]
+            mass = d.constraint.limit_mass[e, i] * d.constraint.on[e, m.constraint.limits.row + i]
             if mass.max() > 0.0:
                 add_limit(m, d, e, i, mass * d.constraint.limit_ref[e, i], d.qacc)
                 dof = m.constraint.limits.dof[i]
@@ -274,7 +272,7 @@ def add_contact(m: ti.template(), d: ti.template(), e, c, solved: ti.template())
     f, moment = p * 0.0, p * 0.0
     for k in range(m.constraint.contacts.edges[c]):
         at = m.constraint.contacts.most * c + k
-        mass = d.constraint.mass[e, c] * d.constraint.on[e, at]
+        mass = d.constraint.mass[e, c] * d.constraint.on[e, m.constraint.contacts.row + at]
         if mass.max() > 0.0:
             y, w = edge(m, c, n, t1, t2, k)
             push = mass * d.constraint.ref[e, at]
@@ -326,25 +324,30 @@ def restore(m: ti.template(), d: ti.template(), e):
 
 @ti.func
 def add_to_matrix(m: ti.template(), d: ti.template(), e):
-    """diag to qM; of a ball whose limit pushes x x', x the three entries."""
-    for i in range(m.constraint.limits.number):
-        dof = m.constraint.limits.dof[i]
-        if d.constraint.limit_on[e, i].max() > 0.0:
-            if m.constraint.limits.kind[i] == JNT_BALL:
-                for r in range(dof, dof + 3):
-                    for k in range(m.row_adr[r], m.row_adr[r] + r - dof + 1):
-                        x = d.constraint.diag[e, r] * d.constraint.diag[e, m.row_dof[k]]
-                        d.qM[e, k] = d.qM[e, k] + x
-            else:
-                d.qM[e, m.row_adr[dof]] = d.qM[e, m.row_adr[dof]] + d.constraint.diag[e, dof]
+    """diag to qM; of a ball whose limit pushes x x', x the three entries. And dry friction's part."""
+    if ti.static(m.constraint.dry.number > 0):
+        dry.add_to_matrix(m, d, e)
+    if ti.static(m.constraint.limits.number > 0):
+        for i in range(m.constraint.limits.number):
+            dof = m.constraint.limits.dof[i]
+            if d.constraint.on[e, m.constraint.limits.row + i].max() > 0.0:
+                if m.constraint.limits.kind[i] == JNT_BALL:
+                    for r in range(dof, dof + 3):
+                        for k in range(m.row_adr[r], m.row_adr[r] + r - dof + 1):
+                            x = d.constraint.diag[e, r] * d.constraint.diag[e, m.row_dof[k]]
+                            d.qM[e, k] = d.qM[e, k] + x
+                else:
+                    d.qM[e, m.row_adr[dof]] = d.qM[e, m.row_adr[dof]] + d.constraint.diag[e, dof]
 
 
 @ti.func
 def report(m: ti.template(), d: ti.template(), e):
-    """qacc -> the rows' forces, added to qfrc_limit, contact.qfrc and contact.kn, kf."""
+    """qacc -> the rows' forces, added to qfrc_friction, qfrc_limit, contact.qfrc and contact.kn, kf."""
+    if ti.static(m.constraint.dry.number > 0):
+        dry.report(m, d, e)
     if ti.static(m.constraint.limits.number > 0):
         for i in range(m.constraint.limits.number):
-            mass = d.constraint.limit_mass[e, i] * d.constraint.limit_on[e, i]
+            mass = d.constraint.limit_mass[e, i] * d.constraint.on[e, m.constraint.limits.row + i]
             if mass.max() > 0.0:
                 a = along(m, d, e, i, d.constraint.limit_side[e, i], d.qacc)
                 add_limit(m, d, e, i, mass * (d.constraint.limit_ref[e, i] - a), d.qfrc_limit)

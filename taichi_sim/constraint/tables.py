@@ -22,14 +22,16 @@ _OLD = "load the MJCF and save the model anew for MuJoCo's law of constraints: a
 
 
 class Constants:
-    """Limits of joints, and contact points on planes, that MuJoCo's law holds; none where the model has another.
+    """Limits and dry friction of joints, and contact points on planes, by MuJoCo's law; none if the model has another.
 
     Contacts are those of `contact.planes`, in its order.
 
     | field | meaning |
     |---|---|
     | any | whether there are any |
-    | limits.number, contacts.number | how many |
+    | limits.number, contacts.number, dry.number | how many |
+    | nrow, limits.row, contacts.row | rows in all; first one of the limits, of the contacts (`search`) |
+    | dry.dof, rate, mass | of dry friction: its dof, b, mu |
     | limits.ball | whether some joint is a ball |
     | limits.kind, qpos, dof, low, high | its type, place in qpos and qvel, range |
     | contacts.edges, most | edges of the pyramid, or 1 for the normal alone; the largest number of them |
@@ -44,7 +46,7 @@ class Constants:
         ValueError: there is no such law, or the model lacks what it takes.
     """
 
-    def __init__(self, model: Model, tree: Tree, f: Fields):
+    def __init__(self, model: Model, tree: Tree, f: Fields, fitted: tuple[str, ...]):
         law = model.opt.constraint
         if law not in LAWS:
             raise ValueError(f"model.opt.constraint must be one of {', '.join(map(repr, LAWS))}, got {law!r}")
@@ -54,11 +56,21 @@ class Constants:
         number = len(touching["pair"])
         self.limits = types.SimpleNamespace(number=len(limited))
         self.contacts = types.SimpleNamespace(number=number, most=0)
-        self.any = bool(len(limited) + number)
+        rough = np.flatnonzero((model.dof_frictionloss > 0) | ("dof_frictionloss" in fitted))
+        rough = rough if mine and model.opt.friction else rough[:0]
+        self.dry = types.SimpleNamespace(number=len(rough))
+        self.any = bool(len(limited) + number + len(rough))
         if len(limited):
             self._limits(model, limited, f)
         if number:
             self._contacts(model, touching, f)
+        if len(rough):
+            kf, rate = model.dof_friction_kf[rough], model.dof_friction_rate[rough]
+            if not np.all(rate > 0):
+                raise ValueError(f"{_OLD} rates of friction")
+            vars(self.dry).update(f.table({"dof": rough.astype(np.int32), "rate": rate, "mass": kf / rate}))
+        self.limits.row, self.contacts.row = len(rough), len(rough) + len(limited)
+        self.nrow = self.contacts.row + self.contacts.most * number
 
     def _limits(self, model: Model, j: np.ndarray, f: Fields) -> None:
         self.limits.ball = JNT_BALL in model.jnt_type[j]
@@ -122,9 +134,12 @@ class Scratch:
     | diag | what limits add to the mass matrix's diagonal; ball: to the block of its dofs | nv |
     | fn, ff, qfrc | forces on links, and the generalised ones | nlink, nv |
     | limit_side | Jacobian of a limit: 1 or -1; ball: of its three dofs | limits, 3 |
-    | limit_mass, limit_ref, limit_on | d / (1 - d) times the inertia, reference acceleration, 1: it pushes | limits |
+    | limit_mass, limit_ref | d / (1 - d) times the inertia, reference acceleration | limits |
     | depth, mass, p, t1 | of a contact: violation, as above, point from the tree's origin, first tangent | contacts |
-    | ref, on | of its edges | most contacts |
+    | ref | of its edges: reference acceleration | most contacts |
+    | on | 1: a row pushes; of dry friction -1 or 1 at a bound, 0 within | nrow |
+    | start, descent | qacc where a step begins, the cost's descent there (`search`) | nv |
+    | pull, pull_start | of a row at qacc, where the step begins | nrow |
     | base_... | the implicit part of other contacts | as `damping` |
     | yn, yf | adjoint of cw, cl, summed over subtrees | nlink |
     """
@@ -132,15 +147,16 @@ class Scratch:
     def __init__(self, m, f: Fields):
         if not m.constraint.any:
             return
-        allot(self, f, "tau diag qfrc", m.nv)
+        allot(self, f, "tau diag qfrc start descent", m.nv)
+        allot(self, f, "on pull pull_start", m.constraint.nrow)
         allot(self, f, "cw cl fn ff yn yf", m.nlink, 3)
         if m.constraint.limits.number:
             allot(self, f, "limit_side", m.constraint.limits.number, 3)
-            allot(self, f, "limit_mass limit_ref limit_on", m.constraint.limits.number)
+            allot(self, f, "limit_mass limit_ref", m.constraint.limits.number)
         if m.constraint.contacts.number:
             allot(self, f, "depth mass", m.constraint.contacts.number)
             allot(self, f, "p t1", m.constraint.contacts.number, 3)
-            allot(self, f, "ref on", m.constraint.contacts.most * m.constraint.contacts.number)
+            allot(self, f, "ref", m.constraint.contacts.most * m.constraint.contacts.number)
             if m.contact.pairs.static:
                 allot(self, f, "base_gl base_ga", 2 * m.nlink, 3)
                 allot(self, f, "base_gm", 3 * m.nlink, 3)

@@ -48,7 +48,8 @@ def tendons(m, substep: float, refsafe: bool, report: Report) -> dict[str, np.nd
     reference = m.tendon_solref_lim, m.tendon_solimp_lim
     gains = stop_gains(*reference, m.tendon_invweight0, m.opt.timestep, substep, refsafe)
     ke, kd, loss = (np.where(limited, gain, 0.0) for gain in (*gains, LOSS))
-    kf, mass = friction_gains(m.tendon_solref_fri, m.tendon_solimp_fri, m.tendon_invweight0, m.opt.timestep, refsafe)
+    reference = m.tendon_solref_fri, m.tendon_solimp_fri
+    kf, mass, _ = friction_gains(*reference, m.tendon_invweight0, m.opt.timestep, refsafe)
     return {
         "tendon_adr": np.array(m.tendon_adr),
         "tendon_num": np.array(m.tendon_num),

@@ -35,8 +35,8 @@ def reference_gains(solref: np.ndarray, dmax: np.ndarray, timestep: float, refsa
     return np.stack([stiffness, damping], axis=1)
 
 
-def friction_gains(solref, solimp, inverse, timestep: float, refsafe: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficient of sticking [N s/m, N m s/rad] and inertia [kg, kg m^2] of dry friction, (n,) each.
+def friction_gains(solref, solimp, inverse, timestep: float, refsafe: bool) -> tuple[np.ndarray, ...]:
+    """Of dry friction, (n,) each: coefficient of sticking [N s/m, N m s/rad], inertia [kg, kg m^2], and b [1/s].
 
     Under a load that dry friction holds, MuJoCo's constraint of impedance d = dmin creeps with the velocity at which
     d / (1 - d) times the inertia times the damping b equals the load: that is the coefficient.
@@ -53,7 +53,7 @@ def friction_gains(solref, solimp, inverse, timestep: float, refsafe: bool) -> t
     impedance = np.where((low == high) | (solimp[:, 2] <= 1e-15), 0.5 * (low + high), low)
     # what moves nothing has no inverse inertia
     mass = 1 / np.maximum(inverse, 1e-10)
-    return mass * damping * impedance / (1 - impedance), mass
+    return mass * damping * impedance / (1 - impedance), mass, damping
 
 
 def stop_gains(

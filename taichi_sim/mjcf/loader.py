@@ -309,8 +309,8 @@ def _refsafe(m) -> bool:
 
 def _friction(m) -> dict[str, np.ndarray]:
     """What dry friction of dofs needs besides its force, also where there is none: it may be fitted."""
-    kf, mass = friction_gains(m.dof_solref, m.dof_solimp, m.dof_invweight0, m.opt.timestep, _refsafe(m))
-    return {"dof_friction_kf": kf, "dof_friction_mass": mass}
+    kf, mass, rate = friction_gains(m.dof_solref, m.dof_solimp, m.dof_invweight0, m.opt.timestep, _refsafe(m))
+    return {"dof_friction_kf": kf, "dof_friction_mass": mass, "dof_friction_rate": rate}
 
 
 def _contacts(m, pairs: Pairs | None, numerics: Numerics, substep: float) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import shac
+import taichi_sim as ts
 from shac import models
 from shac.algos.networks import build_actor
 from shac.errors import UserError
@@ -137,6 +138,12 @@ def test_episodes_begin_in_a_step_at_the_speed_wanted_on_flat_feet(env):
     assert (plain.qpos[:, 7:-1] - env.sim.initial_state().qpos[:1, 7:-1]).abs().max() == 0
 
 
+def test_on_stiffer_ground_feet_sink_in_less():
+    soft, hard = (ts.load(models.load_task("walk_mtu", {"ground": value}).asset) for value in ("1", "4"))
+    for name in ("pair_ke", "pair_kf"):
+        np.testing.assert_allclose(getattr(hard, name), 4 * getattr(soft, name), rtol=1e-12)
+
+
 def test_the_reward_by_hand(env):
     task, sim = env.task, env.sim
     state = sim.initial_state()
@@ -162,7 +169,9 @@ def test_the_reward_by_hand(env):
     upright = torch.tensor([1 / (1 + lean), 1, 1, 1], dtype=F64)
     heading = torch.tensor([np.cos(0.2), 1, 1, 1], dtype=F64)
     # excitations are the activations, whose mean square is 0.01
-    expected = 6 / 2 + tracking + 2 / (1 + power / 5) - 6 * 0.01 + upright + heading - 2 * limits
+    at_speed = tracking / 3
+    saved = at_speed * (6 / 2 + 2 / (1 + power / 5))
+    expected = saved + tracking - 6 * 0.01 + upright + heading - 2 * limits
     torch.testing.assert_close(reward, expected, atol=1e-5, rtol=0)
     np.testing.assert_allclose(excess(task.asset, state.qpos).sum(1), [0, 0, 0.2, 0.3], atol=1e-6)
 
@@ -188,7 +197,14 @@ def test_the_rewards_gradient_is_that_of_central_differences(env):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"speed": "0"}, {"speed": "none", "slowest": "2"}, {"strength": "0"}, {"damping": "2"}, {"stride": "41"}],
+    [
+        {"speed": "0"},
+        {"speed": "none", "slowest": "2"},
+        {"strength": "0"},
+        {"ground": "0"},
+        {"damping": "2"},
+        {"stride": "41"},
+    ],
 )
 def test_settings_that_make_no_walk_are_refused(settings):
     with pytest.raises(UserError, match="WalkMTU: (speeds|strength|stride)"):

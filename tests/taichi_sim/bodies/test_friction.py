@@ -13,7 +13,7 @@ import taichi_sim as ts
 
 LOSS = 1.3
 # A motor on a hinge, and one on a fixed tendon between two others.
-ARM = """<mujoco><option timestep="{timestep}" gravity="0 0 0" integrator="implicitfast"/>
+ARM = """<mujoco><option timestep="{timestep}" gravity="0 0 0" integrator="implicitfast" tolerance="0"/>
   <default><geom type="capsule" fromto="0 0 0 .5 0 0" size=".04" mass="2"/>
     <joint axis="0 1 0" armature=".02"/></default>
   <worldbody>
@@ -25,11 +25,20 @@ ARM = """<mujoco><option timestep="{timestep}" gravity="0 0 0" integrator="impli
   <actuator><motor joint="elbow"/><motor tendon="cord"/></actuator></mujoco>"""
 
 
-def moved(timestep, load, speed, duration):
-    """(joint, tendon) positions and velocities of MuJoCo's and ours, (2, 2) each, under `load` times the friction."""
+def loaded(mj_model, law):
+    model = ts.load(mj_model)
+    model.opt.constraint = law
+    return model
+
+
+def moved(law, timestep, load, speed, duration):
+    """(joint, tendon) positions and velocities of MuJoCo's and ours, (2, 2) each, under `load` times the friction.
+
+    The joint's friction is by `law`, the tendon's is the penalty by either.
+    """
     mj_model = mujoco.MjModel.from_xml_string(ARM.format(timestep=timestep))
     data = mujoco.MjData(mj_model)
-    sim = ts.Simulator(ts.load(mj_model), 1)
+    sim = ts.Simulator(loaded(mj_model, law), 1)
     # along the tendon's own direction, so that nothing else moves it
     start = speed * np.array([1.0, *np.array([1.0, -0.7]) / 1.49])
     data.qvel[:], data.ctrl[:] = start, load * LOSS
@@ -39,36 +48,45 @@ def moved(timestep, load, speed, duration):
         mujoco.mj_step(mj_model, data)
         state = sim.step(state, ctrl)
     along = np.array([[1.0, 0, 0], [0, 1.0, -0.7]])
-    return along @ np.array([data.qpos, data.qvel]).T, along @ torch.cat([state.qpos, state.qvel]).numpy().T
+    theirs, ours = along @ np.array([data.qpos, data.qvel]).T, along @ torch.cat([state.qpos, state.qvel]).numpy().T
+    if law == "mujoco":
+        np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-9, atol=1e-11)
+    return theirs, ours
 
 
+LAWS = pytest.mark.parametrize("law", ["penalty", "mujoco"])
+
+
+@LAWS
 @pytest.mark.parametrize("timestep", [0.001, 0.005])
 @pytest.mark.parametrize("load", [0.5, -0.9])
-def test_a_load_creeps_as_in_mujoco(timestep, load):
-    theirs, ours = moved(timestep, load, 0.0, 1.0)
+def test_a_load_creeps_as_in_mujoco(law, timestep, load):
+    theirs, ours = moved(law, timestep, load, 0.0, 1.0)
     # MuJoCo takes longer to begin, and creeps at the same speed from then on
     np.testing.assert_allclose(ours[:, 1], theirs[:, 1], rtol=1e-5)
     np.testing.assert_allclose(ours[:, 0], theirs[:, 0], rtol=0.02)
     assert (np.abs(theirs[:, 0]) > 1e-3).all() and (np.abs(theirs[:, 0]) < 0.02).all()
 
 
+@LAWS
 @pytest.mark.parametrize("timestep", [0.001, 0.005])
 @pytest.mark.parametrize("load", [0.0, 0.5, -0.5])
-def test_what_slides_is_slowed_as_in_mujoco(timestep, load):
-    theirs, ours = moved(timestep, load, 9.0, 0.3)
+def test_what_slides_is_slowed_as_in_mujoco(law, timestep, load):
+    theirs, ours = moved(law, timestep, load, 9.0, 0.3)
     assert (theirs[:, 1] > 1).all() and (theirs[:, 1] < 8.7).all()
     np.testing.assert_allclose(ours[:, 1] - 9, theirs[:, 1] - 9, rtol=1e-4)
 
 
-def test_a_load_beyond_friction_sets_a_joint_in_motion():
-    theirs, ours = moved(0.002, 1.5, 0.0, 1.0)
+@LAWS
+def test_a_load_beyond_friction_sets_a_joint_in_motion(law):
+    theirs, ours = moved(law, 0.002, 1.5, 0.0, 1.0)
     np.testing.assert_allclose(ours[:, 1], theirs[:, 1], rtol=0.01)
 
 
 def test_force_of_sliding_is_that_of_mujoco():
     mj_model = forest()
     rng = np.random.default_rng(3)
-    sim = ts.Simulator(ts.load(mj_model), 4)
+    sim = ts.Simulator(loaded(mj_model, "penalty"), 4)
     states = [trees.random_state(mj_model, rng) for _ in range(4)]
     qpos, qvel = (torch.tensor(np.array(x)) for x in zip(*states, strict=True))
     found, sliding = sim.forward(ts.State(qpos, 3 * qvel, qpos.new_zeros(4, 0))), 0
@@ -96,11 +114,10 @@ def forest(**keywords):
     return mj_model
 
 
-@pytest.fixture(scope="module")
-def world():
+@pytest.fixture(scope="module", params=["penalty", "mujoco"])
+def world(request):
     """A forest with dry friction in 8 states, from such that stick to such that slide fast."""
-    mj_model = forest()
-    model = ts.load(mj_model)
+    model = loaded(forest(), request.param)
     model.opt.timestep = 0.004
     sim = ts.Simulator(model, 8, parameters=("dof_frictionloss",))
     rng = np.random.default_rng(0)
@@ -118,7 +135,11 @@ def test_gradients_in_every_regime(world):
     stick = loss / model.dof_friction_kf
     slow = np.maximum(stick, 2 * 0.6 * 0.004 * loss / model.dof_friction_mass)
     rough = loss > 0
-    for regime in (speed < stick, (speed > stick) & (speed < slow), speed > slow):
+    regimes = speed < stick, (speed > stick) & (speed < slow), speed > slow
+    if model.opt.constraint == "mujoco":
+        held = np.abs(sim.forward(ts.State(qpos, qvel, qpos.new_zeros(8, 0)), ctrl).qfrc_friction.numpy()) < loss
+        regimes = held, ~held
+    for regime in regimes:
         assert (regime & rough).sum() > 8
     # what a fraction of a step could move across a kink is told by differences alone
     steps = {"qpos": 1e-7, "qvel": 1e-7, "ctrl": 1e-5}

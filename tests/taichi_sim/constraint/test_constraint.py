@@ -1,4 +1,4 @@
-"""MuJoCo's law of limits and contacts: its accelerations and its motion to the last digit, gradients, refusals."""
+"""MuJoCo's law of limits, contacts, dry friction: accelerations and motion to the last digit, gradients, refusals."""
 
 import dataclasses
 
@@ -22,14 +22,15 @@ BODY = """<mujoco><compiler angle="radian" autolimits="true"/>
   <geom type="plane" size="5 5 .1" contype="1" conaffinity="0" pos="-.5 0 0" euler="0 1.2 0.3" friction=".3"
     solimp=".8 .99 .01 .3 3"/>
   <body name="torso" pos="0 0 .5"><freejoint/><geom type="box" size=".15 .1 .05" condim="6" friction=".5 .1 .05"/>
-    <body pos=".1 .1 0"><joint name="hip" axis="0 1 .2" range="-.6 .4" solimplimit=".7 .97 .1 .4 2"/>
+    <body pos=".1 .1 0"><joint name="hip" axis="0 1 .2" range="-.6 .4" frictionloss="3" solimplimit=".7 .97 .1 .4 2"/>
       <geom type="capsule" fromto="0 0 0 .05 0 -.3" size=".04" margin=".01"/>
       <body pos=".05 0 -.3"><joint name="knee" axis="0 1 0" range="-1 0" solreflimit="-900 -40"/>
         <geom type="capsule" fromto="0 0 0 -.05 0 -.2" size=".03" solref="-4000 -90" condim="4" friction=".5 .2"/>
       </body></body>
-    <body pos="-.1 -.1 0"><joint name="prop" type="slide" axis="0 .2 1" range="-.05 .1" margin=".01"/>
+    <body pos="-.1 -.1 0"><joint name="prop" type="slide" axis="0 .2 1" range="-.05 .1" margin=".01" frictionloss="9"
+      solreffriction=".03 1"/>
       <geom type="sphere" size=".05" pos="0 0 -.35" condim="1" priority="1"/></body>
-    <body pos="0 0 .1"><joint name="neck" type="ball" range="0 .5"/>
+    <body pos="0 0 .1"><joint name="neck" type="ball" range="0 .5" frictionloss=".4" solimpfriction=".7 .9 0"/>
       <geom type="ellipsoid" size=".06 .08 .1" pos="0 0 .1"/></body></body>
 </worldbody>
 <actuator><motor joint="hip" gear="30"/><motor joint="knee" gear="20"/><motor joint="prop" gear="100"/>
@@ -53,7 +54,7 @@ def sim(body) -> ts.Simulator:
 @pytest.fixture(scope="module")
 def batch(body) -> tuple[ts.State, torch.Tensor]:
     """States of bodies that were dropped and driven for a while: rows of every kind push, and others do not."""
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(9)
     data = mujoco.MjData(body)
     states, controls = [], []
     for _ in range(WORLDS):
@@ -72,17 +73,40 @@ def batch(body) -> tuple[ts.State, torch.Tensor]:
 def test_accelerations_and_forces_are_mujocos(body, sim, batch):
     state, ctrl = batch
     ours = sim.forward(state, ctrl)
-    seen = set()
+    seen, slides = set(), set()
     for world in range(WORLDS):
         data = mujoco_data(body, state, ctrl, world)
         scale = 1 + np.abs(data.qacc).max()
         assert np.abs(ours.qacc[world].numpy() - data.qacc).max() < 1e-10 * scale
-        constraint = (ours.qfrc_limit + ours.qfrc_contact)[world].numpy()
+        constraint = (ours.qfrc_limit + ours.qfrc_contact + ours.qfrc_friction)[world].numpy()
         assert np.abs(constraint - data.qfrc_constraint).max() < 1e-10 * (1 + np.abs(data.qfrc_constraint).max())
-        limits = data.efc_id[: data.nefc][data.efc_type[: data.nefc] == mujoco.mjtConstraint.mjCNSTR_LIMIT_JOINT]
+        kinds = data.efc_type[: data.nefc]
+        limits = data.efc_id[: data.nefc][kinds == mujoco.mjtConstraint.mjCNSTR_LIMIT_JOINT]
+        for row in np.flatnonzero(kinds == mujoco.mjtConstraint.mjCNSTR_FRICTION_DOF):
+            slides.add((int(data.efc_id[row]), bool(abs(data.efc_force[row]) > 0.9999 * data.efc_frictionloss[row])))
         seen |= {body.joint(i).name for i in limits} | {int(c.geom2) for c in data.contact[: data.ncon]}
     # whatever a state lacks proves nothing
     assert {"hip", "knee", "prop", "neck"} <= seen and set(range(2, body.ngeom)) <= seen, seen
+    # five dofs with dry friction, held and sliding
+    assert len(slides) >= 9, slides
+
+
+def test_rows_that_push_are_found_from_afar(body, sim):
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        qpos, qvel = np.tile(body.qpos0, (WORLDS, 1)), 5 * rng.normal(size=(WORLDS, body.nv))
+        # no lower, as MuJoCo looks at four corners of a box
+        qpos[:, 2] = rng.uniform(0.19, 0.35, WORLDS)
+        for quaternion in (slice(3, 7), slice(10, 14)):
+            qpos[:, quaternion] = rng.normal(size=(WORLDS, 4))
+            qpos[:, quaternion] /= np.linalg.norm(qpos[:, quaternion], axis=1, keepdims=True)
+        qpos[:, 7:10] += rng.normal(size=(WORLDS, 3))
+        state = ts.State(*map(torch.tensor, (qpos, qvel)), torch.zeros(WORLDS, 0, dtype=torch.float64))
+        ctrl = torch.tensor(rng.normal(size=(WORLDS, body.nu)))
+        ours = sim.forward(state, ctrl).qacc.numpy()
+        for world in range(WORLDS):
+            theirs = mujoco_data(body, state, ctrl, world).qacc
+            assert np.abs(ours[world] - theirs).max() < 1e-10 * (1 + np.abs(theirs).max())
 
 
 def test_motion_is_mujocos(body, sim, batch):
