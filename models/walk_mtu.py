@@ -40,11 +40,11 @@ class WalkMTU(MuscleRunner):
     The speed wanted is the position of the body's marker, so it is a part of the state and of the observation: the last
     joint's position, behind those of the legs. With a `reference` it is that motion's mean speed.
 
-    Reward: 3 / (1 + (error of the pelvis' speed / 0.5)^2) + ease / (1 + E / 0.01) + economy / (1 + P / 5)
-    - activation mean(a^2) + upright / (1 + (tilt / 0.2)^2) + heading - limits s / (1 + s), with the activations a, the
-    excitations u, the effort E = mean(a^2) + mean((u - a)^2), the metabolic power P [W/kg], the basal one included, the
-    pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the sum of (rad beyond a joint's limit / 0.1)^2. No posture is
-    rewarded but the pelvis'. What costs is bounded, so that falling never pays.
+    Reward: v (3 + ease / (1 + E / 0.01) + economy / (1 + P / 5)) - activation mean(a^2)
+    + upright / (1 + (tilt / 0.2)^2) + heading - limits s / (1 + s), with v = 1 / (1 + (error of the pelvis' speed
+    / 0.5)^2), the activations a, the excitations u, the effort E = mean(a^2) + mean((u - a)^2), the metabolic power P
+    [W/kg], the basal one included, the pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the sum of (rad beyond a
+    joint's limit / 0.1)^2. No posture is rewarded but the pelvis'. What costs is bounded, so that falling never pays.
     """
 
     speed: float | None = 1.25
@@ -54,9 +54,9 @@ class WalkMTU(MuscleRunner):
     fastest: float = 1.8
     """Fastest of the speeds drawn [m/s]."""
     economy: float = 0.0
-    """What a body earns that burns nothing; it earns half of it with 5 W/kg."""
+    """What a body earns at the speed wanted that burns nothing; it earns half of it with 5 W/kg."""
     ease: float = 0.0
-    """What a body earns that makes no effort; it earns half of it where activations' mean square is 0.01."""
+    """What a body earns at that speed that makes no effort; half of it with activations of mean square 0.01."""
     activation: float = 6.0
     """Weight of the mean square of the activations."""
     upright: float = 1.0

