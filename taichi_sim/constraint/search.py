@@ -1,11 +1,13 @@
 """Which rows push: Newton's method on MuJoCo's cost, whose steps are as long as it falls.
 
-With the rows known that push, `forward.solve` finds the acceleration that they make; if others push with it, the cost
-    (a - a_0)' M (a - a_0) / 2 + the rows'
-is lower somewhere on the way to it from the acceleration before: there its slope, which is linear between the points
-at which rows begin or cease to push, is sought. So the sequence ends, and where one solution follows from the other no
-length is sought. Rows are numbered through: dry friction, limits, edges of contacts. Row r's `pull` is a_ref - J a, and
-along a step it changes evenly.
+`forward.solve` finds the acceleration that the rows make which are said to push. If others push with it, it need not be
+nearer to the solution than the one before, and taking it all the same may go round in circles; but the cost, which is
+
+    (a - a_0)' M (a - a_0) / 2 + sum of mu max(0, pull)^2 / 2,    pull = a_ref - J a
+
+and Huber's for dry friction, falls on the way to it. So the way is gone as far as it falls, which is where its slope,
+linear between the points at which rows begin or cease to push, is 0. Since it falls each time, and there are so many
+sets of rows, this ends. Rows are numbered through: dry friction, limits, edges of contacts.
 
 Source: MuJoCo's documentation, "Computation: Solver algorithms", Newton.
 """
