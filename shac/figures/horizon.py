@@ -69,7 +69,7 @@ def _draw(curves: dict[int, list[means.Curve]], rows: list[tuple], out: Path) ->
         table += [(horizon, x.item(), y.item(), z.item(), mean.num) for x, y, z in zip(mean.x, mean.mean, mean.std)]
     plot.write_csv(out / "data" / "fig06_curves.csv", ("horizon", "steps", "return_mean", "return_std", "runs"), table)
     if table:
-        learning.legend(fontsize=7)
+        figure.legend(fontsize=7, loc="outside left lower", handlelength=1)
     learning.set(xlabel="million steps", ylabel="return in training", title="learning curves")
     of_all = [curve for several in curves.values() for curve in several]
     _over_horizon(value, rows, 2, "return", "value of the best policy")
