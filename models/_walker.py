@@ -132,14 +132,8 @@ def _fit(spec: mujoco.MjSpec, names: list[str]) -> None:
     rows = [m.tendon(name).id for name in names]
     lengths = []
     for angles in itertools.product(*_WORKING):
-        for joint, angle in zip(("Femur", "Tibia", "Talus"), np.radians(angles)):
-            for side in "RL":
-                place = m.joint(joint + side).qposadr[0]
-                if joint == "Tibia":
-                    data.qpos[place] = angle
-                else:
-                    # thigh and foot swing forward and up about -y
-                    mujoco.mju_axisAngle2Quat(data.qpos[place : place + 4], np.array([0.0, -1.0, 0.0]), angle)
+        for side in "RL":
+            bend(data, side, *np.radians(angles))
         mujoco.mj_kinematics(m, data)
         mujoco.mj_tendon(m, data)
         lengths.append(data.ten_length[rows].copy())
@@ -147,6 +141,16 @@ def _fit(spec: mujoco.MjSpec, names: list[str]) -> None:
         tendon = _TENDON * rest
         optimal = (low + high) / 2 - tendon
         spec.actuator(name).lengthrange = tendon + 0.5 * optimal, tendon + 1.5 * optimal
+
+
+def bend(data: mujoco.MjData, side: str, hip: float, knee: float, ankle: float) -> None:
+    """Bends leg `side`, R or L, in the sagittal plane: flexions of hip and knee, dorsiflexion of the ankle [rad]."""
+    m = data.model
+    # thigh and foot swing forward and up about -y
+    for joint, angle in (("Femur", hip), ("Talus", ankle)):
+        place = m.joint(joint + side).qposadr[0]
+        mujoco.mju_axisAngle2Quat(data.qpos[place : place + 4], np.array([0.0, -1.0, 0.0]), angle)
+    data.qpos[m.joint(f"Tibia{side}").qposadr[0]] = knee
 
 
 @functools.cache

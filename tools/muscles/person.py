@@ -18,7 +18,8 @@ import numpy as np
 
 from shac import motion, storage
 from shac.gait import normal
-from shac.models._walker import compiled
+from shac.models._walker import bend
+from shac.models.walk_mtu import WalkMTU
 
 # Of the pelvis that hips' angles are measured to, of its 8 to 11 degrees: so heels come down where the curves begin.
 TILT = 8.0
@@ -38,12 +39,8 @@ def walk(m: mujoco.MjModel, speed: float) -> storage.Table:
     for k in range(rows):
         data.qpos[:] = m.qpos0
         data.qpos[:3] = 0
-        for side, (hip, knee, ankle) in zip("RL", np.radians((angles[k], late[k]))):
-            # thigh and foot swing forward and up about -y
-            for joint, angle in ((f"Femur{side}", hip), (f"Talus{side}", ankle)):
-                place = m.joint(joint).qposadr[0]
-                mujoco.mju_axisAngle2Quat(data.qpos[place : place + 4], np.array([0.0, -1.0, 0.0]), angle)
-            data.qpos[m.joint(f"Tibia{side}").qposadr[0]] = knee
+        for side, flexions in zip("RL", np.radians((angles[k], late[k]))):
+            bend(data, side, *flexions)
         mujoco.mj_kinematics(m, data)
         corners[k] = np.concatenate([corners_of(data, f"Talus{side}") for side in "RL"])
         qpos[k] = data.qpos
@@ -70,7 +67,7 @@ def corners_of(data: mujoco.MjData, box: str) -> np.ndarray:
 @click.option("--speed", default=1.25, help="Of the motion [m/s].")
 def main(out: Path, speed: float) -> None:
     """Write the motion."""
-    table = walk(compiled(strength=1.0, damping=0.25, mended=True), speed)
+    table = walk(WalkMTU(mended=True).asset, speed)
     storage.write(out, table)
     duration = table.time[-1]
     click.echo(f"a stride of {speed * duration:.3f} m in {duration:.3f} s, {120 / duration:.0f} steps a minute")
