@@ -167,18 +167,26 @@ class MuscleRunner(Tracking, FreeRunner):
 
     def reset(self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True) -> State:
         state = super().reset(num, generator, sim, stochastic)
-        rest = sim.initial_state()
-        # elastic tendons begin in the equilibrium of the nominal posture
-        excited = self.control(torch.zeros_like(rest.act))
+        excited = self.control(torch.zeros_like(state.act))
         if self.reference is not None:
             # half active in the middle of a stride, even a policy that walks stumbles
-            excited = torch.full_like(rest.act, CALM)
-        rest = sim.equilibrium(rest._replace(act=excited))
-        state = state._replace(act=rest.act[:1].repeat(num, 1))
-        return self.begun(state, generator, sim, stochastic)
+            excited = torch.full_like(state.act, CALM)
+        return rested(sim, self.begun(state._replace(act=excited), generator, sim, stochastic))
 
     def measures(self, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
         return super().measures(states, alive) | self.followed(states, alive)
+
+
+def rested(sim: ts.Simulator, state: State) -> State:
+    """`sim.equilibrium` of any number of states: with the strains of elastic tendons at which fibres stand still."""
+    if (sim.model.muscle_tendonadr < 0).all():
+        return state
+    num, parts = len(state.qpos), []
+    # the simulator takes as many states as it has worlds
+    for first in range(0, num, sim.num_worlds):
+        rows = torch.arange(first, first + sim.num_worlds, device=sim.device).clamp(max=num - 1)
+        parts.append(sim.equilibrium(State(*(x[rows] for x in state))))
+    return State(*(torch.cat(x)[:num] for x in zip(*parts, strict=True)))
 
 
 class PlanarRunner(Task):

@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 
 from shac.mirror import Mirror
+from shac.models import _anatomy
 from shac.models.humanoid_mtu_full import HumanoidMTUFull
 from shac.tracking import add_slider
 
@@ -57,12 +58,14 @@ def mirror(m: mujoco.MjModel) -> Mirror:
 
 
 @functools.cache
-def compiled(strength: float, damping: float, mended: bool, ground: float) -> mujoco.MjModel:
+def compiled(
+    strength: float, damping: float, mended: bool, ground: float, anatomy: bool, elastic: bool
+) -> mujoco.MjModel:
     """The body of `legs`."""
-    return legs(strength, damping, mended, ground).compile()
+    return legs(strength, damping, mended, ground, anatomy, elastic).compile()
 
 
-def legs(strength: float, damping: float, mended: bool, ground: float) -> mujoco.MjSpec:
+def legs(strength: float, damping: float, mended: bool, ground: float, anatomy: bool, elastic: bool) -> mujoco.MjSpec:
     """`humanoid_mtu` as heavy as a whole person, and a marker that carries the speed wanted.
 
     The pelvis has mass, centre and inertia of pelvis, trunk, head and hanging arms of `humanoid_mtu_full`, held rigid:
@@ -75,13 +78,15 @@ def legs(strength: float, damping: float, mended: bool, ground: float) -> mujoco
       mended: with the units of `_mend`.
       ground: stiffness, damping and coefficient of friction of contact over what makes feet sink in as far as the
         asset's.
+      anatomy, elastic: with published muscles, and tendons that stretch, see `_publish`.
     """
     spec = mujoco.MjSpec.from_string(_text("humanoid_mtu"))
     mass, centre, inertia = upper_body()
     pelvis = spec.body("Pelvis")
     light = sum(b.mass for b in spec.bodies)
     pelvis.explicitinertial = True
-    heavy = (light - pelvis.mass + mass) / light
+    whole = light - pelvis.mass + mass
+    heavy = whole / light
     principal, axes = np.linalg.eigh(inertia)
     mujoco.mju_mat2Quat(pelvis.iquat, (axes * np.linalg.det(axes)).ravel())
     pelvis.mass, pelvis.ipos, pelvis.inertia = mass, centre, principal
@@ -92,6 +97,8 @@ def legs(strength: float, damping: float, mended: bool, ground: float) -> mujoco
         joint.damping = damping * np.asarray(joint.damping)
     if mended:
         _mend(spec)
+    if anatomy:
+        _publish(spec, whole / _anatomy.MASS, elastic)
     for muscle in spec.actuators:
         muscle.gainprm[2] = muscle.biasprm[2] = strength * muscle.userdata[0]
     add_slider(spec, "speed")
@@ -125,8 +132,41 @@ def _mend(spec: mujoco.MjSpec) -> None:
     _fit(spec, [f"{side}_{name}" for side in "RL" for name in (*_PSOAS, *_CALF)])
 
 
+def _publish(spec: mujoco.MjSpec, heavy: float, elastic: bool) -> None:
+    """Gives muscles published peak forces, fibres and pennations; tendons are what is left in the middle of their work.
+
+    Args:
+      heavy: the body's mass over that of the man whose muscles they are: peak forces grow with it.
+      elastic: tendons stretch, by as much as the published; those shorter than their fibres do not (Millard et al.
+        2013), nor do those of which nothing is published.
+    """
+    sizes = _anatomy.sizes([muscle.name for muscle in spec.actuators])
+    _, middle = _lengths(spec, list(sizes))
+    strains = dict.fromkeys((muscle.name for muscle in spec.actuators), 0.0)
+    for (name, size), unit in zip(sizes.items(), middle, strict=True):
+        tendon = unit - size.optimal * np.cos(size.pennation)
+        muscle = spec.actuator(name)
+        muscle.userdata = [size.force * heavy]
+        muscle.lengthrange = tendon + 0.5 * size.optimal, tendon + 1.5 * size.optimal
+        spec.add_numeric(name=f"muscle_pennation:{name}", data=[size.pennation])
+        if tendon >= size.optimal:
+            strains[name] = size.stretch / tendon
+    if elastic:
+        spec.add_text(name="muscle_tendon", data="elastic")
+        for name, strain in strains.items():
+            spec.add_numeric(name=f"muscle_strain:{name}", data=[strain])
+
+
 def _fit(spec: mujoco.MjSpec, names: list[str]) -> None:
     """Optimal fibre lengths by the asset's rule: the middle of the shortest and longest that fibres become at work."""
+    for name, rest, middle in zip(names, *_lengths(spec, names), strict=True):
+        tendon = _TENDON * rest
+        optimal = middle - tendon
+        spec.actuator(name).lengthrange = tendon + 0.5 * optimal, tendon + 1.5 * optimal
+
+
+def _lengths(spec: mujoco.MjSpec, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths of units at rest, and in the middle between their shortest and longest at work [m]."""
     m = spec.compile()
     data = mujoco.MjData(m)
     rows = [m.tendon(name).id for name in names]
@@ -137,10 +177,7 @@ def _fit(spec: mujoco.MjSpec, names: list[str]) -> None:
         mujoco.mj_kinematics(m, data)
         mujoco.mj_tendon(m, data)
         lengths.append(data.ten_length[rows].copy())
-    for name, rest, low, high in zip(names, m.tendon_length0[rows], np.min(lengths, 0), np.max(lengths, 0)):
-        tendon = _TENDON * rest
-        optimal = (low + high) / 2 - tendon
-        spec.actuator(name).lengthrange = tendon + 0.5 * optimal, tendon + 1.5 * optimal
+    return m.tendon_length0[rows], (np.min(lengths, 0) + np.max(lengths, 0)) / 2
 
 
 def bend(data: mujoco.MjData, side: str, hip: float, knee: float, ankle: float) -> None:

@@ -14,7 +14,7 @@ import torch
 import taichi_sim as ts
 from shac.env import constant
 from shac.mirror import Mirror
-from shac.models._locomotion import MuscleRunner
+from shac.models._locomotion import MuscleRunner, rested
 from shac.models._walker import NUM_MENDED, compiled, legs, mirror
 from shac.models.humanoid_mtu import HumanoidMTU
 from taichi_sim import quaternion
@@ -69,6 +69,10 @@ class WalkMTU(MuscleRunner):
     """Share of humanoid_mtu's joint damping that is kept."""
     mended: bool = False
     """With a psoas, and a gastrocnemius that lifts the heel; without, as the source has the legs."""
+    anatomy: bool = False
+    """With muscles as measured in people; without, the source's, with fibres up to nine times as long."""
+    elastic: bool = False
+    """With tendons that stretch; asks for anatomy."""
     ground: float = 1.0
     """Stiffness of the ground over what makes feet sink in as far as humanoid_mtu's, up to 2 cm."""
     stride: float = 0.0
@@ -91,6 +95,8 @@ class WalkMTU(MuscleRunner):
             raise ValueError("stride must be from 0 to 40 degrees")
         if not (self.strength > 0 and 0 <= self.damping <= 1 and self.ground > 0):
             raise ValueError("strength and ground must be positive, and damping from 0 to 1")
+        if self.elastic and not self.anatomy:
+            raise ValueError("elastic asks for anatomy: the source's tendons are none of a person's")
         # what power needs, by number of worlds
         self._sims, self._burn = {}, {}
         if self.mended:
@@ -100,10 +106,10 @@ class WalkMTU(MuscleRunner):
     @functools.cached_property
     def asset(self) -> mujoco.MjModel:
         """The body, compiled by MuJoCo."""
-        return compiled(self.strength, self.damping, self.mended, self.ground)
+        return compiled(self.strength, self.damping, self.mended, self.ground, self.anatomy, self.elastic)
 
     def body(self) -> mujoco.MjSpec:
-        return legs(self.strength, self.damping, self.mended, self.ground)
+        return legs(self.strength, self.damping, self.mended, self.ground, self.anatomy, self.elastic)
 
     @property
     def _marker(self) -> int:
@@ -127,6 +133,7 @@ class WalkMTU(MuscleRunner):
             state.qpos[:, self._marker] = self.slowest + (self.fastest - self.slowest) * draw
         if self.stride and self.reference is None and stochastic:
             self._stand_in_step(state, generator)
+            state = rested(sim, state)
         return state
 
     def _stand_in_step(self, state: State, generator: torch.Generator) -> None:
@@ -153,10 +160,12 @@ class WalkMTU(MuscleRunner):
         if self.economy:
             earned = earned + self.economy * at_speed / (1 + self.power(state, action) / POWER_WIDTH)
         beyond = (excess(self.asset, state.qpos) / LIMIT_WIDTH).square().sum(1)
-        held = state.act.square().mean(1)
+        # the strains of elastic tendons are behind them
+        active = state.act[:, : self.num_actions]
+        held = active.square().mean(1)
         if self.ease:
             # what makes activations change costs as much as to hold them; who stands has it for nothing
-            effort = held + (self.control(action) - state.act).square().mean(1)
+            effort = held + (self.control(action) - active).square().mean(1)
             earned = earned + self.ease * at_speed / (1 + effort / EFFORT_WIDTH)
         own = earned - self.activation * held - self.limits * beyond / (1 + beyond)
         return self.earned(own, state)
@@ -185,7 +194,7 @@ class WalkMTU(MuscleRunner):
         wanted = states.qpos[0, :, self._marker]
         error = (states.qvel[..., 0] * later).sum(0) / steps - wanted
         found["speed_error"] = torch.where(later.any(0), error.abs(), wanted)
-        found["mean_activation"] = (states.act.mean(2) * alive).sum(0) / alive.sum(0)
+        found["mean_activation"] = (states.act[..., : self.num_actions].mean(2) * alive).sum(0) / alive.sum(0)
         return found
 
 

@@ -29,7 +29,8 @@ def problem(request):
 def start(task, m, num: int = 1, stochastic: bool = False) -> State:
     rest = State(torch.tensor(m.qpos0)[None], torch.zeros(1, m.nv, dtype=F64), torch.zeros(1, m.na, dtype=F64))
     # the bodies' tendons are rigid: any state is in equilibrium
-    sim = SimpleNamespace(initial_state=lambda: rest, equilibrium=lambda state: state)
+    rigid = SimpleNamespace(muscle_tendonadr=np.full(m.nu, -1))
+    sim = SimpleNamespace(initial_state=lambda: rest, model=rigid)
     sim.dtype, sim.device, sim.num_worlds = F64, torch.get_default_device(), num
     return task.reset(num, torch.Generator().manual_seed(0), sim, stochastic)
 

@@ -1,6 +1,9 @@
 """Walking legs as heavy as a person: their figures, the speeds wanted, the reward by hand and its gradient."""
 
+import itertools
+import math
 from importlib import resources
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -14,11 +17,13 @@ from shac.algos.networks import build_actor
 from shac.errors import UserError
 from shac.mirror import Exchange
 from shac.models._locomotion import JOINT_VELOCITY_SCALE
+from shac.models._walker import bend
 from shac.models.walk_mtu import excess
 from shac.runs.config import resolve
 from taichi_sim.types import State
 
 F64 = torch.float64
+PERSON = Path(__file__).parents[2] / "docs" / "person.mot"
 
 
 def asset(name: str) -> mujoco.MjModel:
@@ -88,6 +93,74 @@ def test_a_psoas_bends_the_hip_and_the_calf_lifts_the_heel():
             # the knee is crossed where it was
             knee = arm(source.asset, unit, f"Tibia{side}")
             assert knee > 0.02 and arm(walker, unit, f"Tibia{side}") == pytest.approx(knee, abs=1e-6)
+
+
+# Of Rajagopal et al. 2016: peak force [N], optimal fibre length [m], pennation [rad].
+MUSCLES = {
+    "Soleus": (6195, 0.044, 0.381),
+    "Vastus_Lateralis": (5149, 0.0994, 0.253),
+    "Semimembranosus": (2201, 0.069, 0.255),
+}
+# Of twelve people, by magnetic resonance imaging: volumes [cm^3] (Fukunaga et al. 1992, J Orthop Res 10).
+VOLUMES = {"Soleus": 489, "Gastrocnemius_Medial": 245, "Gastrocnemius_Lateral": 140}
+
+
+def test_muscles_are_as_long_and_strong_as_measured_in_people():
+    task = models.load_task("walk_mtu", {"mended": "true", "anatomy": "true", "elastic": "true"})
+    model = task.simulator(1).model
+    source = models.load_task("walk_mtu", {"mended": "true"}).asset
+    # lighter than the man who was measured
+    light = 61.402 / 75.337
+    for side in "RL":
+        for name, (force, optimal, pennation) in MUSCLES.items():
+            units = [u for u, unit in enumerate(model.names["actuator"]) if unit.startswith(f"{side}_{name}")]
+            assert model.muscle_force[units].sum() == pytest.approx(light * force, rel=1e-4)
+            assert model.muscle_optimal_length[units] == pytest.approx(optimal)
+            pennations = [task.asset.numeric(f"muscle_pennation:{model.names['actuator'][u]}").data[0] for u in units]
+            assert pennations == pytest.approx([pennation] * len(units))
+        for name, volume in VOLUMES.items():
+            units = [u for u, unit in enumerate(model.names["actuator"]) if unit.startswith(f"{side}_{name}")]
+            found = (model.muscle_force * model.muscle_optimal_length)[units].sum() / 0.6e6 / light
+            assert found == pytest.approx(1e-6 * volume, rel=0.12)
+            # the source's fibres would weigh as much as the rest of the leg
+            first = source.actuator(model.names["actuator"][units[0]])
+            assert np.diff(first.lengthrange)[0] > 7 * model.muscle_optimal_length[units[0]]
+    # the Achilles tendon gives way by as much as the published, others too; those shorter than their fibres do not
+    strain = dict(zip(model.names["actuator"], model.muscle_tendon_strain * model.muscle_slack_length, strict=True))
+    assert strain["R_Soleus1"] == pytest.approx(0.10 * 0.277) and strain["L_Semimembranosus"] == pytest.approx(
+        0.049 * 0.348
+    )
+    assert strain["R_Gluteus_Maximus"] == strain["R_Popliteus"] == 0
+    # in the middle of their work fibres are as long as they pull best
+    rigid = models.load_task("walk_mtu", {"mended": "true", "anatomy": "true"})
+    m = rigid.asset
+    for unit in ("R_Soleus", "L_Vastus_Lateralis1", "R_Psoas_Major", "L_Tibialis_Anterior"):
+        row, found = m.tendon(unit).id, []
+        for angles in itertools.product(np.radians((-20, 40)), np.radians((0, 70)), np.radians((-20, 15))):
+            d = mujoco.MjData(m)
+            bend(d, unit[0], *angles)
+            mujoco.mj_kinematics(m, d)
+            mujoco.mj_tendon(m, d)
+            found.append(d.ten_length[row])
+        u = model.names["actuator"].index(unit)
+        cosine = math.cos(m.numeric(f"muscle_pennation:{unit}").data[0])
+        middle = model.muscle_slack_length[u] + model.muscle_optimal_length[u] * cosine
+        assert (min(found) + max(found)) / 2 == pytest.approx(middle, rel=1e-6)
+    with pytest.raises(UserError, match="elastic asks for anatomy"):
+        models.load_task("walk_mtu", {"elastic": "true"})
+
+
+def test_episodes_begin_with_elastic_tendons_at_rest():
+    """Whatever the posture: fibres and tendons pull alike, as the step would have it at no velocity."""
+    settings = {"anatomy": True, "elastic": True, "mended": True, "reference": str(PERSON)}
+    env = shac.make("walk_mtu", num_envs=3, seed=2, **settings)
+    state = env.task.reset(5, torch.Generator().manual_seed(0), env.sim, True)
+    assert state.qpos[:, 7:].std(0).max() > 0.1
+    for rows in ([0, 1, 2], [3, 4, 4]):
+        picked = State(*(x[rows] for x in state))
+        still = picked._replace(qvel=torch.zeros_like(picked.qvel))
+        data = env.sim.forward(still, torch.zeros(3, env.sim.model.nu, dtype=state.act.dtype))
+        assert data.act_dot[:, env.sim.model.nu :].abs().max() < 1e-6
 
 
 @pytest.fixture(scope="module")
