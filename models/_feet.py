@@ -1,4 +1,4 @@
-"""Where a robot's feet are and how they move, in torch: what a reward may ask of a state."""
+"""Where points of a body's feet are and how they move, in torch: what a reward may ask of a state."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from taichi_sim.types import State
 
 
 class _Link(NamedTuple):
-    """The next hinge of each foot's leg, from the trunk outwards; a leg that has no more has one that never turns.
+    """The next joint of each point's leg, from the trunk outwards; a leg that has no more has a hinge that never turns.
 
     | field | meaning |
     |---|---|
-    | offset | from the last hinge's anchor to this one's, in the last link's frame (F, 3) |
+    | ball | the joints are balls, not hinges, and turn alone counts |
+    | offset | from the last joint's anchor to this one's, in the last link's frame (F, 3) |
     | turn, sine, versine | rotation from the last link's frame: turn + sin(q) sine + (1 - cos(q)) versine, (F, 3, 3) |
-    | axis | in the link's frame (F, 3) |
+    | axis | of a hinge, in the link's frame (F, 3) |
     | qpos, dof | addresses (F,); those of the trunk's height and velocity where there is no hinge, whose axis is 0 |
     """
 
+    ball: bool
     offset: torch.Tensor
     turn: torch.Tensor
     sine: torch.Tensor
@@ -33,55 +35,58 @@ class _Link(NamedTuple):
 
 
 class Feet:
-    """The feet of a robot: its bodies with geoms that `touching` names.
+    """Points on the feet of a body.
 
     Args:
-      model: the robot; its first joint is the trunk's free joint, all joints up to the feet are hinges.
+      model: the body; its first joint is the trunk's free joint, those from there to the feet are hinges and balls, and
+        the k-th of a leg is of the same kind in all legs.
       pose: qpos in which the feet stand on the ground, (nq,).
-      touching: geoms of the feet.
+      points: of each its body, and its place in the body's frame [m].
       dtype, device: of the tensors.
 
     | attribute | meaning |
     |---|---|
-    | offsets | phases of the feet in a walk or a trot [periods], (F,) |
+    | standing | where the points are in that pose [m], (F, 3) |
     """
 
-    def __init__(self, model: mujoco.MjModel, pose: np.ndarray, touching: list[int], dtype, device):
-        self.bodies = sorted({int(model.geom_bodyid[g]) for g in touching})
-        legs = [_hinges(model, body) for body in self.bodies]
+    def __init__(self, model: mujoco.MjModel, pose: np.ndarray, points: list[tuple[int, np.ndarray]], dtype, device):
+        legs = [_joints(model, body) for body, _ in points]
         depth = max(len(leg) for leg in legs)
-        # the last hinge's frame and anchor, from which the next one starts: at first the trunk's
-        points = [model.geom_pos[[g for g in touching if model.geom_bodyid[g] == b]].mean(0) for b in self.bodies]
-        rows = [_leg(model, leg, body, point, depth) for leg, body, point in zip(legs, self.bodies, points)]
+        # the last joint's frame and anchor, from which the next one starts: at first the trunk's
+        rows = [_leg(model, leg, body, point, depth) for leg, (body, point) in zip(legs, points)]
 
         def stack(values, kind=dtype):
             return torch.tensor(np.stack(values), dtype=kind, device=device)
 
         self._links = []
         for k in range(depth):
+            (ball,) = {model.jnt_type[leg[k]] == mujoco.mjtJoint.mjJNT_BALL for leg in legs if k < len(leg)}
             columns = list(zip(*(row[0][k] for row in rows)))
             kinds = (dtype,) * 5 + (torch.int64,) * 2
-            self._links.append(_Link(*(stack(column, kind) for column, kind in zip(columns, kinds))))
+            self._links.append(_Link(ball, *(stack(column, kind) for column, kind in zip(columns, kinds))))
         self._ends = stack([row[1] for row in rows])
         self._ground = torch.zeros((), dtype=dtype, device=device)
         rest = torch.tensor(pose, dtype=dtype, device=device)[None]
         still = torch.zeros(1, model.nv, dtype=dtype, device=device)
-        standing = self(State(rest, still, still[:, :0]))[0][0]
-        self._ground = standing[:, 2]
-        self.offsets = _offsets(standing)
+        self.standing = self(State(rest, still, still[:, :0]))[0][0]
+        self._ground = self.standing[:, 2]
 
     def __call__(self, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Positions [m] and velocities [m/s] in the world, (num_envs, F, 3); heights count from those of the pose."""
         quat = state.qpos[:, None, 3:7]
-        # rows of the transposed rotation are the images of the axes
-        axes = torch.eye(3, dtype=quat.dtype, device=quat.device)
-        rotation = quaternion.rotate(quat[:, None], axes).transpose(-1, -2)
+        rotation = _matrix(quat)
         position, velocity = state.qpos[:, None, :3, None], state.qvel[:, None, :3]
         spin = quaternion.rotate(quat, state.qvel[:, None, 3:6])
         for link in self._links:
             arm = rotation @ link.offset[..., None]
             velocity = velocity + torch.linalg.cross(*torch.broadcast_tensors(spin, arm[..., 0]))
             position = position + arm
+            if link.ball:
+                three = torch.arange(3, device=quat.device)
+                four = torch.arange(4, device=quat.device)
+                rotation = rotation @ link.turn @ _matrix(state.qpos[:, link.qpos[:, None] + four])
+                spin = spin + (rotation @ state.qvel[:, link.dof[:, None] + three][..., None])[..., 0]
+                continue
             angle = state.qpos[:, link.qpos][..., None, None]
             rotation = rotation @ (link.turn + angle.sin() * link.sine + (1 - angle.cos()) * link.versine)
             spin = spin + (rotation @ link.axis[..., None])[..., 0] * state.qvel[:, link.dof][..., None]
@@ -93,13 +98,20 @@ class Feet:
         return position - ground, velocity
 
 
-def _offsets(feet: torch.Tensor) -> torch.Tensor:
+def _matrix(quat: torch.Tensor) -> torch.Tensor:
+    """Rotations (..., 3, 3) of quaternions (..., 4)."""
+    # rows of the transposed rotation are the images of the axes
+    axes = torch.eye(3, dtype=quat.dtype, device=quat.device)
+    return quaternion.rotate(quat[..., None, :], axes).transpose(-1, -2)
+
+
+def phases(feet: torch.Tensor) -> torch.Tensor:
     """Phases of the feet (F,) [periods]: two take turns, of more the diagonal ones, as in a trot."""
     x, y = feet[:, 0] - feet[:, 0].mean(), feet[:, 1]
     return torch.where((y if len(feet) == 2 else x * y) > 0, 0.0, 0.5).to(feet)
 
 
-def _hinges(model: mujoco.MjModel, body: int) -> list[int]:
+def _joints(model: mujoco.MjModel, body: int) -> list[int]:
     """Joints from the trunk to a body."""
     joints: list[int] = []
     while body and model.body_parentid[body]:
@@ -117,7 +129,8 @@ def _leg(m: mujoco.MjModel, joints: list[int], body: int, point: np.ndarray, dep
     for joint in joints:
         base_rotation, base_position = _between(m, owner, int(m.jnt_bodyid[joint]))
         place = base_position + base_rotation @ m.jnt_pos[joint]
-        axis = m.jnt_axis[joint]
+        # a ball turns as its quaternion says
+        axis = m.jnt_axis[joint] * (m.jnt_type[joint] == mujoco.mjtJoint.mjJNT_HINGE)
         cross = np.cross(np.eye(3), axis)
         rows.append(
             (

@@ -177,6 +177,20 @@ class MuscleRunner(Tracking, FreeRunner):
         return super().measures(states, alive) | self.followed(states, alive)
 
 
+def pushed(state: State, draws: torch.Tensor, largest: float, chance: float) -> State:
+    """The state, in some worlds after a push: another horizontal velocity of the body's first joint, a free one.
+
+    Args:
+      state: before.
+      draws: uniform from 0 to 1, (num_envs, 3).
+      largest: change of each component [m/s].
+      chance: of a push in a control step.
+    """
+    now = draws[:, :1] < chance
+    kick = largest * (2 * draws[:, 1:] - 1) * now
+    return state._replace(qvel=torch.cat((state.qvel[:, :2] + kick, state.qvel[:, 2:]), dim=1))
+
+
 def rested(sim: ts.Simulator, state: State) -> State:
     """`sim.equilibrium` of any number of states: with the strains of elastic tendons at which fibres stand still."""
     if (sim.model.muscle_tendonadr < 0).all():

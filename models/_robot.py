@@ -51,6 +51,13 @@ class Robot(NamedTuple):
     gains: np.ndarray
 
     @property
+    def soles(self) -> list[tuple[int, np.ndarray]]:
+        """The feet's bodies, and the middles of what of them stands on the floor, in their frames [m]."""
+        bodies = self.model.geom_bodyid[self.feet]
+        places = self.model.geom_pos[self.feet]
+        return [(int(body), places[bodies == body].mean(0)) for body in np.unique(bodies)]
+
+    @property
     def qpos(self) -> np.ndarray:
         """Addresses of the servos' joints in qpos, (n,)."""
         return self.model.jnt_qposadr[self.joints]

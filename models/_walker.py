@@ -190,6 +190,18 @@ def bend(data: mujoco.MjData, side: str, hip: float, knee: float, ankle: float) 
     data.qpos[m.joint(f"Tibia{side}").qposadr[0]] = knee
 
 
+def soles(m: mujoco.MjModel) -> list[tuple[int, np.ndarray]]:
+    """The lower corners of the feet's boxes: of each its body, and its place in the body's frame [m]."""
+    found = []
+    for geom in np.flatnonzero((m.geom_type == mujoco.mjtGeom.mjGEOM_BOX) & (m.geom_conaffinity > 0)):
+        axes = np.zeros(9)
+        mujoco.mju_quat2Mat(axes, m.geom_quat[geom])
+        for signs in itertools.product((-1, 1), (-1, 1), (-1,)):
+            corner = m.geom_pos[geom] + axes.reshape(3, 3) @ (signs * m.geom_size[geom])
+            found.append((int(m.geom_bodyid[geom]), corner))
+    return found
+
+
 @functools.cache
 def upper_body() -> tuple[float, np.ndarray, np.ndarray]:
     """All but the legs, arms hanging: mass [kg], centre in the pelvis' frame [m], inertia about it (3, 3) [kg m^2]."""

@@ -14,8 +14,8 @@ import taichi_sim as ts
 from shac.env import Task, constant
 from shac.mirror import Mirror
 from shac.models import _robot
-from shac.models._feet import Feet
-from shac.models._locomotion import uniform
+from shac.models._feet import Feet, phases
+from shac.models._locomotion import pushed, uniform
 from taichi_sim import quaternion
 from taichi_sim.types import State
 
@@ -270,9 +270,7 @@ class Velocity(Task):
             command = torch.where(now, self._command(draws[:, 1:5]), state.act[:, -4:-1])
             state = state._replace(act=torch.cat((state.act[:, :-4], command, state.act[:, -1:]), dim=1))
         if self.push:
-            now = draws[:, 5:6] < self.control_step / self.push_every
-            kick = self.push * (2 * draws[:, 6:8] - 1) * now
-            state = state._replace(qvel=torch.cat((state.qvel[:, :2] + kick, state.qvel[:, 2:]), dim=1))
+            state = pushed(state, draws[:, 5:], self.push, self.control_step / self.push_every)
         return state
 
     def mirror(self) -> Mirror | None:
@@ -316,7 +314,7 @@ class Velocity(Task):
         key = state.qpos.dtype, state.qpos.device
         if key not in self._feet:
             robot = self.robot
-            self._feet[key] = Feet(robot.model, robot.pose, robot.feet, *key)
+            self._feet[key] = Feet(robot.model, robot.pose, robot.soles, *key)
         feet = self._feet[key]
         position, velocity = feet(state)
         height = position[..., 2] / self.clearance
@@ -324,7 +322,7 @@ class Velocity(Task):
         cost = self.feet_weight * sliding
         if self.gait_weight:
             walks = (state.act[:, -4:-1].abs() > STILL).any(1, keepdim=True)
-            lifted = walks * (2 * math.pi * (state.act[:, -1:] + feet.offsets)).sin().clamp(min=0)
+            lifted = walks * (2 * math.pi * (state.act[:, -1:] + phases(feet.standing))).sin().clamp(min=0)
             cost = cost + self.gait_weight * (height - lifted).square().mean(1)
         return cost
 

@@ -14,8 +14,9 @@ import torch
 import taichi_sim as ts
 from shac.env import constant
 from shac.mirror import Mirror
-from shac.models._locomotion import MuscleRunner, rested
-from shac.models._walker import NUM_MENDED, compiled, legs, mirror
+from shac.models._feet import Feet
+from shac.models._locomotion import MuscleRunner, pushed, rested
+from shac.models._walker import NUM_MENDED, compiled, legs, mirror, soles
 from shac.models.humanoid_mtu import HumanoidMTU
 from taichi_sim import quaternion
 from taichi_sim.types import State
@@ -29,6 +30,8 @@ LIMIT_WIDTH = 0.1
 # Half of what uprightness earns is lost with this tilt of the pelvis [rad].
 TILT_WIDTH = 0.2
 SPEED_WEIGHT = 3.0
+# Feet skim the floor below this height [m]; half of what slip costs at most is lost where a foot slides so fast [m/s].
+CLEARANCE, SLIP_WIDTH = 0.02, 0.5
 # Height of the pelvis from which on the soles clear the floor with the largest tilt and a step of up to 40 degrees [m].
 LOWEST_STEP = 0.991
 
@@ -44,7 +47,8 @@ class WalkMTU(MuscleRunner):
     + upright / (1 + (tilt / 0.2)^2) + heading - limits s / (1 + s), with v = 1 / (1 + (error of the pelvis' speed
     / 0.5)^2), the activations a, the excitations u, the effort E = mean(a^2) + mean((u - a)^2), the metabolic power P
     [W/kg], the basal one included, the pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the sum of (rad beyond a
-    joint's limit / 0.1)^2. No posture is rewarded but the pelvis'. What costs is bounded, so that falling never pays.
+    joint's limit / 0.1)^2; less slip f / (1 + f), f the speed at which feet skim the floor / 0.5 m/s. No posture is
+    rewarded but the pelvis'. What costs is bounded, so that falling never pays.
     """
 
     speed: float | None = 1.25
@@ -73,8 +77,14 @@ class WalkMTU(MuscleRunner):
     """With muscles as measured in people; without, the source's, with fibres up to nine times as long."""
     elastic: bool = False
     """With tendons that stretch; asks for anatomy."""
+    slip: float = 0.0
+    """What feet cost that slide over the floor or skim it, closer than 2 cm."""
     ground: float = 1.0
     """Stiffness of the ground over what makes feet sink in as far as humanoid_mtu's, up to 2 cm."""
+    push: float = 0.0
+    """Largest change of the pelvis' velocity by a push, forward and to the side [m/s]."""
+    push_every: float = 5.0
+    """Mean time between two pushes [s]."""
     stride: float = 0.0
     """Largest angle between the thighs that episodes begin with [deg], one leg forward, at the speed wanted."""
 
@@ -95,10 +105,12 @@ class WalkMTU(MuscleRunner):
             raise ValueError("stride must be from 0 to 40 degrees")
         if not (self.strength > 0 and 0 <= self.damping <= 1 and self.ground > 0):
             raise ValueError("strength and ground must be positive, and damping from 0 to 1")
+        if self.push < 0 or not self.push_every > 0:
+            raise ValueError("push must be at least 0, push_every greater than 0")
         if self.elastic and not self.anatomy:
             raise ValueError("elastic asks for anatomy: the source's tendons are none of a person's")
-        # what power needs, by number of worlds
-        self._sims, self._burn = {}, {}
+        # what power needs, by number of worlds, and slip, by precision and device
+        self._sims, self._burn, self._feet = {}, {}, {}
         if self.mended:
             self.num_actions = type(self).num_actions + NUM_MENDED
         super().__post_init__()
@@ -110,6 +122,16 @@ class WalkMTU(MuscleRunner):
 
     def body(self) -> mujoco.MjSpec:
         return legs(self.strength, self.damping, self.mended, self.ground, self.anatomy, self.elastic)
+
+    @property
+    def num_draws(self) -> int:
+        return 3 if self.push else 0
+
+    def perturb(self, state: State, draws: torch.Tensor) -> State:
+        if not self.push:
+            return state
+        step = self.asset.opt.timestep * self.asset.numeric("substeps").data[0]
+        return pushed(state, draws, self.push, step / self.push_every)
 
     @property
     def _marker(self) -> int:
@@ -168,7 +190,25 @@ class WalkMTU(MuscleRunner):
             effort = held + (self.control(action) - active).square().mean(1)
             earned = earned + self.ease * at_speed / (1 + effort / EFFORT_WIDTH)
         own = earned - self.activation * held - self.limits * beyond / (1 + beyond)
+        if self.slip:
+            skims = self._skims(state) / SLIP_WIDTH
+            own = own - self.slip * skims / (1 + skims)
         return self.earned(own, state)
+
+    def _skims(self, state: State) -> torch.Tensor:
+        """How fast the feet slide, (num_envs,): the sum of the mean speeds of their soles' corners [m/s], each weighted
+        by the square of how close to the floor it is, from 0 at 2 cm to 1."""
+        key = state.qpos.dtype, state.qpos.device
+        if key not in self._feet:
+            # its tensors shall serve for gradients, too
+            with torch.inference_mode(False):
+                self._feet[key] = Feet(self.asset, self.asset.qpos0, soles(self.asset), *key)
+        position, velocity = self._feet[key](state)
+        close = (1 - position[..., 2] / CLEARANCE).clamp(0, 1).square()
+        # smooth where nothing moves
+        speed = (velocity[..., :2].square().sum(-1) + 1e-4).sqrt()
+        # of two feet
+        return 2 * (close * speed).mean(1)
 
     def mirror(self) -> Mirror | None:
         # a motion need not be its own mirror image

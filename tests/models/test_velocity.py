@@ -132,13 +132,13 @@ def test_what_collides_is_a_choice(biped):
 @pytest.mark.parametrize("name", INSTALLED)
 def test_feet_are_where_mujoco_has_them(name):
     robot = models.load_task("velocity", {"file": name}).robot
-    m, feet = robot.model, Feet(robot.model, robot.pose, robot.feet, F64, torch.device("cpu"))
+    m, feet = robot.model, Feet(robot.model, robot.pose, robot.soles, F64, torch.device("cpu"))
     standing = mujoco.MjData(m)
     standing.qpos[:] = robot.pose
     mujoco.mj_kinematics(m, standing)
     data = moved(robot)
     positions, velocities = (x[0].numpy() for x in feet(state_of(data)))
-    for i, body in enumerate(feet.bodies):
+    for i, body in enumerate(sorted({int(m.geom_bodyid[g]) for g in robot.feet})):
         inside = m.geom_pos[[g for g in robot.feet if m.geom_bodyid[g] == body]].mean(0)
         points = [d.xpos[body] + d.xmat[body].reshape(3, 3) @ inside for d in (data, standing)]
         points[0][2] -= points[1][2]

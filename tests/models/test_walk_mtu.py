@@ -17,7 +17,7 @@ from shac.algos.networks import build_actor
 from shac.errors import UserError
 from shac.mirror import Exchange
 from shac.models._locomotion import JOINT_VELOCITY_SCALE
-from shac.models._walker import bend
+from shac.models._walker import bend, soles
 from shac.models.walk_mtu import excess
 from shac.runs.config import resolve
 from taichi_sim.types import State
@@ -161,6 +161,62 @@ def test_episodes_begin_with_elastic_tendons_at_rest():
         still = picked._replace(qvel=torch.zeros_like(picked.qvel))
         data = env.sim.forward(still, torch.zeros(3, env.sim.model.nu, dtype=state.act.dtype))
         assert data.act_dot[:, env.sim.model.nu :].abs().max() < 1e-6
+
+
+def test_feet_that_skim_the_floor_cost(env):
+    """Where the soles' corners are and how fast they go, by MuJoCo; only what is within 2 cm of the floor counts."""
+    task = models.load_task("walk_mtu", {"slip": "2.0"})
+    plain, m = models.load_task("walk_mtu"), task.asset
+    rng = np.random.default_rng(0)
+    generator = torch.Generator().manual_seed(0)
+    state = plain.reset(6, generator, env.sim, True)
+    state.qpos[:, 7:-1] += torch.tensor(rng.normal(scale=0.05, size=(6, m.nq - 8)))
+    state.qvel[:] = torch.tensor(rng.normal(size=(6, m.nv)))
+    expected, low = [], 0
+    stands = mujoco.MjData(m)
+    mujoco.mj_kinematics(m, stands)
+    for row in range(6):
+        d = mujoco.MjData(m)
+        d.qpos, d.qvel = state.qpos[row].numpy(), state.qvel[row].numpy()
+        mujoco.mj_normalizeQuat(m, d.qpos)
+        state.qpos[row] = torch.tensor(d.qpos)
+        # as low as it can come
+        mujoco.mj_forward(m, d)
+        corners = [[x.xpos[b] + x.xmat[b].reshape(3, 3) @ place for b, place in soles(m)] for x in (d, stands)]
+        heights = np.subtract(*corners)[:, 2]
+        drop = heights.min() + 0.005
+        state.qpos[row, 2] -= drop
+        total = 0.0
+        for height, corner, (body, _) in zip(heights - drop, corners[0], soles(m), strict=True):
+            jacobian = np.zeros((3, m.nv))
+            mujoco.mj_jac(m, d, jacobian, None, corner, body)
+            speed = math.sqrt(((jacobian @ d.qvel)[:2] ** 2).sum() + 1e-4)
+            total += speed * min(max(1 - height / 0.02, 0), 1) ** 2 / 12
+            low += height < 0.02
+        expected.append(2.0 * total / (total + 0.5))
+    assert 6 <= low < 6 * 24 and len(soles(m)) == 24
+    action = torch.rand(6, 152, dtype=F64)
+    costs = plain.reward(state, plain.observe(state, action), action) - task.reward(
+        state, task.observe(state, action), action
+    )
+    np.testing.assert_allclose(costs.numpy(), expected, rtol=1e-9)
+
+
+def test_pushes_change_the_velocity_of_the_pelvis_and_nothing_else():
+    task = models.load_task("walk_mtu", {"push": "0.5", "push_every": "2"})
+    assert models.load_task("walk_mtu").num_draws == 0 and task.num_draws == 3
+    n = 60_000
+    before = State(torch.rand(n, 3), torch.rand(n, 4), torch.rand(n, 2))
+    after = task.perturb(before, torch.rand(n, 3, generator=torch.Generator().manual_seed(0)))
+    kicks = after.qvel[:, :2] - before.qvel[:, :2]
+    now = kicks.any(1)
+    # 60 control steps a second
+    assert now.double().mean().item() == pytest.approx(1 / 120, abs=0.001)
+    assert 0.48 < kicks.abs().max() <= 0.5 + 1e-6 and kicks[now].mean(0).abs().max() < 0.05
+    assert torch.equal(after.qvel[:, 2:], before.qvel[:, 2:]) and torch.equal(after.qpos, before.qpos)
+    for settings in ({"push": "-1"}, {"push_every": "0"}):
+        with pytest.raises(UserError, match="push"):
+            models.load_task("walk_mtu", settings)
 
 
 @pytest.fixture(scope="module")
