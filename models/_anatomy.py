@@ -64,6 +64,10 @@ _PARTS = {
 # Strain of a tendon at the peak force: of the calf's, and of all others (docs/muscles.md).
 _ACHILLES = "Soleus", "Gastrocnemius_Lateral_Head", "Gastrocnemius_Medial_Head"
 _ACHILLES_STRAIN, _STRAIN = 0.10, 0.049
+# Of passive forces, which begin at a fibre's optimal length in that model, later ones were fitted to measured passive
+# moments: they begin with a strain of 0.15 (RajagopalLaiUhlrich2023: semimembranosus 0.154, tibialis anterior 0.159,
+# tensor fasciae latae 0.157, semitendinosus 0.114).
+SLACK = 0.15
 
 
 @dataclasses.dataclass

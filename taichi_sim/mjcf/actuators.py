@@ -23,6 +23,8 @@ from taichi_sim.types import (
 
 # What `<custom><text name="muscle_law" data="..."/>` may say.
 LAWS = {"mujoco": LAW_MUJOCO, "degroote_fregly": LAW_DEGROOTE}
+# Length of a passive element, over its optimal one, at which neither law has a force of it.
+_SHORTEST = 0.2
 # What `<custom><text name="muscle_tendon" data="..."/>` may say: whether tendons are elastic.
 TENDONS = {"rigid": False, "elastic": True}
 
@@ -134,8 +136,9 @@ def _muscles(m, fields: dict[str, np.ndarray], numerics, report: Report) -> dict
     passive = pulls & (fields["actuator_biastype"] == BIAS_MUSCLE)
     ratio = passive_strength / np.maximum(strength, 1e-15)
     prm[:, 7] = np.where(passive, passive_prm[:, 7] * ratio, 0.0)
-    stretch = np.where(passive, optimal / np.where(passive_optimal > 0, passive_optimal, 1.0), 1.0)
-    shift = np.where(passive, (slack - passive_slack) / np.where(passive_optimal > 0, passive_optimal, 1.0), 0.0)
+    # without one it stays so short that it does nothing
+    stretch = np.where(passive, optimal / np.where(passive_optimal > 0, passive_optimal, 1.0), 0.0)
+    shift = np.where(passive, (slack - passive_slack) / np.where(passive_optimal > 0, passive_optimal, 1.0), _SHORTEST)
     law, _ = choice(m, report, "muscle_law", LAWS, "muscle law")
     other = {"muscle_pennation": 0.0, "muscle_damping": _FIBRE_DAMPING}
     own = np.stack([_of_actuators(m, numerics, name, default, pulls) for name, default in other.items()], axis=1)

@@ -11,6 +11,8 @@ x is the length of its fibre in optimal lengths, c the cosine of its pennation, 
 | LAW_MUJOCO | z = (l - lslack) / lopt | 1 | piecewise quadratic, beta = 0 (its documentation, "Muscle actuators") |
 | LAW_DEGROOTE | sqrt(z^2 + s^2) | z / x | De Groote et al. 2016, smooth; s = sin(pennation at x = 1) |
 
+FP may have an optimal length and a tendon of its own: it is taken at stretch x + shift.
+
 The second is exact where it describes a muscle and goes on smoothly where it does not. Below z = 0.2 its formulas come
 near a pole: z approaches 0.18 instead. Above x = 1.8 passive force goes on along its tangent. Beyond the largest
 velocities, |w| = 1, FV is bounded: at 2.0 for lengthening, and at -0.014 for shortening. So a muscle that is shortened
@@ -93,17 +95,19 @@ def curves(laws: ti.template(), law, c, x, w):
     ddfv = x * 0.0
     fp = x * 0.0
     dfp = x * 0.0
+    # the passive element may have an optimal length and a tendon of its own
+    passive = c[STRETCH, :] * x + c[SHIFT, :]
     if ti.static(LAW_MUJOCO in laws):
         if law == LAW_MUJOCO:
             fl, dfl = mujoco_length(x, c[LMIN, :], c[LMAX, :])
             fv, dfv, ddfv = mujoco_velocity(w, c[FVMAX, :])
-            fp, dfp = mujoco_passive(c[STRETCH, :] * x + c[SHIFT, :], c[PASSIVE_LMAX, :], c[FPMAX, :])
-            dfp = dfp * c[STRETCH, :]
+            fp, dfp = mujoco_passive(passive, c[PASSIVE_LMAX, :], c[FPMAX, :])
     if ti.static(LAW_DEGROOTE in laws):
         if law == LAW_DEGROOTE:
             fl, dfl = degroote_length(x)
             fv, dfv, ddfv = degroote_velocity(w)
-            fp, dfp = degroote_passive(x)
+            fp, dfp = degroote_passive(passive)
+    dfp = dfp * c[STRETCH, :]
     return fl, dfl, fv, dfv, ddfv, fp, dfp
 
 

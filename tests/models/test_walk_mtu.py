@@ -150,6 +150,26 @@ def test_muscles_are_as_long_and_strong_as_measured_in_people():
         models.load_task("walk_mtu", {"elastic": "true"})
 
 
+def test_relaxed_muscles_hold_the_ankle_as_peoples_do():
+    """Moments at rest to within 6 N m of what ten people had (Riener and Edrich 1999, J Biomech 32), knee straight and
+    bent; there plantarflexion is positive, angles in degrees."""
+    postures = [(0, -20), (0, -10), (0, 0), (0, 10), (0, 15), (30, 5), (60, 0), (60, 10)]
+    task = models.load_task("walk_mtu", {"mended": "true", "anatomy": "true"})
+    sim = task.simulator(len(postures))
+    rest, expected, data = sim.initial_state(), [], mujoco.MjData(task.asset)
+    qpos = rest.qpos.clone()
+    for row, (knee, ankle) in enumerate(postures):
+        bend(data, "R", 0, *np.radians((knee, ankle)))
+        qpos[row] = torch.tensor(data.qpos)
+        stretched = math.exp(2.1016 + 0.0843 * ankle - 0.0176 * knee)
+        expected.append(stretched - math.exp(-7.9763 - 0.1949 * ankle + 0.0008 * knee) - 1.792)
+    state = rest._replace(qpos=qpos, act=torch.zeros_like(rest.act))
+    moments = sim.forward(state, torch.zeros_like(rest.act)).qfrc_actuator
+    # about the axis to the left
+    found = moments[:, task.asset.joint("TalusR").dofadr[0] + 1]
+    np.testing.assert_allclose(found.numpy(), expected, atol=6)
+
+
 def test_episodes_begin_with_elastic_tendons_at_rest():
     """Whatever the posture: fibres and tendons pull alike, as the step would have it at no velocity."""
     settings = {"anatomy": True, "elastic": True, "mended": True, "reference": str(PERSON)}

@@ -155,8 +155,9 @@ VELOCITIES = "-.3211346127989808 -8.149 -.374 .8825327733249912"
 
 @functools.cache
 def sympy_law():
-    """Force over F0 of De Groote's muscle on a rigid tendon, by z, v / (lopt vmax), activation, pennation, damping."""
-    z, w0, a, pennation, beta = symbols = sympy.symbols("z w0 a pennation beta")
+    """Force over F0 of De Groote's muscle on a rigid tendon, by z, v / (lopt vmax), activation, pennation, damping, and
+    of the passive element its lengths by those of the fibre."""
+    z, w0, a, pennation, beta, stretch, shift = symbols = sympy.symbols("z w0 a pennation beta stretch shift")
     bumps, velocities = ([sympy.Float(x, 17) for x in text.split()] for text in (BUMPS, VELOCITIES))
     x = sympy.sqrt(z**2 + sympy.sin(pennation) ** 2)
     w = w0 * z / x
@@ -165,7 +166,7 @@ def sympy_law():
     # SymPy's passive force is the paper's, which is zero at x = 1; OpenSim's is zero at x = 0.2
     e0, kpe = sympy.Rational(3, 5), 4
     zero = sympy.exp(kpe * (sympy.Rational(1, 5) - 1) / e0)
-    fp = biomechanics.FiberForceLengthPassiveDeGroote2016(x, e0, kpe).doit()
+    fp = biomechanics.FiberForceLengthPassiveDeGroote2016(stretch * x + shift, e0, kpe).doit()
     fp = (fp * (sympy.exp(kpe) - 1) + 1 - zero) / (sympy.exp(kpe) - zero)
     return sympy.lambdify(symbols, -(a * fl * fv + fp + beta * w) * z / x, "numpy")
 
@@ -176,8 +177,12 @@ def test_degroote_law():
     f0, lopt, lslack, vmax = (constant(rows, i) for i in (laws.FORCE, laws.OPTIMAL, laws.SLACK, laws.VMAX))
     z, w0 = (rows[:, LENGTH] - lslack) / lopt, rows[:, VELOCITY] / (lopt * vmax)
     damping, pennation = constant(rows, laws.DAMPING), constant(rows, laws.PENNATION)
-    expected = sympy_law()(z, w0, rows[:, ACTIVATION], pennation, damping)
-    np.testing.assert_allclose(force(LAW_DEGROOTE, rows)[:, 0] / f0, expected, rtol=EXACT, atol=EXACT)
+    stretch, shift = constant(rows, laws.STRETCH), constant(rows, laws.SHIFT)
+    expected = sympy_law()(z, w0, rows[:, ACTIVATION], pennation, damping, stretch, shift)
+    within = stretch * np.hypot(z, np.sin(pennation)) + shift < 1.8
+    assert 1500 < within.sum() < 2000
+    found = force(LAW_DEGROOTE, rows)[:, 0] / f0
+    np.testing.assert_allclose(found[within], expected[within], rtol=EXACT, atol=EXACT)
 
 
 def isometric(z, activation, w=0.0):
@@ -185,7 +190,8 @@ def isometric(z, activation, w=0.0):
     z, activation, w = np.broadcast_arrays(z, activation, w)
     rows = np.zeros((z.size, CONSTANTS + laws.NUM_CONSTANTS))
     rows[:, LENGTH], rows[:, VELOCITY], rows[:, ACTIVATION] = 0.2 + 0.1 * z.ravel(), w.ravel(), activation.ravel()
-    for i, value in ((laws.FORCE, 1.0), (laws.OPTIMAL, 0.1), (laws.SLACK, 0.2), (laws.VMAX, 10.0)):
+    constants = {laws.FORCE: 1.0, laws.OPTIMAL: 0.1, laws.SLACK: 0.2, laws.VMAX: 10.0, laws.STRETCH: 1.0}
+    for i, value in constants.items():
         rows[:, CONSTANTS + i] = value
     return -force(LAW_DEGROOTE, rows)[:, 0]
 
@@ -225,7 +231,9 @@ def test_degroote_goes_on_smoothly(seam):
         cosine = z / np.hypot(z, np.sin(pennation))
         rows[:, VELOCITY] = at * lopt * vmax / cosine
     else:
-        z = at if name == "z" else np.sqrt(at**2 - np.sin(pennation) ** 2)
+        # of the passive element's own length
+        x = (at - constant(rows, laws.SHIFT)) / constant(rows, laws.STRETCH)
+        z = at if name == "z" else np.sqrt(x**2 - np.sin(pennation) ** 2)
         rows[:, LENGTH] = lslack + lopt * z
     out = force(LAW_DEGROOTE, rows)
     scale = np.abs(out).max(0)

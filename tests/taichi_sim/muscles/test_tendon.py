@@ -163,6 +163,28 @@ def test_gradients_of_steps_through_every_kind_of_tendon_and_actuator(scene):
     assert_gradient(scene.rollout, {**scene.state._asdict(), "ctrl": scene.ctrl}, {"qpos": 1e-6})
 
 
+def test_of_the_smooth_law_a_passive_element_may_have_a_range_of_its_own_or_there_is_none(smooth):
+    m, still = smooth.mujoco, smooth.state._replace(qvel=torch.zeros_like(smooth.state.qvel))
+    fibres = smooth.sim.forward(still, smooth.ctrl).fibres
+    own, none = m.nu - 2, m.nu - 1
+    # lengths of fibres: its optimal one by `gainprm`, where the passive element is as long as it by `biasprm`
+    (shortest, longest), (g0, g1), (b0, b1) = (
+        m.actuator_lengthrange[own],
+        m.actuator_gainprm[own, :2],
+        m.actuator_biasprm[own, :2],
+    )
+    optimal, passive = (longest - shortest) / (g1 - g0), (longest - shortest) / (b1 - b0)
+    x = fibres.length[:, own].numpy() / optimal
+    y = np.minimum((x * optimal + (shortest - g0 * optimal) - (shortest - b0 * passive)) / passive, 1.8)
+    # the paper's equation 3, as OpenSim has it: 0 at 0.2
+    low = np.exp(4 * (0.2 - 1) / 0.6)
+    expected = (np.exp(4 * (y - 1) / 0.6) - low) / (np.exp(4) - low)
+    found = fibres.passive_force[:, own].numpy() / smooth.model.muscle_force[own]
+    assert (y < 1.8).any() and np.ptp(found[y < 1.8]) > 0.001
+    np.testing.assert_allclose(found[y < 1.8], expected[y < 1.8], atol=1e-12)
+    assert fibres.passive_force[:, none].abs().max() < 1e-12 < fibres.active_force[:, none].abs().max()
+
+
 def test_gradients_of_the_smooth_law_and_of_its_constants(smooth):
     model = smooth.model
     names = ("muscle_force", "muscle_optimal_length", "muscle_slack_length", "muscle_timeconst")
