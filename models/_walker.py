@@ -133,7 +133,7 @@ def _mend(spec: mujoco.MjSpec) -> None:
 
 
 def _publish(spec: mujoco.MjSpec, heavy: float, elastic: bool) -> None:
-    """Gives muscles published peak forces, fibres and pennations; tendons are what is left in the middle of their work.
+    """Gives muscles published peak forces, fibres and pennations; tendons are what is left of units as the body stands.
 
     Args:
       heavy: the body's mass over that of the man whose muscles they are: peak forces grow with it.
@@ -141,10 +141,10 @@ def _publish(spec: mujoco.MjSpec, heavy: float, elastic: bool) -> None:
         2013), nor do those of which nothing is published.
     """
     sizes = _anatomy.sizes([muscle.name for muscle in spec.actuators])
-    _, middle = _lengths(spec, list(sizes))
+    m = spec.compile()
     strains = dict.fromkeys((muscle.name for muscle in spec.actuators), 0.0)
-    for (name, size), unit in zip(sizes.items(), middle, strict=True):
-        tendon = unit - size.optimal * np.cos(size.pennation)
+    for name, size in sizes.items():
+        tendon = m.tendon_length0[m.tendon(name).id] - size.standing * size.optimal
         muscle = spec.actuator(name)
         muscle.userdata = [size.force * heavy]
         muscle.lengthrange = tendon + 0.5 * size.optimal, tendon + 1.5 * size.optimal
@@ -161,14 +161,6 @@ def _publish(spec: mujoco.MjSpec, heavy: float, elastic: bool) -> None:
 
 def _fit(spec: mujoco.MjSpec, names: list[str]) -> None:
     """Optimal fibre lengths by the asset's rule: the middle of the shortest and longest that fibres become at work."""
-    for name, rest, middle in zip(names, *_lengths(spec, names), strict=True):
-        tendon = _TENDON * rest
-        optimal = middle - tendon
-        spec.actuator(name).lengthrange = tendon + 0.5 * optimal, tendon + 1.5 * optimal
-
-
-def _lengths(spec: mujoco.MjSpec, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths of units at rest, and in the middle between their shortest and longest at work [m]."""
     m = spec.compile()
     data = mujoco.MjData(m)
     rows = [m.tendon(name).id for name in names]
@@ -179,7 +171,10 @@ def _lengths(spec: mujoco.MjSpec, names: list[str]) -> tuple[np.ndarray, np.ndar
         mujoco.mj_kinematics(m, data)
         mujoco.mj_tendon(m, data)
         lengths.append(data.ten_length[rows].copy())
-    return m.tendon_length0[rows], (np.min(lengths, 0) + np.max(lengths, 0)) / 2
+    for name, rest, low, high in zip(names, m.tendon_length0[rows], np.min(lengths, 0), np.max(lengths, 0)):
+        tendon = _TENDON * rest
+        optimal = (low + high) / 2 - tendon
+        spec.actuator(name).lengthrange = tendon + 0.5 * optimal, tendon + 1.5 * optimal
 
 
 def bend(data: mujoco.MjData, side: str, hip: float, knee: float, ankle: float) -> None:
