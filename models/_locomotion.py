@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 import taichi_sim as ts
 from shac.env import Task, constant
+from shac.mirror import Exchange, Mirror
 from shac.tracking import Tracking
 from taichi_sim import quaternion
 from taichi_sim.types import State
@@ -25,6 +26,8 @@ POSITION_SPREAD = 0.1
 JOINT_SPREAD = 0.2
 VELOCITY_SPREAD = 0.25
 TILT_SPREAD = math.pi / 24
+# How far what is seen of a motion and of its image may differ [m, rad, m/s, 10 rad/s].
+SAME = 0.03
 # Activations with which a motion is entered.
 CALM = 0.05
 
@@ -172,6 +175,23 @@ class MuscleRunner(Tracking, FreeRunner):
             # half active in the middle of a stride, even a policy that walks stumbles
             excited = torch.full_like(state.act, CALM)
         return rested(sim, self.begun(state._replace(act=excited), generator, sim, stochastic))
+
+    def mirrored(self, rule: Mirror) -> Mirror | None:
+        """A rule for `posture`, made one for what is observed: the image of a motion's phase is half a cycle later.
+
+        None: the motion is not its own mirror image then.
+        """
+        if self.reference is None:
+            return rule
+        if not self.cyclic:
+            return None
+        qpos, qvel = self.rows(torch.float64, torch.get_default_device())
+        seen = self.posture(State(qpos, qvel, qpos[:, :0]))
+        image = Exchange(rule.obs_index, rule.obs_signs).double()(seen)
+        if (image - seen.roll(len(seen) // 2, 0)).abs().max() > SAME:
+            return None
+        end = len(rule.obs_index)
+        return rule._replace(obs_index=(*rule.obs_index, end, end + 1), obs_signs=(*rule.obs_signs, -1.0, -1.0))
 
     def measures(self, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
         return super().measures(states, alive) | self.followed(states, alive)

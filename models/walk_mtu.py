@@ -211,8 +211,8 @@ class WalkMTU(MuscleRunner):
         return 2 * (close * speed).mean(1)
 
     def mirror(self) -> Mirror | None:
-        # a motion need not be its own mirror image
-        return mirror(self.asset) if self.reference is None else None
+        # of the body without the clock, which is not observed
+        return self.mirrored(mirror(self.asset if self.reference is None else self.body().compile()))
 
     def power(self, state: State, action: torch.Tensor) -> torch.Tensor:
         """Metabolic power, the basal one included [W/kg], (num_envs,)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +23,8 @@ from shac.errors import UserError
 from taichi_sim.types import JNT_BALL, State
 
 CLOCK = "reference_clock"
+# Motions that come with the package: the legs of humanoid_mtu and walk_mtu, `tools/muscles/person.py`.
+MOTIONS = {"person": files("shac.gait") / "person.mot"}
 # Half of what following earns is lost with these root mean square errors of the joints [rad, rad/s], and of the root's
 # orientation [rad], height [m] and velocity [m/s].
 POSE_WIDTH, VELOCITY_WIDTH = 0.2, 2.0
@@ -54,7 +57,7 @@ class Tracking(Task):
     """
 
     reference: str | None = None
-    """File of the motion to follow, .mot, .sto or .csv; none: no such motion."""
+    """File of the motion to follow, .mot, .sto or .csv, or person: how people walk, measured; none: no such motion."""
     cyclic: bool = True
     """The motion is one cycle, to be repeated."""
     track_pose: float = 4.0
@@ -73,10 +76,12 @@ class Tracking(Task):
             return
         if min(self.track_pose, self.track_velocity, self.track_root, self.own_reward) < 0:
             raise ValueError("track_pose, track_velocity, track_root and own_reward must not be negative")
-        # the run folder may be used from another directory
-        self.reference = str(Path(self.reference).expanduser().resolve())
+        file = MOTIONS.get(self.reference)
+        if file is None:
+            # the run folder may be used from another directory
+            file = self.reference = str(Path(self.reference).expanduser().resolve())
         spec = self.body()
-        self.motion = motion.load(self.reference, spec.compile(), self.cyclic)
+        self.motion = motion.load(file, spec.compile(), self.cyclic)
         add_slider(spec, CLOCK)
         self.asset, self.hidden = spec.compile(), 1
         self.num_obs = type(self).num_obs + (2 if self.cyclic else 1)
@@ -84,8 +89,6 @@ class Tracking(Task):
 
     def body(self) -> mujoco.MjSpec:
         """The task's body without the clock; override it where `asset` is not the name of one of the package's."""
-        from importlib.resources import files
-
         return mujoco.MjSpec.from_string((files("taichi_sim.assets") / f"{self.asset}.xml").read_text(encoding="utf-8"))
 
     def observed(self, obs: torch.Tensor, state: State) -> torch.Tensor:
@@ -135,6 +138,11 @@ class Tracking(Task):
         pose, _, _ = self._errors(State(*(x.reshape(steps * worlds, -1) for x in states)))
         mean = (pose.reshape(steps, worlds) * alive).sum(0) / alive.sum(0)
         return {"pose_error": mean.sqrt() * (180 / math.pi)}
+
+    def rows(self, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positions and velocities of the motion, a row per millisecond, with the clock's columns of zeros."""
+        table = self._table(torch.empty(0, dtype=dtype, device=device))
+        return table.qpos, table.qvel
 
     def _errors(self, state: State) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Mean square of the joints' errors [rad^2], of their velocities' [rad^2/s^2], and the root's, (N,) each."""

@@ -23,7 +23,6 @@ from shac.runs.config import resolve
 from taichi_sim.types import State
 
 F64 = torch.float64
-PERSON = Path(__file__).parents[2] / "docs" / "person.mot"
 
 
 def asset(name: str) -> mujoco.MjModel:
@@ -173,7 +172,7 @@ def test_relaxed_muscles_hold_the_ankle_as_peoples_do():
 
 def test_episodes_begin_with_elastic_tendons_at_rest():
     """Whatever the posture: fibres and tendons pull alike, as the step would have it at no velocity."""
-    settings = {"anatomy": True, "elastic": True, "mended": True, "reference": str(PERSON)}
+    settings = {"anatomy": True, "elastic": True, "mended": True, "reference": "person"}
     env = shac.make("walk_mtu", num_envs=3, seed=2, **settings)
     state = env.task.reset(5, torch.Generator().manual_seed(0), env.sim, True)
     assert state.qpos[:, 7:].std(0).max() > 0.1
@@ -398,6 +397,23 @@ def test_its_mirror_image_moves_like_one(env):
     wanted = opposite(after)
     for x, y in zip(after, wanted, strict=True):
         torch.testing.assert_close(x[2:], y[:2], rtol=1e-3, atol=1e-3)
+
+
+def test_a_motion_that_is_its_own_image_half_a_cycle_later_keeps_left_from_right():
+    task = models.load_task("walk_mtu", {"reference": "person"})
+    rule, bare = task.mirror(), models.load_task("walk_mtu").mirror()
+    assert rule.obs_index == (*bare.obs_index, 55, 56) and rule.obs_signs == (*bare.obs_signs, -1, -1)
+    assert rule[2:] == bare[2:]
+    qpos, qvel = task.rows(F64, torch.device("cpu"))
+    state = State(qpos.clone(), qvel, torch.zeros(len(qpos), 152, dtype=F64))
+    state.qpos[:, -1] = task.motion.duration * torch.arange(len(qpos)) / len(qpos)
+    seen = task.observe(state, torch.zeros_like(state.act))
+    image = Exchange(rule.obs_index, rule.obs_signs).double()(seen)
+    torch.testing.assert_close(image, seen.roll(len(seen) // 2, 0), rtol=0, atol=0.01)
+    # the other walk limps, and one that is no cycle has no half of it
+    limp = Path(__file__).parents[2] / "docs" / "walk.mot"
+    assert models.load_task("walk_mtu", {"reference": str(limp)}).mirror() is None
+    assert models.load_task("walk_mtu", {"reference": "person", "cyclic": "false"}).mirror() is None
 
 
 def test_a_symmetric_actor_does_the_image_of_what_it_does(env):

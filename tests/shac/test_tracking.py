@@ -159,15 +159,20 @@ def test_what_cannot_be_followed_is_refused(env, files, tmp_path):
         models.load_task("walk_mtu", {"reference": str(files / "cycle.mot")})
 
 
-@pytest.mark.parametrize("name", ["walk_mtu", "humanoid_mtu"])
-def test_the_bodies_of_the_package_follow_a_recorded_walk(name):
+@pytest.mark.parametrize(
+    ("name", "reference"), [("walk_mtu", str(WALK)), ("walk_mtu", "person"), ("humanoid_mtu", str(WALK))]
+)
+def test_the_bodies_of_the_package_follow_a_recorded_walk(name, reference):
     """No simulator is needed: states as `Task.nominal` gives them."""
-    bare, task = models.load_task(name), models.load_task(name, {"reference": str(WALK)})
+    bare, task = models.load_task(name), models.load_task(name, {"reference": reference})
+    assert task.reference == reference
     m, sim = task.asset, type("Sim", (), {})()
     rest = State(torch.tensor(m.qpos0)[None], torch.zeros(1, m.nv, dtype=F64), torch.zeros(1, m.na, dtype=F64))
     sim.dtype, sim.device, sim.num_worlds = F64, torch.get_default_device(), 16
-    sim.initial_state, sim.equilibrium = (lambda: rest), (lambda state: state)
-    sim.model = type("Model", (), {"names": {"joint": [m.joint(j).name for j in range(m.njnt)]}})
+    sim.initial_state = lambda: rest
+    names = {"joint": [m.joint(j).name for j in range(m.njnt)]}
+    # its tendons are rigid
+    sim.model = type("Model", (), {"names": names, "muscle_tendonadr": np.full(m.nu, -1)})
     state = task.reset(16, torch.Generator().manual_seed(0), sim)
     # the clock goes, whatever the file's defaults for joints are: it stood still after 50 ms
     data = mujoco.MjData(m)

@@ -25,7 +25,7 @@ def body() -> mujoco.MjModel:
 def test_the_file_is_what_the_tool_writes(body, tmp_path):
     path = tmp_path / "person.mot"
     person.main([str(path), "--speed", "1.25"], standalone_mode=False)
-    assert path.read_text() == (ROOT / "docs/person.mot").read_text()
+    assert path.read_text() == (ROOT / "shac/gait/person.mot").read_text()
     walk = motion.load(path, body, cyclic=True)
     assert walk.speed == pytest.approx(1.25, rel=1e-6) and walk.duration == pytest.approx(1.06, abs=0.02)
 

@@ -1,6 +1,6 @@
 """How people walk, as a motion that walk_mtu can follow: measured angles on the legs of the body.
 
-    python -m tools.muscles.person docs/person.mot --speed 1.25
+    python -m tools.muscles.person shac/gait/person.mot --speed 1.25
 
 Hip, knee and ankle turn in the sagittal plane as in `shac/gait/normal.csv`, the left leg half a cycle after the right.
 The pelvis is upright, and as high as the lower foot wants; a stride is as long as the foot on the ground is carried
