@@ -21,7 +21,7 @@ class _Link(NamedTuple):
     | offset | from the last joint's anchor to this one's, in the last link's frame (F, 3) |
     | turn, sine, versine | rotation from the last link's frame: turn + sin(q) sine + (1 - cos(q)) versine, (F, 3, 3) |
     | axis | of a hinge, in the link's frame (F, 3) |
-    | qpos, dof | addresses (F,); those of the trunk's height and velocity where there is no hinge, whose axis is 0 |
+    | qpos, dof | addresses (F,), of balls (F, 4) and (F, 3); the trunk's height and velocity where there is no hinge |
     """
 
     ball: bool
@@ -46,7 +46,7 @@ class Feet:
 
     | attribute | meaning |
     |---|---|
-    | standing | where the points are in that pose [m], (F, 3) |
+    | offsets | phases of feet of a point each in a walk or a trot [periods], (F,) |
     """
 
     def __init__(self, model: mujoco.MjModel, pose: np.ndarray, points: list[tuple[int, np.ndarray]], dtype, device):
@@ -63,13 +63,18 @@ class Feet:
             (ball,) = {model.jnt_type[leg[k]] == mujoco.mjtJoint.mjJNT_BALL for leg in legs if k < len(leg)}
             columns = list(zip(*(row[0][k] for row in rows)))
             kinds = (dtype,) * 5 + (torch.int64,) * 2
-            self._links.append(_Link(ball, *(stack(column, kind) for column, kind in zip(columns, kinds))))
+            link = _Link(ball, *(stack(column, kind) for column, kind in zip(columns, kinds)))
+            if ball:
+                four = torch.arange(4, device=device)
+                link = link._replace(qpos=link.qpos[:, None] + four, dof=link.dof[:, None] + four[:3])
+            self._links.append(link)
         self._ends = stack([row[1] for row in rows])
         self._ground = torch.zeros((), dtype=dtype, device=device)
         rest = torch.tensor(pose, dtype=dtype, device=device)[None]
         still = torch.zeros(1, model.nv, dtype=dtype, device=device)
-        self.standing = self(State(rest, still, still[:, :0]))[0][0]
-        self._ground = self.standing[:, 2]
+        standing = self(State(rest, still, still[:, :0]))[0][0]
+        self._ground = standing[:, 2]
+        self.offsets = _offsets(standing)
 
     def __call__(self, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Positions [m] and velocities [m/s] in the world, (num_envs, F, 3); heights count from those of the pose."""
@@ -82,10 +87,8 @@ class Feet:
             velocity = velocity + torch.linalg.cross(*torch.broadcast_tensors(spin, arm[..., 0]))
             position = position + arm
             if link.ball:
-                three = torch.arange(3, device=quat.device)
-                four = torch.arange(4, device=quat.device)
-                rotation = rotation @ link.turn @ _matrix(state.qpos[:, link.qpos[:, None] + four])
-                spin = spin + (rotation @ state.qvel[:, link.dof[:, None] + three][..., None])[..., 0]
+                rotation = rotation @ link.turn @ _matrix(state.qpos[:, link.qpos])
+                spin = spin + (rotation @ state.qvel[:, link.dof][..., None])[..., 0]
                 continue
             angle = state.qpos[:, link.qpos][..., None, None]
             rotation = rotation @ (link.turn + angle.sin() * link.sine + (1 - angle.cos()) * link.versine)
@@ -105,7 +108,7 @@ def _matrix(quat: torch.Tensor) -> torch.Tensor:
     return quaternion.rotate(quat[..., None, :], axes).transpose(-1, -2)
 
 
-def phases(feet: torch.Tensor) -> torch.Tensor:
+def _offsets(feet: torch.Tensor) -> torch.Tensor:
     """Phases of the feet (F,) [periods]: two take turns, of more the diagonal ones, as in a trot."""
     x, y = feet[:, 0] - feet[:, 0].mean(), feet[:, 1]
     return torch.where((y if len(feet) == 2 else x * y) > 0, 0.0, 0.5).to(feet)

@@ -142,7 +142,9 @@ def _publish(spec: mujoco.MjSpec, heavy: float, elastic: bool) -> None:
     """
     sizes = _anatomy.sizes([muscle.name for muscle in spec.actuators])
     m = spec.compile()
-    strains = dict.fromkeys((muscle.name for muscle in spec.actuators), 0.0)
+    if elastic:
+        spec.add_text(name="muscle_tendon", data="elastic")
+        spec.add_numeric(name="muscle_strain", data=[0.0])
     for name, size in sizes.items():
         tendon = m.tendon_length0[m.tendon(name).id] - size.standing * size.optimal
         muscle = spec.actuator(name)
@@ -151,12 +153,8 @@ def _publish(spec: mujoco.MjSpec, heavy: float, elastic: bool) -> None:
         # at the ends of that range
         muscle.biasprm[:2] = 0.5 - _anatomy.SLACK, 1.5 - _anatomy.SLACK
         spec.add_numeric(name=f"muscle_pennation:{name}", data=[size.pennation])
-        if tendon >= size.optimal:
-            strains[name] = size.stretch / tendon
-    if elastic:
-        spec.add_text(name="muscle_tendon", data="elastic")
-        for name, strain in strains.items():
-            spec.add_numeric(name=f"muscle_strain:{name}", data=[strain])
+        if elastic and tendon >= size.optimal:
+            spec.add_numeric(name=f"muscle_strain:{name}", data=[size.stretch / tendon])
 
 
 def _fit(spec: mujoco.MjSpec, names: list[str]) -> None:

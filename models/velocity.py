@@ -14,7 +14,7 @@ import taichi_sim as ts
 from shac.env import Task, constant
 from shac.mirror import Mirror
 from shac.models import _robot
-from shac.models._feet import Feet, phases
+from shac.models._feet import Feet
 from shac.models._locomotion import pushed, uniform
 from taichi_sim import quaternion
 from taichi_sim.types import State
@@ -322,7 +322,7 @@ class Velocity(Task):
         cost = self.feet_weight * sliding
         if self.gait_weight:
             walks = (state.act[:, -4:-1].abs() > STILL).any(1, keepdim=True)
-            lifted = walks * (2 * math.pi * (state.act[:, -1:] + phases(feet.standing))).sin().clamp(min=0)
+            lifted = walks * (2 * math.pi * (state.act[:, -1:] + feet.offsets)).sin().clamp(min=0)
             cost = cost + self.gait_weight * (height - lifted).square().mean(1)
         return cost
 

@@ -15,7 +15,7 @@ import taichi_sim as ts
 from shac.env import constant
 from shac.mirror import Mirror
 from shac.models._feet import Feet
-from shac.models._locomotion import MuscleRunner, pushed, rested
+from shac.models._locomotion import MuscleRunner, pushed
 from shac.models._walker import NUM_MENDED, compiled, legs, mirror, soles
 from shac.models.humanoid_mtu import HumanoidMTU
 from taichi_sim import quaternion
@@ -118,18 +118,20 @@ class WalkMTU(MuscleRunner):
     @functools.cached_property
     def asset(self) -> mujoco.MjModel:
         """The body, compiled by MuJoCo."""
-        return compiled(self.strength, self.damping, self.mended, self.ground, self.anatomy, self.elastic)
+        return compiled(*self._legs)
 
     def body(self) -> mujoco.MjSpec:
-        return legs(self.strength, self.damping, self.mended, self.ground, self.anatomy, self.elastic)
+        return legs(*self._legs)
+
+    @property
+    def _legs(self) -> tuple:
+        return self.strength, self.damping, self.mended, self.ground, self.anatomy, self.elastic
 
     @property
     def num_draws(self) -> int:
         return 3 if self.push else 0
 
     def perturb(self, state: State, draws: torch.Tensor) -> State:
-        if not self.push:
-            return state
         step = self.asset.opt.timestep * self.asset.numeric("substeps").data[0]
         return pushed(state, draws, self.push, step / self.push_every)
 
@@ -144,8 +146,8 @@ class WalkMTU(MuscleRunner):
         self._burn.pop(num_envs, None)
         return sim
 
-    def reset(self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True) -> State:
-        state = super().reset(num, generator, sim, stochastic)
+    def begun(self, state: State, generator: torch.Generator, sim: ts.Simulator, stochastic: bool) -> State:
+        state, num = super().begun(state, generator, sim, stochastic), len(state.qpos)
         speed = (self.slowest + self.fastest) / 2 if self.speed is None else self.speed
         if self.reference is not None:
             speed = self.motion.speed
@@ -155,7 +157,6 @@ class WalkMTU(MuscleRunner):
             state.qpos[:, self._marker] = self.slowest + (self.fastest - self.slowest) * draw
         if self.stride and self.reference is None and stochastic:
             self._stand_in_step(state, generator)
-            state = rested(sim, state)
         return state
 
     def _stand_in_step(self, state: State, generator: torch.Generator) -> None:
@@ -211,8 +212,8 @@ class WalkMTU(MuscleRunner):
         return 2 * (close * speed).mean(1)
 
     def mirror(self) -> Mirror | None:
-        # of the body without the clock, which is not observed
-        return self.mirrored(mirror(self.asset if self.reference is None else self.body().compile()))
+        # of the body without a motion's clock, which is not observed
+        return self.mirrored(mirror(compiled(*self._legs)))
 
     def power(self, state: State, action: torch.Tensor) -> torch.Tensor:
         """Metabolic power, the basal one included [W/kg], (num_envs,)."""

@@ -121,7 +121,7 @@ def test_muscles_are_as_long_and_strong_as_measured_in_people():
             units = [u for u, unit in enumerate(model.names["actuator"]) if unit.startswith(f"{side}_{name}")]
             found = (model.muscle_force * model.muscle_optimal_length)[units].sum() / 0.6e6 / light
             assert found == pytest.approx(1e-6 * volume, rel=0.12)
-            # the source's fibres would weigh as much as the rest of the leg
+            # the source's fibres are more than seven times as long
             first = source.actuator(model.names["actuator"][units[0]])
             assert np.diff(first.lengthrange)[0] > 7 * model.muscle_optimal_length[units[0]]
     # the Achilles tendon gives way by as much as the published, others too; those shorter than their fibres do not
