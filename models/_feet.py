@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 import torch
 
+from shac.env import constant
 from taichi_sim import quaternion
 from taichi_sim.types import State
 
@@ -104,7 +105,7 @@ class Feet:
 def _matrix(quat: torch.Tensor) -> torch.Tensor:
     """Rotations (..., 3, 3) of quaternions (..., 4)."""
     # rows of the transposed rotation are the images of the axes
-    axes = torch.eye(3, dtype=quat.dtype, device=quat.device)
+    axes = constant(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), quat.dtype, quat.device)
     return quaternion.rotate(quat[..., None, :], axes).transpose(-1, -2)
 
 

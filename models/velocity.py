@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import taichi_sim as ts
-from shac.env import Task, constant
+from shac.env import Task, constant, made_once
 from shac.mirror import Mirror
 from shac.models import _robot
 from shac.models._feet import Feet
@@ -312,10 +312,7 @@ class Velocity(Task):
     def _steps(self, state: State) -> torch.Tensor:
         """What the feet's sliding and their heights cost, (num_envs,)."""
         key = state.qpos.dtype, state.qpos.device
-        if key not in self._feet:
-            robot = self.robot
-            self._feet[key] = Feet(robot.model, robot.pose, robot.soles, *key)
-        feet = self._feet[key]
+        feet = made_once(self._feet, key, lambda: self._soles(*key))
         position, velocity = feet(state)
         height = position[..., 2] / self.clearance
         sliding = ((1 - height).clamp(0, 1).square() * velocity[..., :2].square().sum(-1)).mean(1)
@@ -325,6 +322,10 @@ class Velocity(Task):
             lifted = walks * (2 * math.pi * (state.act[:, -1:] + feet.offsets)).sin().clamp(min=0)
             cost = cost + self.gait_weight * (height - lifted).square().mean(1)
         return cost
+
+    def _soles(self, dtype: torch.dtype, device: torch.device) -> Feet:
+        robot = self.robot
+        return Feet(robot.model, robot.pose, robot.soles, dtype, device)
 
     def _command(self, draws: torch.Tensor) -> torch.Tensor:
         """Commands of uniform numbers from 0 to 1: (num_envs, 3) of (num_envs, 4)."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import taichi_sim as ts
-from shac.env import constant
+from shac.env import constant, made_once
 from shac.mirror import Mirror
 from shac.models._feet import Feet
 from shac.models._locomotion import MuscleRunner, pushed
@@ -200,11 +200,8 @@ class WalkMTU(MuscleRunner):
         """How fast the feet slide, (num_envs,): the sum of the mean speeds of their soles' corners [m/s], each weighted
         by the square of how close to the floor it is, from 0 at 2 cm to 1."""
         key = state.qpos.dtype, state.qpos.device
-        if key not in self._feet:
-            # its tensors shall serve for gradients, too
-            with torch.inference_mode(False):
-                self._feet[key] = Feet(self.asset, self.asset.qpos0, soles(self.asset), *key)
-        position, velocity = self._feet[key](state)
+        m = self.asset
+        position, velocity = made_once(self._feet, key, lambda: Feet(m, m.qpos0, soles(m), *key))(state)
         close = (1 - position[..., 2] / CLEARANCE).clamp(0, 1).square()
         # smooth where nothing moves
         speed = (velocity[..., :2].square().sum(-1) + 1e-4).sqrt()
@@ -218,11 +215,7 @@ class WalkMTU(MuscleRunner):
     def power(self, state: State, action: torch.Tensor) -> torch.Tensor:
         """Metabolic power, the basal one included [W/kg], (num_envs,)."""
         sim = self._sims[len(action)]
-        burn = self._burn.get(len(action))
-        if burn is None:
-            # its tensors shall serve for gradients, too
-            with torch.inference_mode(False):
-                burn = self._burn[len(action)] = ts.Metabolics(sim.model, state.qpos)
+        burn = made_once(self._burn, len(action), lambda: ts.Metabolics(sim.model, state.qpos))
         mass = float(sim.model.body_mass.sum())
         return (burn(sim.fibres(state, self.control(action))).sum(1) + burn.basal) / mass
 

@@ -142,6 +142,14 @@ def constant(values: tuple | float, dtype: torch.dtype, device: torch.device) ->
         return torch.tensor(values, dtype=dtype, device=device)
 
 
+def made_once(cache: dict, key, make):
+    """cache[key], made when it is first asked for; its tensors serve for gradients, whoever asks first."""
+    if key not in cache:
+        with torch.inference_mode(False):
+            cache[key] = make()
+    return cache[key]
+
+
 class Env:
     """`num_envs` episodes of a task, side by side; an episode that ends is followed by the next one at once.
 

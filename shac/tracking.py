@@ -18,7 +18,7 @@ import torch
 
 import taichi_sim as ts
 from shac import motion
-from shac.env import Task
+from shac.env import Task, made_once
 from shac.errors import UserError
 from taichi_sim.types import JNT_BALL, State
 
@@ -167,11 +167,7 @@ class Tracking(Task):
 
     def _table(self, like: torch.Tensor) -> _Table:
         key = like.dtype, like.device
-        if key not in self._tables:
-            # its tensors shall serve for gradients, too
-            with torch.inference_mode(False):
-                self._tables[key] = _Table(self.motion, self.asset, like)
-        return self._tables[key]
+        return made_once(self._tables, key, lambda: _Table(self.motion, self.asset, like))
 
 
 class _Table:
