@@ -128,6 +128,7 @@ class Engine:
 # Options that are compiled in.
 _SWITCHES = (
     "constraint",
+    "cone",
     "contact",
     "limit",
     "spring",

@@ -91,6 +91,7 @@ def solve(m: ti.template(), d: ti.template(), e, h_theta):
         going = 1
         solutions = 0
         while going == 1:
+            search.begin(m, d, e)
             constraint.assemble(m, d, e)
             matrix(m, d, e, h_theta)
             constraint.add_to_matrix(m, d, e)
@@ -103,7 +104,6 @@ def solve(m: ti.template(), d: ti.template(), e, h_theta):
                 if solutions > 0:
                     search.shorten(m, d, e)
                     search.decide(m, d, e)
-                search.begin(m, d, e)
             solutions = solutions + 1
             going = ti.select(changed and solutions < constraint.MOST_SOLUTIONS, 1, 0)
     else:

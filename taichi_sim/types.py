@@ -23,6 +23,8 @@ _, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, WRAP_CYLINDER = range(6)
 
 # Muscle laws (`taichi_sim.muscles.laws`): MuJoCo's, and that of De Groote et al. 2016.
 LAW_MUJOCO, LAW_DEGROOTE = range(2)
+# Laws of constraints, and friction cones of MuJoCo's (`taichi_sim.constraint`).
+LAWS, CONES = ("mujoco", "penalty"), ("pyramidal", "elliptic")
 
 # A control step of more substeps takes seconds, and their tape gigabytes.
 MOST_SUBSTEPS = 10_000
@@ -54,7 +56,7 @@ class Option:
     | gravity | gravitational acceleration [m/s^2] | (3,) |
     | theta | velocity-dependent forces are taken at v + theta h a, 0: explicit (`<numeric name="theta">`) | scalar |
     | constraint | law of limits and contacts with planes: "penalty", or "mujoco" (`<text name="constraint">`) | str |
-    | impratio | MuJoCo's, where the law is: stiffness of friction over that of the normal | scalar |
+    | cone, impratio | MuJoCo's where the law is: "pyramidal" or "elliptic"; stiffness of friction over the normal's | |
     | coriolis | Coriolis and gyroscopic forces are taken at v + theta h a, too (`bodies.coriolis`) | bool |
     | density, viscosity, wind | of a fluid around all bodies [kg/m^3, Pa s, m/s] | scalars, (3,) |
     | contact, limit, spring, damper, friction, actuation, clampctrl, equality | stages that are on | bool |
@@ -65,6 +67,7 @@ class Option:
     gravity: np.ndarray = dataclasses.field(default_factory=lambda: np.array([0.0, 0.0, -9.81]))
     theta: float = 0.6
     constraint: str = "penalty"
+    cone: str = "pyramidal"
     impratio: float = 1.0
     coriolis: bool = False
     density: float = 0.0
@@ -98,19 +101,15 @@ class Option:
         self.theta = self.theta if theta is None else theta
 
 
-# Fields of `Model` with a default, and one that has as many entries; and their numbers per entry if several.
-_LATER = {
-    "geom_hfieldid": "geom_type",
-    **dict.fromkeys(("body_gravcomp", "body_mocapid"), "body_parentid"),
-    **dict.fromkeys(("jnt_actgravcomp", "jnt_limit_loss"), "jnt_type"),
-    **dict.fromkeys(("jnt_limit_ref", "jnt_limit_solimp", "jnt_limit_invweight"), "jnt_type"),
-    **dict.fromkeys(("dof_frictionloss", *(f"dof_friction_{key}" for key in ("kf", "mass", "rate"))), "dof_bodyid"),
-    **dict.fromkeys(("tendon_limit_loss", "tendon_frictionloss"), "tendon_adr"),
-    **dict.fromkeys(("tendon_friction_kf", "tendon_friction_mass"), "tendon_adr"),
-    **dict.fromkeys(("muscle_tendon_strain", "muscle_tendonadr"), "muscle_law"),
-    **dict.fromkeys(("pair_loss", "pair_ref", "pair_solimp", "pair_invweight", "pair_dim"), "pair_geom1"),
-    **dict.fromkeys(("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"), "pair_geom1"),
-}
+# Fields of `Model` with a default; of each kind one that has as many entries; and numbers per entry if several.
+_NAMES = (
+    "geom_hfieldid body_gravcomp body_mocapid jnt_actgravcomp jnt_limit_loss jnt_limit_ref jnt_limit_solimp "
+    "jnt_limit_invweight dof_frictionloss dof_friction_kf dof_friction_mass dof_friction_rate tendon_limit_loss "
+    "tendon_frictionloss tendon_friction_kf tendon_friction_mass muscle_tendon_strain muscle_tendonadr pair_loss "
+    "pair_ref pair_solimp pair_invweight pair_dim pair_spin_kf pair_spin_mu pair_roll_kf pair_roll_mu"
+)
+_LIKE = ("geom_type", "body_parentid", "jnt_type", "dof_bodyid", "tendon_adr", "muscle_law", "pair_geom1")
+_LATER = {name: next(x for x in _LIKE if x.startswith(name.split("_")[0])) for name in _NAMES.split()}
 _WIDTHS = {"jnt_limit_ref": (2,), "jnt_limit_solimp": (5,), "pair_ref": (2,), "pair_solimp": (5,)}
 # Fields of `Model` without entries by default: (their dtype, numbers per entry).
 _EMPTY = {

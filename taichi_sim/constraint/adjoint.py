@@ -2,7 +2,7 @@
 
 from taichi_sim import spatial
 from taichi_sim.bodies.external import particle
-from taichi_sim.constraint import dry
+from taichi_sim.constraint import cone, dry
 from taichi_sim.constraint.rows import along, edge, motion, prepare, product, tangent, violation, virtual_mass
 from taichi_sim.contact import planes
 from taichi_sim.runtime import ti
@@ -84,31 +84,51 @@ def contact(m: ti.template(), d: ti.template(), e, c):
     x_bar = x * 0.0
     angle_bar = x * 0.0
     vw, aw, nw = d.vw[e, link], d.constraint.cw[e, link], d.nw[e, link]
+    at = m.constraint.contacts.row + m.constraint.contacts.most * c
+    for k in range(m.constraint.contacts.edges[c]):
+        y, w = edge(m, c, n, t1, t2, k)
+        ref = d.constraint.ref[e, m.constraint.contacts.most * c + k]
+        d.constraint.pull[e, at + k] = ref - product(m, y, w, a, aw)
+    per_mass = mass_slope / ti.max(mass, 1e-30)
+    # H of an elliptic cone, and h' nu
+    q, r, slides, per_T, h_nu = x_bar, x_bar, x_bar, x_bar, x_bar
+    if ti.static(m.constraint.contacts.elliptic):
+        q, r, slides, per_T = cone.second(m, d, e, c)
+        for k in range(1, m.constraint.contacts.edges[c]):
+            y, w = edge(m, c, n, t1, t2, k)
+            h_nu = h_nu + cone.heading(m, d, e, c, k, per_T) * product(m, y, w, nu, nw)
     for k in range(m.constraint.contacts.edges[c]):
         y, w = edge(m, c, n, t1, t2, k)
         # what they become as the tangents turn
         y_turn, w_turn = edge(m, c, n, t2, -t1, k)
-        y_turn = y_turn - n
-        pull = d.constraint.ref[e, m.constraint.contacts.most * c + k] - product(m, y, w, a, aw)
-        on = ti.select((x > 0.0) & (pull > 0.0), x * 0.0 + 1.0, x * 0.0)
-        along_nu = on * product(m, y, w, nu, nw)
-        f = f + spatial.scale(y, on * mass * pull)
-        g = g + spatial.scale(y, mass * along_nu)
-        if ti.static(m.constraint.contacts.most > 4):
-            moment = moment + spatial.scale(w, on * mass * pull)
-            turning_g = turning_g + spatial.scale(w, mass * along_nu)
-            if k < 6:
-                w_turn = w_turn * 0.0
-        x_bar = x_bar + along_nu * (mass_slope * pull + mass * push_slope)
+        y_still, w_still = edge(m, c, n, t1 * 0.0, t2 * 0.0, k)
+        y_turn, w_turn = y_turn - y_still, w_turn - w_still
+        along_nu = product(m, y, w, nu, nw)
+        push, back = x_bar * 0.0, x_bar * 0.0
+        if ti.static(m.constraint.contacts.elliptic):
+            h = cone.heading(m, d, e, c, k, per_T)
+            push = cone.pushed(m, d, e, c, k, q, r, slides, per_T)
+            back = cone.product(m, c, k, q, r, slides, h, spatial.dot(n, nu), along_nu, h_nu)
+            if k == 0:
+                x_bar = x_bar + back * push_slope
+        else:
+            pull = d.constraint.pull[e, at + k]
+            held = ti.select((x > 0.0) & (pull > 0.0), mass, x * 0.0)
+            push, back = held * pull, held * along_nu
+            x_bar = x_bar + back * push_slope
+        x_bar = x_bar + push * along_nu * per_mass
+        f, g = f + spatial.scale(y, push), g + spatial.scale(y, back)
+        if ti.static(m.constraint.contacts.turning):
+            moment, turning_g = moment + spatial.scale(w, push), turning_g + spatial.scale(w, back)
         turned = product(m, y_turn, w_turn, v, vw) * b + product(m, y_turn, w_turn, a, aw)
-        angle_bar = angle_bar + on * mass * pull * product(m, y_turn, w_turn, nu, nw) - mass * along_nu * turned
+        angle_bar = angle_bar + push * product(m, y_turn, w_turn, nu, nw) - back * turned
     v_bar, a_bar = -spatial.scale(g, b), -g
     p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(a_bar, aw)
     # p lies half way between the surfaces
     x_bar = x_bar + 0.5 * spatial.dot(n, p_bar)
     lift = -spatial.scale(n, ti.select(x > 0.0, x_bar, x * 0.0))
     turn = spatial.cross(nu, f) + spatial.cross(v, v_bar) + spatial.cross(a, a_bar)
-    if ti.static(m.constraint.contacts.most > 4):
+    if ti.static(m.constraint.contacts.turning):
         add_moment(m, d, e, link, moment, -spatial.scale(turning_g, b), -turning_g)
     turn = turn + planes.wander(m, d, e, c, n, lift + p_bar)
     turn = turn - spatial.scale(spatial.cross(n, p_bar), 0.5 * (x - m.constraint.contacts.margin[c]))

@@ -7,11 +7,11 @@ the impedance d(x) has the force
 
 and these forces belong to the acceleration a that they make. A contact's rows are the edges of its friction pyramid: n
 plus friction times a tangent, or times a rotation about the normal or a tangent, and their opposites; without friction
-n alone. With the rows that push known, the step is linear: mu J'J joins the mass matrix and mu a_ref J' the forces.
-Which do is found by solving with those of the last substep, looking, and solving again until none changes (`search`):
-the problem is convex, so the solution is that of MuJoCo's solver, to the last digit. In 15,000 states of five bodies
-that move that took 1 to 7 solutions, mostly 1 or 2; robots that lie in a heap take up to 20. The tree's sparsity stays:
-what a plane holds couples no branches.
+n alone. Those of an elliptic cone push together (`cone`). With the rows that push known, the step is linear: mu J'J
+joins the mass matrix and mu a_ref J' the forces. Which do is found by solving with those of the last substep, looking,
+and solving again until none changes (`search`): the problem is convex, so the solution is that of MuJoCo's solver, to
+the last digit. In 15,000 states of five bodies that move that took 1 to 7 solutions, mostly 1 or 2; robots that lie in
+a heap take up to 20. The tree's sparsity stays: what a plane holds couples no branches.
 
 Source: MuJoCo's documentation, "Computation: Constraint model" and "Solver parameters".
 """
@@ -19,7 +19,7 @@ Source: MuJoCo's documentation, "Computation: Constraint model" and "Solver para
 from taichi_sim import spatial
 from taichi_sim.bodies import damping, dynamics, kinematics
 from taichi_sim.bodies.external import particle
-from taichi_sim.constraint import dry
+from taichi_sim.constraint import cone, dry
 from taichi_sim.constraint.impedance import impedance
 from taichi_sim.contact import planes
 from taichi_sim.runtime import ti
@@ -124,17 +124,19 @@ def tangent(m: ti.template(), d: ti.template(), e, c, n):
 
 @ti.func
 def edge(m: ti.template(), c, n, t1, t2, k):
-    """Edge k of contact c's pyramid: its linear part and its angular one, which those of sliding lack."""
+    """Edge k of contact c's pyramid, or row k of its cone: its linear part and its angular one, which sliding lacks."""
     y, w = n, n * 0.0
+    if ti.static(m.constraint.contacts.elliptic):
+        y, w = cone.row(n, t1, t2, k)
     # of a contact without friction there is one
-    if m.constraint.contacts.edges[c] > 1:
+    elif m.constraint.contacts.edges[c] > 1:
         side = 1.0 - 2.0 * (k % 2)
         if k < 4:
             t = t1
             if k > 1:
                 t = t2
             y = n + spatial.scale(t, side * m.constraint.contacts.mu[c])
-        if ti.static(m.constraint.contacts.most > 4):
+        if ti.static(m.constraint.contacts.turning):
             if k > 5:
                 t = t1
                 if k > 7:
@@ -149,7 +151,7 @@ def edge(m: ti.template(), c, n, t1, t2, k):
 def product(m: ti.template(), y, w, v, turning):
     """An edge times the motion of its point, v and the angular `turning`."""
     x = spatial.dot(y, v)
-    if ti.static(m.constraint.contacts.most > 4):
+    if ti.static(m.constraint.contacts.turning):
         x = x + spatial.dot(w, turning)
     return x
 
@@ -181,6 +183,8 @@ def contact(m: ti.template(), d: ti.template(), e, c):
             y, w = edge(m, c, n, t1, t2, k)
             speed = product(m, y, w, v, d.vw[e, link])
             at = m.constraint.contacts.most * c + k
+            if ti.static(m.constraint.contacts.elliptic):
+                push = ti.select(k == 0, push, push * 0.0)
             d.constraint.ref[e, at] = push - m.constraint.contacts.damping[c] * speed
 
 
@@ -270,22 +274,27 @@ def add_contact(m: ti.template(), d: ti.template(), e, c, solved: ti.template())
     p, t1 = d.constraint.p[e, c], d.constraint.t1[e, c]
     t2 = spatial.cross(n, t1)
     f, moment = p * 0.0, p * 0.0
-    for k in range(m.constraint.contacts.edges[c]):
-        at = m.constraint.contacts.most * c + k
-        mass = d.constraint.mass[e, c] * d.constraint.on[e, m.constraint.contacts.row + at]
-        if mass.max() > 0.0:
-            y, w = edge(m, c, n, t1, t2, k)
-            push = mass * d.constraint.ref[e, at]
-            if ti.static(solved):
-                a = particle(d.constraint.cw[e, link], d.constraint.cl[e, link], p)
-                push = push - mass * product(m, y, w, a, d.constraint.cw[e, link])
-            f = f + spatial.scale(y, push)
-            arm = spatial.cross(p, y)
-            if ti.static(m.constraint.contacts.most > 4):
-                moment = moment + spatial.scale(w, push)
-                arm = arm + w
-            if ti.static(not solved):
-                damping.add_block(d, e, link, arm, y, mass)
+    if ti.static(m.constraint.contacts.elliptic and solved):
+        f, moment = cone.force(m, d, e, c, n, t1, t2)
+    elif ti.static(m.constraint.contacts.elliptic):
+        f, moment = cone.add(m, d, e, c, link, p, n, t1, t2)
+    else:
+        for k in range(m.constraint.contacts.edges[c]):
+            at = m.constraint.contacts.most * c + k
+            mass = d.constraint.mass[e, c] * d.constraint.on[e, m.constraint.contacts.row + at]
+            if mass.max() > 0.0:
+                y, w = edge(m, c, n, t1, t2, k)
+                push = mass * d.constraint.ref[e, at]
+                if ti.static(solved):
+                    a = particle(d.constraint.cw[e, link], d.constraint.cl[e, link], p)
+                    push = push - mass * product(m, y, w, a, d.constraint.cw[e, link])
+                f = f + spatial.scale(y, push)
+                arm = spatial.cross(p, y)
+                if ti.static(m.constraint.contacts.turning):
+                    moment = moment + spatial.scale(w, push)
+                    arm = arm + w
+                if ti.static(not solved):
+                    damping.add_block(d, e, link, arm, y, mass)
     d.constraint.fn[e, link] = d.constraint.fn[e, link] + spatial.cross(p, f) + moment
     d.constraint.ff[e, link] = d.constraint.ff[e, link] + f
 

@@ -12,6 +12,7 @@ sets of rows, this ends. Rows are numbered through: dry friction, limits, edges 
 Source: MuJoCo's documentation, "Computation: Solver algorithms", Newton.
 """
 
+from taichi_sim.constraint import cone
 from taichi_sim.runtime import ti
 
 # Points of a step that are looked at, at most, and the share of its slope at the beginning that is none at its end.
@@ -60,9 +61,12 @@ def decide(m: ti.template(), d: ti.template(), e):
     if ti.static(m.constraint.contacts.number > 0):
         for c in range(m.constraint.contacts.number):
             if d.constraint.mass[e, c].max() > 0.0:
-                for k in range(m.constraint.contacts.edges[c]):
-                    row = m.constraint.contacts.row + m.constraint.contacts.most * c + k
-                    changed = changed + set_on(d, e, row, pushes(m, d, e, d.constraint.mass[e, c], row))
+                if ti.static(m.constraint.contacts.elliptic):
+                    changed = changed + cone.decide(m, d, e, c)
+                else:
+                    for k in range(m.constraint.contacts.edges[c]):
+                        row = m.constraint.contacts.row + m.constraint.contacts.most * c + k
+                        changed = changed + set_on(d, e, row, pushes(m, d, e, d.constraint.mass[e, c], row))
     return changed
 
 
@@ -116,10 +120,14 @@ def slope(m: ti.template(), d: ti.template(), e, share):
         for c in range(m.constraint.contacts.number):
             mass = d.constraint.mass[e, c]
             if mass.max() > 0.0:
-                for k in range(m.constraint.contacts.edges[c]):
-                    row = m.constraint.contacts.row + m.constraint.contacts.most * c + k
-                    s, x = slope_of(d, e, row, mass, share)
+                if ti.static(m.constraint.contacts.elliptic):
+                    s, x = cone.slope(m, d, e, c, share)
                     first, second = first + s, second + x
+                else:
+                    for k in range(m.constraint.contacts.edges[c]):
+                        row = m.constraint.contacts.row + m.constraint.contacts.most * c + k
+                        s, x = slope_of(d, e, row, mass, share)
+                        first, second = first + s, second + x
     return first, second
 
 

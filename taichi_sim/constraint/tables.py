@@ -11,11 +11,13 @@ from taichi_sim.bodies.tree import Tree
 from taichi_sim.buffers import Fields
 from taichi_sim.constraint import impedance
 from taichi_sim.contact import points
-from taichi_sim.types import JNT_BALL, Model
+from taichi_sim.runtime import ti
+from taichi_sim.types import CONES, JNT_BALL, LAWS, Model
 
-LAWS = ("penalty", "mujoco")
 # Edges of a friction pyramid by the contact's dimensions, MuJoCo's condim.
 EDGES = {1: 1, 3: 4, 4: 6, 6: 10}
+# Digits to which pulls of what slides must be the same in two solutions (`cone`).
+_DIGITS = {ti.f64: 9, ti.f32: 4}
 # MuJoCo's mjMINMU.
 _LEAST_FRICTION = 1e-5
 _OLD = "load the MJCF and save the model anew for MuJoCo's law of constraints: an older release saved it, without"
@@ -34,7 +36,9 @@ class Constants:
     | dry.dof, rate, mass | of dry friction: its dof, b, mu |
     | limits.ball | whether some joint is a ball |
     | limits.kind, qpos, dof, low, high | its type, place in qpos and qvel, range |
-    | contacts.edges, most | edges of the pyramid, or 1 for the normal alone; the largest number of them |
+    | contacts.elliptic, turning | whether the cone is elliptic; whether some resist spinning |
+    | contacts.edges, most | edges of the pyramid or rows of the cone, 1: the normal alone; the largest number |
+    | contacts.rough, nu2, digits | of elliptic ones: friction of each row; see `cone` |
     | contacts.margin | distance from which on it acts [m] |
     | contacts.mu, spin, roll | friction along the tangents; about the normal, about the tangents [m] |
     | contacts.axis | a capsule's direction in its link's frame, along which MuJoCo lays the pyramid; else zero |
@@ -48,14 +52,15 @@ class Constants:
 
     def __init__(self, model: Model, tree: Tree, f: Fields, fitted: tuple[str, ...]):
         law = model.opt.constraint
-        if law not in LAWS:
-            raise ValueError(f"model.opt.constraint must be one of {', '.join(map(repr, LAWS))}, got {law!r}")
+        for what, said, known in (("constraint", law, LAWS), ("cone", model.opt.cone, CONES)):
+            if said not in known:
+                raise ValueError(f"model.opt.{what} must be one of {', '.join(map(repr, known))}, got {said!r}")
         mine = law == "mujoco"
         limited = np.flatnonzero(np.asarray(model.jnt_limited, bool) & model.opt.limit & mine)
         touching = points.on_planes(model, tree) if mine else {"pair": ()}
         number = len(touching["pair"])
         self.limits = types.SimpleNamespace(number=len(limited))
-        self.contacts = types.SimpleNamespace(number=number, most=0)
+        self.contacts = types.SimpleNamespace(number=number, most=0, elliptic=model.opt.cone == "elliptic")
         rough = np.flatnonzero((model.dof_frictionloss > 0) | ("dof_frictionloss" in fitted))
         rough = rough if mine and model.opt.friction else rough[:0]
         self.dry = types.SimpleNamespace(number=len(rough))
@@ -86,14 +91,16 @@ class Constants:
         dim = model.pair_dim[pair]
         if not np.isin(dim, list(EDGES)).all():
             raise ValueError(f"{_OLD} the dimensions of its contacts")
-        self.contacts.edges = f.ints([EDGES[n] for n in dim])
-        self.contacts.most, self.contacts.any_aligned = EDGES[int(dim.max())], bool(axis.any())
+        elliptic = self.contacts.elliptic
+        edges = dim if elliptic else np.array([EDGES[n] for n in dim])
+        self.contacts.edges, self.contacts.most = f.ints(edges), int(edges.max())
+        self.contacts.turning, self.contacts.any_aligned = bool(dim.max() > 3), bool(axis.any())
         mu, spin, roll = (
             np.maximum(getattr(model, f"pair_{name}")[pair], _LEAST_FRICTION) for name in ("mu", "spin_mu", "roll_mu")
         )
         # of a pyramid's edges: MuJoCo's documentation, "Computation: Constraint model", and mj_makeImpedance
         pyramid = 2 * mu**2 / model.opt.impratio * (1 + mu**2)
-        weight = model.pair_invweight[pair] * np.where(dim == 1, 1.0, pyramid)
+        weight = model.pair_invweight[pair] * np.where((dim == 1) | elliptic, 1.0, pyramid)
         across = np.array([_across(n, bool(a.any())) for n, a in zip(normal, axis, strict=True)])
         columns = {
             "mu": mu,
@@ -103,6 +110,11 @@ class Constants:
             "axis": axis,
             "across": across,
         }
+        if elliptic:
+            self.contacts.digits = _DIGITS[f.state.real]
+            columns["nu2"] = np.where(dim == 1, 1.0, mu**2 / model.opt.impratio)
+            rough = np.stack([0 * mu, mu, mu, spin, roll, roll], axis=1)[:, : self.contacts.most]
+            vars(self.contacts).update(f.table({"rough": rough.reshape(-1)}))
         vars(self.contacts).update(f.table(columns))
         _gains(self.contacts, model.pair_ref[pair], model.pair_solimp[pair], weight, f)
 

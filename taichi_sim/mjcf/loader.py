@@ -22,12 +22,10 @@ from taichi_sim.mjcf.contact_pairs import Pairs, gains, inverse_mass
 from taichi_sim.mjcf.numerics import Numerics, choice
 from taichi_sim.mjcf.report import ModelError, Report, check_names, element_name, said
 from taichi_sim.mjcf.unsupported import find, joint_equalities, simulated_pairs, stages
-from taichi_sim.types import GEOM_HFIELD, GEOM_MESH, JNT_BALL, JNT_FREE, Model, Option
+from taichi_sim.types import CONES, GEOM_HFIELD, GEOM_MESH, JNT_BALL, JNT_FREE, LAWS, Model, Option
 
 # Contact parameters that a file may state, as `<numeric name="contact_ke">` and so on.
 _CONTACT_NUMERICS = ("ke", "kd", "kf", "mu")
-# What `<custom><text name="constraint" data="..."/>` may say; the first is the default.
-LAWS = ("mujoco", "penalty")
 
 
 def load(source, *, unsupported_contacts: str = "refuse") -> Model:
@@ -242,6 +240,7 @@ def _option(m, numerics: Numerics, report: Report) -> Option:
         clampctrl=on.clampctrl,
         equality=on.equality,
         constraint=_law(m, numerics, report),
+        cone=CONES[m.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC],
         impratio=float(m.opt.impratio),
         coriolis=_implicit_coriolis(m),
         density=float(m.opt.density) * on.passive,
@@ -255,14 +254,11 @@ def _option(m, numerics: Numerics, report: Report) -> Option:
 
 
 def _law(m, numerics: Numerics, report: Report) -> str:
-    """Law of limits and contacts: MuJoCo's, but for files that say otherwise, state numbers of the penalty's, or ask
-    for an elliptic cone: a policy of Go1 keeps its gait in MuJoCo by the penalty, not by a pyramid."""
-    import mujoco
-
+    """Law of limits and contacts: MuJoCo's, but for files that say otherwise, or state numbers of the penalty's."""
     said, at = choice(m, report, "constraint", {law: law for law in LAWS}, "law of constraints")
     if at >= 0:
         return said
-    return LAWS[numerics.states(("limit_", "contact_")) or m.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC]
+    return LAWS[numerics.states(("limit_", "contact_"))]
 
 
 def _implicit_coriolis(m) -> bool:

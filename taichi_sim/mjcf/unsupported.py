@@ -177,6 +177,8 @@ def _uneven(m, pairs: Pairs) -> np.ndarray:
 
 
 def _check_contacts(m, pairs: Pairs, report: Report) -> None:
+    import mujoco
+
     kinds = list(zip(m.geom_type[pairs.geom1].tolist(), m.geom_type[pairs.geom2].tolist(), strict=True))
     for one, two in sorted(set(kinds) - points.SUPPORTED):
         those = [k for k, kind in enumerate(kinds) if kind == (one, two)]
@@ -188,10 +190,13 @@ def _check_contacts(m, pairs: Pairs, report: Report) -> None:
     report.add("geom", np.unique(pairs.geom1[_moving_planes(m, pairs)]), what, cure)
     what, cure = "friction that differs between two directions is not simulated", "give both directions one coefficient"
     report.add("contact pair", pairs.explicit[_uneven(m, pairs)], what, cure)
+    # pyramids have none in MuJoCo, either
+    own = np.any(m.pair_solreffriction != 0, axis=1) & (m.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC)
+    what, cure = "solreffriction of an elliptic cone is not simulated", 'remove it, or take cone="pyramidal"'
+    report.add("contact pair", pairs.explicit[np.append(own, False)[pairs.explicit]], what, cure)
 
 
 def _check_constraints(m, on: Stages, report: Report) -> None:
-
     if not on.equality:
         return
     active = np.asarray(m.eq_active0, dtype=bool)

@@ -14,7 +14,7 @@ import taichi_sim as ts
 # Every kind of limit, and of what touches two planes: round and with edges, with friction and without, by all formats
 # of solref and solimp. No damping, which MuJoCo's Euler step adds after its constraints.
 BODY = """<mujoco><compiler angle="radian" autolimits="true"/>
-<option timestep="0.003" gravity="0.2 -0.1 -9.81" cone="pyramidal" impratio="1.7" iterations="200" tolerance="0"
+<option timestep="0.003" gravity="0.2 -0.1 -9.81" cone="{}" impratio="1.7" iterations="200" tolerance="0"
   ls_iterations="200" ls_tolerance="1e-10"/>
 <default><joint armature="0.01"/><geom contype="0" conaffinity="1" density="700"/></default>
 <worldbody>
@@ -38,9 +38,9 @@ BODY = """<mujoco><compiler angle="radian" autolimits="true"/>
 WORLDS = 16
 
 
-@pytest.fixture(scope="module")
-def body() -> mujoco.MjModel:
-    return mujoco.MjModel.from_xml_string(BODY)
+@pytest.fixture(scope="module", params=["pyramidal", "elliptic"])
+def body(request) -> mujoco.MjModel:
+    return mujoco.MjModel.from_xml_string(BODY.format(request.param))
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,10 @@ def sim(body) -> ts.Simulator:
 
 
 @pytest.fixture(scope="module")
-def batch(body) -> tuple[ts.State, torch.Tensor]:
+def batch() -> tuple[ts.State, torch.Tensor]:
     """States of bodies that were dropped and driven for a while: rows of every kind push, and others do not."""
     rng = np.random.default_rng(9)
+    body = mujoco.MjModel.from_xml_string(BODY.format("pyramidal"))
     data = mujoco.MjData(body)
     states, controls = [], []
     for _ in range(WORLDS):
@@ -73,7 +74,7 @@ def batch(body) -> tuple[ts.State, torch.Tensor]:
 def test_accelerations_and_forces_are_mujocos(body, sim, batch):
     state, ctrl = batch
     ours = sim.forward(state, ctrl)
-    seen, slides = set(), set()
+    seen, slides, held = set(), set(), set()
     for world in range(WORLDS):
         data = mujoco_data(body, state, ctrl, world)
         scale = 1 + np.abs(data.qacc).max()
@@ -85,10 +86,14 @@ def test_accelerations_and_forces_are_mujocos(body, sim, batch):
         for row in np.flatnonzero(kinds == mujoco.mjtConstraint.mjCNSTR_FRICTION_DOF):
             slides.add((int(data.efc_id[row]), bool(abs(data.efc_force[row]) > 0.9999 * data.efc_frictionloss[row])))
         seen |= {body.joint(i).name for i in limits} | {int(c.geom2) for c in data.contact[: data.ncon]}
+        held |= {int(data.efc_state[c.efc_address]) for c in data.contact[: data.ncon]}
     # whatever a state lacks proves nothing
     assert {"hip", "knee", "prop", "neck"} <= seen and set(range(2, body.ngeom)) <= seen, seen
     # five dofs with dry friction, held and sliding
     assert len(slides) >= 9, slides
+    kinds = mujoco.mjtConstraintState
+    elliptic = body.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC
+    assert held >= ({kinds.mjCNSTRSTATE_QUADRATIC, kinds.mjCNSTRSTATE_CONE} if elliptic else set()), held
 
 
 def test_rows_that_push_are_found_from_afar(body, sim):
@@ -183,11 +188,17 @@ def test_gradients_with_joints_that_follow_others():
 def test_another_law_is_refused(body):
     model = ts.load(body)
     model.opt.constraint = "hard"
-    with pytest.raises(ValueError, match="must be one of 'penalty', 'mujoco', got 'hard'"):
+    with pytest.raises(ValueError, match="must be one of 'mujoco', 'penalty', got 'hard'"):
         ts.Simulator(model)
-    text = BODY.replace("<default>", '<custom><text name="constraint" data="hard"/></custom><default>')
+    text = BODY.format("elliptic").replace(
+        "<default>", '<custom><text name="constraint" data="hard"/></custom><default>'
+    )
     with pytest.raises(ts.UnsupportedModelError, match="'hard', which is no law of constraints"):
         ts.load(mujoco.MjSpec.from_string(text))
+    model = ts.load(body)
+    model.opt.cone = "round"
+    with pytest.raises(ValueError, match="opt.cone must be one of 'pyramidal', 'elliptic', got 'round'"):
+        ts.Simulator(model)
 
 
 def test_files_have_it_that_ask_for_nothing_else():
@@ -204,8 +215,18 @@ def test_files_have_it_that_ask_for_nothing_else():
         (number.format("contact_ke") + '<text name="constraint" data="mujoco"/>', "mujoco"),
     ):
         assert ts.load(mujoco.MjSpec.from_string(text.format("", custom))).opt.constraint == law
-    elliptic = text.format(' cone="elliptic"', "")
-    assert ts.load(mujoco.MjSpec.from_string(elliptic)).opt.constraint == "penalty"
+    for cone in ("elliptic", "pyramidal"):
+        option = ts.load(mujoco.MjSpec.from_string(text.format(f' cone="{cone}"', ""))).opt
+        assert (option.constraint, option.cone) == ("mujoco", cone)
+
+
+def test_friction_parameters_of_a_pairs_own_are_refused_where_mujoco_has_them():
+    text = """<mujoco><option cone="{}"/><worldbody><geom name="floor" type="plane" size="1 1 1"/>
+    <body><freejoint/><geom name="ball" size=".1"/></body></worldbody>
+    <contact><pair name="soft" geom1="floor" geom2="ball" solreffriction=".1 1"/></contact></mujoco>"""
+    ts.load(mujoco.MjSpec.from_string(text.format("pyramidal")))
+    with pytest.raises(ts.UnsupportedModelError, match="contact pair 'soft'.*solreffriction of an elliptic cone"):
+        ts.load(mujoco.MjSpec.from_string(text.format("elliptic")))
 
 
 def test_a_model_that_an_older_release_saved_asks_to_be_loaded_anew(body):
@@ -219,3 +240,4 @@ def test_a_saved_model_keeps_its_law(body, tmp_path):
     ts.save(ts.load(body), tmp_path / "body.npz")
     model = ts.load(tmp_path / "body.npz")
     assert model.opt.constraint == "mujoco" and model.opt.impratio == 1.7
+    assert model.opt.cone == ts.load(body).opt.cone
