@@ -1,10 +1,12 @@
-"""The body of walk_mtu: legs with muscles, as heavy as a person; docs/muscle_bodies.md has their figures' sources."""
+"""The bodies of walk_mtu and walk_mtu_full: muscles, and a person's weight; docs/muscle_bodies.md has the sources."""
 
 from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
 from importlib.resources import files
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
@@ -34,7 +36,7 @@ _TENDON = 0.2
 
 
 def mirror(m: mujoco.MjModel) -> Mirror:
-    """Right and left exchanged, at the plane y = 0: bodies' frames are the world's at rest, hinges are about y."""
+    """Right and left exchanged, at the plane y = 0: bodies' frames are the world's at rest, hinges are about y or z."""
     # of a vector, of a rotation's vector, and of a quaternion
     vector, axis, quat = (1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, -1.0, 1.0, -1.0)
     other = {"R": "L", "L": "R"}
@@ -42,14 +44,16 @@ def mirror(m: mujoco.MjModel) -> Mirror:
     for j in range(1, m.njnt):
         name = m.joint(j).name
         image = m.joint(name[:-1] + other.get(name[-1], name[-1]))
-        pairs.append((image.qposadr[0], image.dofadr[0], m.jnt_type[j] == mujoco.mjtJoint.mjJNT_BALL))
+        ball = m.jnt_type[j] == mujoco.mjtJoint.mjJNT_BALL
+        turns = -1.0 if m.jnt_type[j] == mujoco.mjtJoint.mjJNT_HINGE and m.jnt_axis[j, 2] else 1.0
+        pairs.append((image.qposadr[0], image.dofadr[0], ball, turns))
     index, signs = list(range(11)), [1.0, *quat, *vector, *axis]
-    for adr, _, ball in pairs:
+    for adr, _, ball, turns in pairs:
         index += range(adr + 4, adr + 4 + (4 if ball else 1))
-        signs += quat if ball else (1.0,)
-    for _, adr, ball in pairs:
+        signs += quat if ball else (turns,)
+    for _, adr, ball, turns in pairs:
         index += range(m.nq - 2 + adr, m.nq - 2 + adr + (3 if ball else 1))
-        signs += axis if ball else (1.0,)
+        signs += axis if ball else (turns,)
     # up and heading
     index, signs = [*index, len(index), len(index) + 1], [*signs, 1.0, 1.0]
     names = [m.actuator(u).name for u in range(m.nu)]
@@ -57,52 +61,81 @@ def mirror(m: mujoco.MjModel) -> Mirror:
     return Mirror(tuple(map(int, index)), tuple(signs), tuple(muscles), (1.0,) * m.nu)
 
 
-@functools.cache
-def compiled(
-    strength: float, damping: float, mended: bool, ground: float, anatomy: bool, elastic: bool
-) -> mujoco.MjModel:
-    """The body of `legs`."""
-    return legs(strength, damping, mended, ground, anatomy, elastic).compile()
+class Settings(NamedTuple):
+    """What the tasks' settings make of a body.
+
+    | field | meaning |
+    |---|---|
+    | strength | peak force of every muscle over the source's f0 |
+    | damping | share of the asset's joint damping that is kept |
+    | mended | legs alone with a psoas, and a gastrocnemius that lifts the heel: `_mend` |
+    | ground | stiffness, damping and friction of contact over what makes feet sink in as far as humanoid_mtu's |
+    | anatomy, elastic | with published muscles, and tendons that stretch: `_publish` |
+    """
+
+    strength: float
+    damping: float
+    mended: bool
+    ground: float
+    anatomy: bool
+    elastic: bool
 
 
-def legs(strength: float, damping: float, mended: bool, ground: float, anatomy: bool, elastic: bool) -> mujoco.MjSpec:
+def legs(settings: Settings) -> mujoco.MjSpec:
     """`humanoid_mtu` as heavy as a whole person, and a marker that carries the speed wanted.
 
     The pelvis has mass, centre and inertia of pelvis, trunk, head and hanging arms of `humanoid_mtu_full`, held rigid:
     39.4 of 61.4 kg. The marker, a slide along x as the last joint, weighs a gram, touches nothing and stays where it
     is.
-
-    Args:
-      strength: peak force of every muscle over the source's f0.
-      damping: share of the asset's joint damping that is kept.
-      mended: with the units of `_mend`.
-      ground: stiffness, damping and coefficient of friction of contact over what makes feet sink in as far as the
-        asset's.
-      anatomy, elastic: with published muscles, and tendons that stretch, see `_publish`.
     """
     spec = mujoco.MjSpec.from_string(_text("humanoid_mtu"))
     mass, centre, inertia = upper_body()
     pelvis = spec.body("Pelvis")
-    light = sum(b.mass for b in spec.bodies)
     pelvis.explicitinertial = True
-    whole = light - pelvis.mass + mass
-    heavy = whole / light
     principal, axes = np.linalg.eigh(inertia)
     mujoco.mju_mat2Quat(pelvis.iquat, (axes * np.linalg.det(axes)).ravel())
     pelvis.mass, pelvis.ipos, pelvis.inertia = mass, centre, principal
+    if settings.mended:
+        _mend(spec)
+    return _set(spec, settings)
+
+
+def whole(settings: Settings) -> mujoco.MjSpec:
+    """`humanoid_mtu_full`, and a marker as that of `legs`."""
+    spec = mujoco.MjSpec.from_string(_text("humanoid_mtu_full"))
+    if settings.mended:
+        _lead_on(spec)
+        _fit(spec, [f"{side}_{name}" for side in "RL" for name in _CALF])
+    return _set(spec, settings)
+
+
+@functools.cache
+def compiled(body: Callable[[Settings], mujoco.MjSpec], settings: Settings) -> mujoco.MjModel:
+    """A body, `legs` or `whole`."""
+    return body(settings).compile()
+
+
+def _set(spec: mujoco.MjSpec, settings: Settings) -> mujoco.MjSpec:
+    """What both bodies have in common."""
+    light = _legs_alone()
+    mass = sum(b.mass for b in spec.bodies)
     for name in _CONTACT:
         numeric = spec.numeric(name)
-        numeric.data = [heavy * ground * value for value in numeric.data]
+        numeric.data = [mass / light * settings.ground * value for value in numeric.data]
     for joint in spec.joints:
-        joint.damping = damping * np.asarray(joint.damping)
-    if mended:
-        _mend(spec)
-    if anatomy:
-        _publish(spec, whole / _anatomy.MASS, elastic)
+        joint.damping = settings.damping * np.asarray(joint.damping)
+    if settings.anatomy:
+        _publish(spec, mass / _anatomy.MASS, settings.elastic)
     for muscle in spec.actuators:
-        muscle.gainprm[2] = muscle.biasprm[2] = strength * muscle.userdata[0]
+        muscle.gainprm[2] = muscle.biasprm[2] = settings.strength * muscle.userdata[0]
     add_slider(spec, "speed")
     return spec
+
+
+@functools.cache
+def _legs_alone() -> float:
+    """Mass of `humanoid_mtu` [kg]."""
+    return sum(b.mass for b in mujoco.MjSpec.from_string(_text("humanoid_mtu")).bodies)
 
 
 def _mend(spec: mujoco.MjSpec) -> None:
@@ -126,10 +159,16 @@ def _mend(spec: mujoco.MjSpec) -> None:
             muscle = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_TENDON)
             for field in _MUSCLE:
                 setattr(muscle, field, getattr(source, field))
+    _lead_on(spec)
+    _fit(spec, [f"{side}_{name}" for side in "RL" for name in (*_PSOAS, *_CALF)])
+
+
+def _lead_on(spec: mujoco.MjSpec) -> None:
+    """Leads the gastrocnemius on along the soleus to the heel."""
+    for side in "RL":
         for name, end in _CALF.items():
             for site in end:
                 spec.tendon(f"{side}_{name}").wrap_site(f"{side}_{site}")
-    _fit(spec, [f"{side}_{name}" for side in "RL" for name in (*_PSOAS, *_CALF)])
 
 
 def _publish(spec: mujoco.MjSpec, heavy: float, elastic: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import mujoco
@@ -16,18 +17,20 @@ from shac.env import constant, made_once
 from shac.mirror import Mirror
 from shac.models._feet import Feet
 from shac.models._locomotion import MuscleRunner, pushed
-from shac.models._walker import NUM_MENDED, compiled, legs, mirror, soles
+from shac.models._walker import NUM_MENDED, Settings, compiled, legs, mirror, soles
 from shac.models.humanoid_mtu import HumanoidMTU
 from taichi_sim import quaternion
 from taichi_sim.types import State
 
-# Half of what the speed earns is lost with this error [m/s], half of what economy earns with this power [W/kg].
-SPEED_WIDTH, POWER_WIDTH = 0.5, 5.0
-# Half of what ease earns is lost with this mean square, of activations and of excitations less activations together.
-EFFORT_WIDTH = 0.01
+# Half of what the speed earns is lost with this error [m/s].
+SPEED_WIDTH = 0.5
+# Half of what economy earns is lost with this power [W/kg], and half of what ease does with this mean square, of
+# activations and of excitations less activations together. Up to 0.58 of it what is lost grows more than in proportion:
+# where it grew less, who burned as much in bursts earned more, and walked in bursts, on bent knees.
+POWER_WIDTH, EFFORT_WIDTH = 12.0, 0.04
 # Half of what limits cost at most is lost where joints are so far beyond them [rad], as the root of a sum of squares.
 LIMIT_WIDTH = 0.1
-# Half of what uprightness earns is lost with this tilt of the pelvis [rad].
+# Half of what uprightness earns is lost with this tilt [rad].
 TILT_WIDTH = 0.2
 SPEED_WEIGHT = 3.0
 # Feet skim the floor below this height [m]; half of what slip costs at most is lost where a foot slides so fast [m/s].
@@ -41,9 +44,10 @@ class WalkMTU(MuscleRunner):
     """`MuscleRunner` that walks at a speed: docs/walking.md has the body.
 
     The speed wanted is the position of the body's marker, so it is a part of the state and of the observation: the last
-    joint's position, behind those of the legs. With a `reference` it is that motion's mean speed.
+    joint's position, behind those of the legs. With a `reference` it is that motion's mean speed; where speeds are
+    drawn, the motion's pace is as the root of the speed, since people's steps become longer and quicker alike.
 
-    Reward: v (3 + ease / (1 + E / 0.01) + economy / (1 + P / 5)) - activation mean(a^2)
+    Reward: v (3 + ease / (1 + (E / 0.04)^2) + economy / (1 + (P / 12)^2)) - activation mean(a^2)
     + upright / (1 + (tilt / 0.2)^2) + heading - limits s / (1 + s), with v = 1 / (1 + (error of the pelvis' speed
     / 0.5)^2), the activations a, the excitations u, the effort E = mean(a^2) + mean((u - a)^2), the metabolic power P
     [W/kg], the basal one included, the pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the sum of (rad beyond a
@@ -58,13 +62,13 @@ class WalkMTU(MuscleRunner):
     fastest: float = 1.8
     """Fastest of the speeds drawn [m/s]."""
     economy: float = 0.0
-    """What a body earns at the speed wanted that burns nothing; it earns half of it with 5 W/kg."""
+    """What a body earns at the speed wanted that burns nothing; it earns half of it with 12 W/kg."""
     ease: float = 0.0
-    """What a body earns at that speed that makes no effort; half of it with activations of mean square 0.01."""
+    """What a body earns at that speed that makes no effort; half of it with activations of mean square 0.04."""
     activation: float = 6.0
     """Weight of the mean square of the activations."""
     upright: float = 1.0
-    """What an upright pelvis earns; it earns half of it with a tilt of 0.2 rad."""
+    """What an upright pelvis earns, of walk_mtu_full with the head; half of it with a tilt of 0.2 rad."""
     limits: float = 2.0
     """What joints cost that are far beyond their limits; 0.1 rad cost half of it."""
     strength: float = 1.0
@@ -96,6 +100,9 @@ class WalkMTU(MuscleRunner):
     min_height: ClassVar[float] = 0.7
     target_distance: ClassVar[float] = HumanoidMTU.target_distance
     presets: ClassVar[dict] = HumanoidMTU.presets
+    # the body, and how many units `mended` adds to its own
+    build: ClassVar[Callable[[Settings], mujoco.MjSpec]] = staticmethod(legs)
+    num_mended: ClassVar[int] = NUM_MENDED
 
     def __post_init__(self):
         speeds = [self.slowest, self.fastest] if self.speed is None else [self.speed]
@@ -112,20 +119,20 @@ class WalkMTU(MuscleRunner):
         # what power needs, by number of worlds, and slip, by precision and device
         self._sims, self._burn, self._feet = {}, {}, {}
         if self.mended:
-            self.num_actions = type(self).num_actions + NUM_MENDED
+            self.num_actions = type(self).num_actions + self.num_mended
         super().__post_init__()
 
     @functools.cached_property
     def asset(self) -> mujoco.MjModel:
         """The body, compiled by MuJoCo."""
-        return compiled(*self._legs)
+        return compiled(self.build, self._settings)
 
     def body(self) -> mujoco.MjSpec:
-        return legs(*self._legs)
+        return self.build(self._settings)
 
     @property
-    def _legs(self) -> tuple:
-        return self.strength, self.damping, self.mended, self.ground, self.anatomy, self.elastic
+    def _settings(self) -> Settings:
+        return Settings(*(getattr(self, name) for name in Settings._fields))
 
     @property
     def num_draws(self) -> int:
@@ -148,13 +155,19 @@ class WalkMTU(MuscleRunner):
 
     def begun(self, state: State, generator: torch.Generator, sim: ts.Simulator, stochastic: bool) -> State:
         state, num = super().begun(state, generator, sim, stochastic), len(state.qpos)
-        speed = (self.slowest + self.fastest) / 2 if self.speed is None else self.speed
-        if self.reference is not None:
+        drawn = self.speed is None
+        speed = (self.slowest + self.fastest) / 2 if drawn else self.speed
+        if self.reference is not None and not drawn:
             speed = self.motion.speed
         state.qpos[:, self._marker], state.qvel[:, self._marker] = speed, 0.0
-        if self.speed is None and self.reference is None and stochastic:
+        if drawn and stochastic:
             draw = torch.rand(num, generator=generator, dtype=sim.dtype, device=sim.device)
             state.qpos[:, self._marker] = self.slowest + (self.fastest - self.slowest) * draw
+        if drawn and self.reference is not None:
+            ratio = state.qpos[:, self._marker, None] / self.motion.speed
+            # the clock's, too
+            state.qvel[:, 6:] *= ratio.sqrt()
+            state.qvel[:, :3] *= ratio
         if self.stride and self.reference is None and stochastic:
             self._stand_in_step(state, generator)
         return state
@@ -175,13 +188,13 @@ class WalkMTU(MuscleRunner):
 
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         end = type(self).num_obs
-        velocity, up, heading = obs[:, 5], obs[:, end - 2], obs[:, end - 1]
+        velocity, heading = obs[:, 5], obs[:, end - 1]
         error = (velocity - state.qpos[:, self._marker]) / SPEED_WIDTH
-        tilt = 2 * (1 - up) / TILT_WIDTH**2
+        tilt = 2 * (1 - self.ups(state, obs)) / TILT_WIDTH**2
         at_speed = 1 / (1 + error.square())
-        earned = SPEED_WEIGHT * at_speed + self.upright / (1 + tilt) + heading
+        earned = SPEED_WEIGHT * at_speed + self.upright * (1 / (1 + tilt)).mean(1) + heading
         if self.economy:
-            earned = earned + self.economy * at_speed / (1 + self.power(state, action) / POWER_WIDTH)
+            earned = earned + self.economy * at_speed / (1 + (self.power(state, action) / POWER_WIDTH).square())
         beyond = (excess(self.asset, state.qpos) / LIMIT_WIDTH).square().sum(1)
         # the strains of elastic tendons are behind them
         active = state.act[:, : self.num_actions]
@@ -189,12 +202,17 @@ class WalkMTU(MuscleRunner):
         if self.ease:
             # what makes activations change costs as much as to hold them; who stands has it for nothing
             effort = held + (self.control(action) - active).square().mean(1)
-            earned = earned + self.ease * at_speed / (1 + effort / EFFORT_WIDTH)
+            earned = earned + self.ease * at_speed / (1 + (effort / EFFORT_WIDTH).square())
         own = earned - self.activation * held - self.limits * beyond / (1 + beyond)
         if self.slip:
             skims = self._skims(state) / SLIP_WIDTH
             own = own - self.slip * skims / (1 + skims)
         return self.earned(own, state)
+
+    def ups(self, state: State, obs: torch.Tensor) -> torch.Tensor:
+        """Vertical components of the z axes of what is to be upright, (num_envs, parts)."""
+        up = type(self).num_obs - 2
+        return obs[:, up : up + 1]
 
     def _skims(self, state: State) -> torch.Tensor:
         """How fast the feet slide, (num_envs,): the sum of the mean speeds of their soles' corners [m/s], each weighted
@@ -210,7 +228,7 @@ class WalkMTU(MuscleRunner):
 
     def mirror(self) -> Mirror | None:
         # of the body without a motion's clock, which is not observed
-        return self.mirrored(mirror(compiled(*self._legs)))
+        return self.mirrored(mirror(compiled(self.build, self._settings)))
 
     def power(self, state: State, action: torch.Tensor) -> torch.Tensor:
         """Metabolic power, the basal one included [W/kg], (num_envs,)."""

@@ -1,7 +1,8 @@
 """To follow a reference motion: a task's settings, and what it adds to body, observation, reward and beginning.
 
 A task has no memory, so what time it is in the motion must be in the state: a body of its own, a gram that nothing
-touches, slides along x at 1 m/s, and where it is [m] says how much time has passed [s].
+touches, slides along x at 1 m/s, and where it is [m] says how much time of the motion has passed [s]. A task may set
+another pace: then all moves as much faster, and the root by its square, as steps are longer, too.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ class Tracking(Task):
         """Mean square of the joints' errors [rad^2], of their velocities' [rad^2/s^2], and the root's, (N,) each."""
         table, qpos, qvel = self._table(state.qpos), state.qpos, state.qvel
         row = self._row(qpos[:, -1].detach())
-        wanted, speeds = table.qpos[row], table.qvel[row]
+        pace = qvel[:, -1:]
+        wanted, speeds = table.qpos[row], table.qvel[row] * pace
         straight = (qpos - wanted[:, : qpos.shape[1]]).index_select(1, table.straight).square().sum(1)
         # 4 sin^2 of half the angle between two orientations, about its square
         products = (qpos * wanted).index_select(1, table.balls).unflatten(1, (-1, 4)).sum(2)
@@ -156,7 +158,7 @@ class Tracking(Task):
         pose = (straight + turned[:, 1:].sum(1)) / (len(self.motion.joints) - 1)
         slip = (qvel - speeds).index_select(1, table.dofs).square().sum(1) / (len(self.motion.joints) - 1)
         height = (qpos[:, 2] - wanted[:, 2]) / HEIGHT_WIDTH
-        drift = (qvel[:, :3] - speeds[:, :3]).square().sum(1) / SPEED_WIDTH**2
+        drift = (qvel[:, :3] - speeds[:, :3] * pace).square().sum(1) / SPEED_WIDTH**2
         return pose, slip, turned[:, 0] / TILT_WIDTH**2 + height.square() + drift
 
     def _row(self, time: torch.Tensor) -> torch.Tensor:

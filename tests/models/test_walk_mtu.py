@@ -319,7 +319,7 @@ def test_the_reward_by_hand(env):
     heading = torch.tensor([np.cos(0.2), 1, 1, 1], dtype=F64)
     # excitations are the activations, whose mean square is 0.01
     at_speed = tracking / 3
-    saved = at_speed * (6 / 2 + 2 / (1 + power / 5))
+    saved = at_speed * (6 / (1 + 1 / 16) + 2 / (1 + (power / 12).square()))
     expected = saved + tracking - 6 * 0.01 + upright + heading - 2 * limits
     torch.testing.assert_close(reward, expected, atol=1e-5, rtol=0)
     np.testing.assert_allclose(excess(task.asset, state.qpos).sum(1), [0, 0, 0.2, 0.3], atol=1e-6)

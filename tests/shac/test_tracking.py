@@ -193,5 +193,18 @@ def test_the_bodies_of_the_package_follow_a_recorded_walk(name, reference):
     torch.testing.assert_close(obs[:, :-2], bare_obs, rtol=0, atol=0)
     added = task.reward(state, obs, action) - bare.reward(seen, bare_obs, action)
     torch.testing.assert_close(added, torch.full((16,), 7.0, dtype=F64), rtol=0, atol=1e-6)
+    if name == "walk_mtu":
+        # at another speed the motion is as much quicker as its steps are longer
+        paced = models.load_task(name, {"reference": reference, "speed": None})
+        other = paced.reset(16, torch.Generator().manual_seed(0), sim)
+        speed, pace = other.qpos[:, -2], other.qvel[:, -1]
+        assert 0.8 <= speed.min() < 1 < 1.6 < speed.max() <= 1.8
+        torch.testing.assert_close(pace.square(), speed / task.motion.speed)
+        torch.testing.assert_close(other.qvel[:, 0], state.qvel[:, 0] * pace.square())
+        torch.testing.assert_close(other.qvel[:, 6:-1], state.qvel[:, 6:-1] * pace[:, None])
+        own = bare.observe(State(other.qpos[:, :-1], other.qvel[:, :-1], other.act), action)
+        own = bare.reward(State(other.qpos[:, :-1], other.qvel[:, :-1], other.act), own, action)
+        added = paced.reward(other, paced.observe(other, action), action) - own
+        torch.testing.assert_close(added, torch.full((16,), 7.0, dtype=F64), rtol=0, atol=1e-6)
     # of the two only people's is its own mirror image
     assert (task.mirror() is None) == (reference != "person")

@@ -9,7 +9,7 @@ import pytest
 
 from shac import motion
 from shac.gait import normal
-from shac.models._walker import compiled
+from shac.models._walker import Settings, compiled, legs
 
 ROOT = Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location("person", ROOT / "tools/muscles/person.py")
@@ -19,7 +19,8 @@ _spec.loader.exec_module(person)
 
 @pytest.fixture(scope="module")
 def body() -> mujoco.MjModel:
-    return compiled(strength=1.0, damping=0.25, mended=True, ground=1.0, anatomy=False, elastic=False)
+    settings = Settings(strength=1.0, damping=0.25, mended=True, ground=1.0, anatomy=False, elastic=False)
+    return compiled(legs, settings)
 
 
 def test_the_file_is_what_the_tool_writes(body, tmp_path):
