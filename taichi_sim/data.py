@@ -39,10 +39,11 @@ class DeviceModel(bodies.Constants):
         super().__init__(model, fields, fitted)
         self.contact = contact.Constants(model, self._tree, fields)
         self.tendon = muscles.Tendons(model, self._tree, fields)
-        self.actuator = muscles.Actuators(model, fields)
+        self.actuator = muscles.Actuators(model, self._tree, fields)
         self.loops = loops.Constants(model, self._tree, fields)
         self.constraint = constraint.Constants(model, self._tree, fields, fitted)
         self.external = self.external or self.contact.any or self.tendon.npath > 0 or self.loops.any
+        self.external = self.external or self.actuator.sites.number > 0
         # a symmetric problem, as joint equalities make of it
         self.coriolis = self.coriolis and not self.loops.any
         self.damping = self.contact.damping

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from taichi_sim.muscles.fibres import NUM_INPUTS, NUM_RESULTS
-from taichi_sim.types import GAIN_MUSCLE, JNT_BALL, TRN_TENDON, Model
+from taichi_sim.types import GAIN_MUSCLE, JNT_BALL, TRN_JOINT, TRN_TENDON, Model
 
 
 @dataclasses.dataclass
@@ -109,10 +109,10 @@ class Units:
             units = np.flatnonzero(where & (model.actuator_gaintype == GAIN_MUSCLE))
             return tensor(units).long(), tensor(np.asarray(targets)[units]).long()
 
-        on_tendon = model.actuator_trntype == TRN_TENDON
-        joint = model.actuator_trnid * ~on_tendon
+        on_tendon, on_joint = (model.actuator_trntype == kind for kind in (TRN_TENDON, TRN_JOINT))
+        joint = model.actuator_trnid * on_joint
         dependent = np.isin(joint, model.eq_joint1) & model.opt.equality
-        scalar = ~on_tendon & (model.jnt_type[joint] > JNT_BALL) & ~dependent
+        scalar = on_joint & (model.jnt_type[joint] > JNT_BALL) & ~dependent
         self._gear = tensor(model.actuator_gear[:, 0])
         self._tendon = pairs(on_tendon, model.actuator_trnid)
         self._qpos, self._qvel = pairs(scalar, model.jnt_qposadr[joint]), pairs(scalar, model.jnt_dofadr[joint])

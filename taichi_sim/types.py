@@ -14,7 +14,7 @@ import numpy as np
 # Integer codes follow MuJoCo's enumerations, so that arrays compiled by it need no translation.
 JNT_FREE, JNT_BALL, JNT_SLIDE, JNT_HINGE = range(4)
 (GEOM_PLANE, GEOM_HFIELD, GEOM_SPHERE, GEOM_CAPSULE, GEOM_ELLIPSOID, GEOM_CYLINDER, GEOM_BOX, GEOM_MESH) = range(8)
-TRN_JOINT, TRN_TENDON = 0, 3
+TRN_JOINT, TRN_TENDON, TRN_SITE = 0, 3, 4
 DYN_NONE, DYN_INTEGRATOR, DYN_FILTER, DYN_FILTEREXACT, DYN_MUSCLE = range(5)
 GAIN_FIXED, GAIN_AFFINE, GAIN_MUSCLE = range(3)
 BIAS_NONE, BIAS_AFFINE, BIAS_MUSCLE = range(3)
@@ -205,7 +205,7 @@ class Model:
     | tendon_limited, tendon_range | has a length limit, lower and upper [m] | (ntendon,), (ntendon, 2) |
     | tendon_limit_ke, tendon_limit_kd, tendon_limit_loss | as of a joint's limit [N/m], [N s/m] | (ntendon,) each |
     | tendon_width, tendon_rgba | for drawing: radius [m], colour | (ntendon,), (ntendon, 4) |
-    | actuator_trntype, actuator_trnid | TRN_*; the joint or tendon it acts on | (nu,), (nu,) |
+    | actuator_trntype, actuator_trnid | TRN_*; the joint, tendon or site it acts on | (nu,), (nu,) |
     | actuator_gear | transmission ratio; scalar joints and tendons use the first entry | (nu, 6) |
     | actuator_dyntype | DYN_* | (nu,) |
     | actuator_dynprm | time constants [s]; muscles: of activation, of deactivation, width between them | (nu, 3) |

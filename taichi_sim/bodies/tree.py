@@ -86,6 +86,11 @@ class Tree:
         self._equalities(model)
         self._factor_sparsity(model)
 
+    def place(self, body: int, pos, quat=(1.0, 0, 0, 0)) -> tuple[np.ndarray, np.ndarray]:
+        """A pose in a body's frame, in that of the link on which the body rides."""
+        frame = self.body_quat[body]
+        return self.body_pos[body] + quat_matrix(frame) @ pos, quat_mul(frame, quat)
+
     def _place_bodies(self, model: Model) -> None:
         nbody = model.nbody
         self.body_link = np.zeros(nbody, np.int32)
@@ -94,8 +99,7 @@ class Tree:
         for b in range(1, nbody):
             p = model.body_parentid[b]
             link = self.body_link[p]
-            pos = self.body_pos[p] + quat_matrix(self.body_quat[p]) @ model.body_pos[b]
-            quat = quat_mul(self.body_quat[p], model.body_quat[b])
+            pos, quat = self.place(p, model.body_pos[b], model.body_quat[b])
             if model.body_mocapid[b] >= 0:
                 link, pos, quat = len(self.links), np.zeros(3), identity
                 self.links.append(Link(LINK_MOCAP, 0, pos, identity, np.zeros(3), 7 * int(model.body_mocapid[b]), 0, 0))

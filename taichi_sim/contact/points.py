@@ -267,8 +267,7 @@ def _gains(model: Model, k: int) -> list[float]:
 def _pose(model: Model, tree: tree_module.Tree, geom: int) -> tuple[np.ndarray, np.ndarray]:
     """Position (3,) and quaternion (4,) of a geom in the frame of its body's link."""
     body = model.geom_bodyid[geom]
-    pos = tree.body_pos[body] + tree_module.quat_matrix(tree.body_quat[body]) @ model.geom_pos[geom]
-    return pos, tree_module.quat_mul(tree.body_quat[body], model.geom_quat[geom])
+    return tree.place(body, model.geom_pos[geom], model.geom_quat[geom])
 
 
 def _table(rows: list[tuple], names: tuple[str, ...], widths: dict[str, int]) -> dict[str, np.ndarray]:

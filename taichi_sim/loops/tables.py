@@ -8,7 +8,7 @@ import numpy as np
 
 from taichi_sim.bodies.moved_dofs import dofs_of, moved_dofs
 from taichi_sim.bodies.tables import allot
-from taichi_sim.bodies.tree import Tree, quat_matrix, quat_mul
+from taichi_sim.bodies.tree import Tree
 from taichi_sim.buffers import Fields
 from taichi_sim.constraint import impedance
 from taichi_sim.types import EQ_JOINT, EQ_TENDON, EQ_WELD, Model
@@ -115,8 +115,7 @@ class Constants:
 
 def _on_link(tree: Tree, body: int, pos: np.ndarray, quat: np.ndarray):
     """The link that a body's frame rides on, and its pose there."""
-    place = tree.body_pos[body] + quat_matrix(tree.body_quat[body]) @ pos
-    return tree.body_link[body], place, quat_mul(tree.body_quat[body], quat)
+    return tree.body_link[body], *tree.place(body, pos, quat)
 
 
 class Scratch:

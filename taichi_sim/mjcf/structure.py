@@ -22,6 +22,8 @@ from taichi_sim.types import (
     JNT_HINGE,
     JNT_SLIDE,
     LAW_DEGROOTE,
+    TRN_JOINT,
+    TRN_SITE,
     TRN_TENDON,
     WRAP_CYLINDER,
     WRAP_JOINT,
@@ -314,10 +316,10 @@ def _check_paths(m, sizes: dict[str, int]) -> None:
 
 
 def _check_actuators(m: Model, sizes: dict[str, int]) -> None:
-    on_tendon = m.actuator_trntype == TRN_TENDON
-    _require(np.all(on_tendon | (m.actuator_trntype == 0)), "actuator_trntype", "must be joint or tendon")
-    _check_indices("actuator_trnid", m.actuator_trnid[on_tendon], 0, sizes["ntendon"])
-    _check_indices("actuator_trnid", m.actuator_trnid[~on_tendon], 0, sizes["njnt"])
+    kinds = {TRN_JOINT: "njnt", TRN_TENDON: "ntendon", TRN_SITE: "nsite"}
+    _require(np.all(np.isin(m.actuator_trntype, list(kinds))), "actuator_trntype", "must be joint, tendon or site")
+    for kind, size in kinds.items():
+        _check_indices("actuator_trnid", m.actuator_trnid[m.actuator_trntype == kind], 0, sizes[size])
     acts = np.concatenate([m.actuator_actadr, m.muscle_tendonadr])
     acts = acts[acts >= 0]
     _require(len(np.unique(acts)) == len(acts), "actuator_actadr and muscle_tendonadr", "must differ")

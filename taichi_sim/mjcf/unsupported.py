@@ -241,20 +241,23 @@ def _check_side_sites(m, report: Report) -> None:
 
 
 def _check_clamped_joints(m, report: Report) -> None:
-    """Joints whose actuator force is clamped must not be driven through a tendon."""
+    """Joints whose actuator force is clamped must not be driven through a tendon or a site."""
     import mujoco
 
     clamped = np.flatnonzero(m.jnt_actfrclimited)
-    driven = m.actuator_trnid[m.actuator_trntype == mujoco.mjtTrn.mjTRN_TENDON, 0]
-    if not len(clamped) or not len(driven):
+    driven = np.isin(m.actuator_trntype, [mujoco.mjtTrn.mjTRN_TENDON, mujoco.mjtTrn.mjTRN_SITE])
+    if not len(clamped) or not driven.any():
         return
     data = singular.generic_pose(m)
     mujoco.mj_forward(m, data)
     moment = np.zeros((m.nu, m.nv))
     mujoco.mju_sparse2dense(moment, data.actuator_moment, data.moment_rownnz, data.moment_rowadr, data.moment_colind)
-    moved = np.abs(moment[m.actuator_trntype == mujoco.mjtTrn.mjTRN_TENDON]).sum(axis=0) > 0
+    moved = np.abs(moment[driven]).sum(axis=0) > 0
     joints = np.intersect1d(clamped, m.dof_jntid[moved])
-    what, cure = "its actuator force is clamped, but a tendon drives it, too", "give the actuators a forcerange instead"
+    what, cure = (
+        "its actuator force is clamped, but a tendon or a site drives it, too",
+        "give the actuators a forcerange instead",
+    )
     report.add("joint", joints, what, cure)
 
 
@@ -275,16 +278,22 @@ def _actuator_defects(m) -> list[tuple[np.ndarray, str, str]]:
     trn, dyn, gain, bias = mujoco.mjtTrn, mujoco.mjtDyn, mujoco.mjtGain, mujoco.mjtBias
     n = len(m.actuator_trntype)
     in_parent = m.actuator_trntype == trn.mjTRN_JOINTINPARENT
-    supported = in_parent | np.isin(m.actuator_trntype, [trn.mjTRN_JOINT, trn.mjTRN_TENDON])
+    muscle = m.actuator_gaintype == gain.mjGAIN_MUSCLE
+    on_site = m.actuator_trntype == trn.mjTRN_SITE
+    supported = in_parent | on_site | np.isin(m.actuator_trntype, [trn.mjTRN_JOINT, trn.mjTRN_TENDON])
+    # a site's length is that of a way between two, or none; a force by its velocity would be explicit
+    by_motion = np.any(m.actuator_gainprm[:, 1:3] != 0, axis=1) & (m.actuator_gaintype == gain.mjGAIN_AFFINE)
+    by_motion |= np.any(m.actuator_biasprm[:, 1:3] != 0, axis=1) & (m.actuator_biastype == bias.mjBIAS_AFFINE)
     turning = np.flatnonzero(np.isin(m.jnt_type, [mujoco.mjtJoint.mjJNT_BALL, mujoco.mjtJoint.mjJNT_FREE]))
     delayed = (_field(m, "actuator_delay", n) > 0) | (_field(m, "actuator_history", n, 2)[:, 0] > 0)
     damped = _field(m, "actuator_damping", n) != 0
     damped |= np.any(_field(m, "actuator_dampingpoly", n, 2) != 0, axis=1)
     dynamics = [dyn.mjDYN_NONE, dyn.mjDYN_INTEGRATOR, dyn.mjDYN_FILTER, dyn.mjDYN_FILTEREXACT, dyn.mjDYN_MUSCLE]
-    muscle = m.actuator_gaintype == gain.mjGAIN_MUSCLE
     passive = m.actuator_biastype == bias.mjBIAS_MUSCLE
     return [
-        (~supported, "acts on something else than a joint or a tendon, which is not supported", "use joint or tendon"),
+        (~supported, "acts on a body or a slider-crank, which is not supported", "use joint, tendon or site"),
+        (on_site & (m.actuator_trnid[:, 1] >= 0), "refsite is not supported", "use a site alone, or a joint"),
+        (on_site & (by_motion | muscle), "a force by a site's motion is not supported", "use a motor, or a joint"),
         (
             in_parent & np.isin(m.actuator_trnid[:, 0], turning),
             "jointinparent on a ball or free joint is not supported",

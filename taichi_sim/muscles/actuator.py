@@ -1,4 +1,4 @@
-"""Actuators on joints and tendons: force = gain * x + bias, x the activation or else the control; and their adjoint.
+"""Actuators on joints, tendons, sites: force = gain * x + bias, x the activation or else the control; their adjoint.
 
 Gain and bias are affine in length and velocity, or a muscle's (`laws`). On hinges, slides and tendons the
 velocity-dependent part of a force is taken at v + theta h a, its coefficient frozen, and drops out where the force is
@@ -6,9 +6,12 @@ clamped. On balls and free joints it is explicit.
 """
 
 from taichi_sim import spatial
-from taichi_sim.muscles import elastic, laws
+from taichi_sim.muscles import elastic, laws, site
 from taichi_sim.runtime import ti
 from taichi_sim.types import JNT_BALL, JNT_FREE
+
+# What `tendon` of an actuator says that acts on none.
+ON_JOINT, ON_SITE = -1, -2
 
 
 @ti.func
@@ -64,8 +67,10 @@ def transmission(m: ti.template(), d: ti.template(), e):
                 d.actuator.length[e, u] = g * d.tendon.length[e, t]
                 d.actuator.velocity[e, u] = g * d.tendon.velocity[e, t]
         if ti.static(m.actuator.on_joint):
-            if t < 0:
+            if t == ON_JOINT:
                 joint_transmission(m, d, e, u)
+    if ti.static(m.actuator.sites.number > 0):
+        site.transmission(m, d, e)
 
 
 @ti.func
@@ -239,13 +244,16 @@ def forces(m: ti.template(), d: ti.template(), e, h, backward: ti.template()):
                     d.tendon.force[e, t] = d.tendon.force[e, t] + g * clamped
                     d.tendon.implicit[e, t] = d.tendon.implicit[e, t] + damping
             if ti.static(m.actuator.on_joint):
-                if t < 0:
+                if t == ON_JOINT:
                     j = m.actuator.trnid[u]
                     dof = m.jnt_dofadr[j]
                     for k in range(dofnum(m, j)):
                         d.actuator.qfrc[e, dof + k] = d.actuator.qfrc[e, dof + k] + gear(m, u, k) * clamped
                     if m.jnt_type[j] > JNT_BALL:
                         d.actuator.dof_implicit[e, dof] = d.actuator.dof_implicit[e, dof] + damping
+        # no joint that they move is clamped, so the backward pass, which has fn and ff, does not ask
+        if ti.static(m.actuator.sites.number > 0 and not backward):
+            site.forces(m, d, e)
         for i in range(m.nv):
             j = m.dof_jntid[i]
             total = d.actuator.qfrc[e, i]
@@ -272,14 +280,20 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e, h, h_theta):
                     pull = g * d.tendon.lam[e, t]
                     ahead = g * (d.tendon.ahead[e, t] - d.tendon.velocity[e, t])
             if ti.static(m.actuator.on_joint):
-                if t < 0:
+                if t == ON_JOINT:
                     j = m.actuator.trnid[u]
                     dof = m.jnt_dofadr[j]
                     for k in range(dofnum(m, j)):
                         pull = pull + gear(m, u, k) * d.lam[e, dof + k] * d.actuator.dof_unclamped[e, dof + k]
                     if m.jnt_type[j] > JNT_BALL:
                         ahead = h_theta * g * d.qacc[e, dof] * d.actuator.dof_unclamped[e, dof]
-            adjoint_law(m, d, e, u, pull, ahead, h)
+            if t > ON_SITE:
+                adjoint_law(m, d, e, u, pull, ahead, h)
+        if ti.static(m.actuator.sites.number > 0):
+            for k in range(m.actuator.sites.number):
+                u = m.actuator.sites.unit[k]
+                adjoint_law(m, d, e, u, site.pull(m, d, e, k), d.ctrl[e, u] * 0.0, h)
+                site.adjoint_place(m, d, e, k)
 
 
 @ti.func
@@ -307,7 +321,7 @@ def adjoint_law(m: ti.template(), d: ti.template(), e, u, pull, ahead, h):
             d.tendon.velocity_bar[e, t] = d.tendon.velocity_bar[e, t] + g * (speed_bar - pull * kv)
             d.tendon.ahead_bar[e, t] = d.tendon.ahead_bar[e, t] + g * pull * kv
     if ti.static(m.actuator.on_joint):
-        if t < 0:
+        if t == ON_JOINT:
             adjoint_joint(m, d, e, u, length_bar, speed_bar)
     adjoint_drive(m, d, e, u, x_bar)
     if ti.static(m.fit):

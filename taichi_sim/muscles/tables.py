@@ -19,6 +19,7 @@ from taichi_sim.types import (
     JNT_FREE,
     LAW_DEGROOTE,
     TRN_JOINT,
+    TRN_SITE,
     TRN_TENDON,
     Model,
 )
@@ -81,15 +82,17 @@ class Tendons:
 class Actuators:
     """Constants of actuators, muscles among them."""
 
-    def __init__(self, model: Model, f: Fields):
+    def __init__(self, model: Model, tree: Tree, f: Fields):
         opt, self._number = model.opt, model.nu
         on_joint = model.actuator_trntype == TRN_JOINT
+        on_site = model.actuator_trntype == TRN_SITE
         acted = set(model.jnt_type[model.actuator_trnid[on_joint]].tolist())
         self.enabled = opt.actuation
         self.on_free, self.on_ball = JNT_FREE in acted, JNT_BALL in acted
-        self.on_joint, self.on_tendon = bool(on_joint.any()), bool((~on_joint).any())
+        self.on_joint, self.on_tendon = bool(on_joint.any()), bool((model.actuator_trntype == TRN_TENDON).any())
         self.trnid = f.ints(model.actuator_trnid)
-        self.tendon = f.ints(np.where(model.actuator_trntype == TRN_TENDON, model.actuator_trnid, -1))
+        self.tendon = f.ints(np.where(on_joint, -1, np.where(on_site, -2, model.actuator_trnid)))
+        self._sites(model, tree, np.flatnonzero(on_site), f)
         self.gear = [f.shared.constant(model.actuator_gear[:, k]) for k in range(6)]
         self.period = f.shared.constant(_servo_period(model))
         self.ctrl_lo, self.ctrl_hi = f.bounds(
@@ -106,6 +109,17 @@ class Actuators:
         self.grad_gainprm, self.grad_biasprm, self.grad_timeconst = (
             [f.gradient_of(items) for items in columns] for columns in (self.gainprm, self.biasprm, self.timeconst)
         )
+
+    def _sites(self, model: Model, tree: Tree, units: np.ndarray, f: Fields) -> None:
+        self.sites = types.SimpleNamespace(number=len(units))
+        if not len(units):
+            return
+        sites = model.actuator_trnid[units]
+        places = [tree.place(model.site_bodyid[s], model.site_pos[s], model.site_quat[s]) for s in sites]
+        pos, quat = (np.array(column) for column in zip(*places, strict=True))
+        push, turn = np.split(model.actuator_gear[units], 2, axis=1)
+        columns = {"unit": units.astype(np.int32), "link": tree.body_link[model.site_bodyid[sites]].astype(np.int32)}
+        vars(self.sites).update(f.table({**columns, "pos": pos, "quat": quat, "push": push, "turn": turn}))
 
     def _laws(self, model: Model, f: Fields) -> None:
         pulls = model.actuator_gaintype == GAIN_MUSCLE
@@ -176,7 +190,7 @@ class ActuatorScratch:
     | kv, free | d force/d velocity; 1 where the force is not clamped | nu |
     | tangent | of a muscle with a rigid tendon, `laws.tangent` row by row, for the backward pass | nu |
     | rate | dz/dt of fibres on elastic tendons (`elastic`) [1/s] | nu |
-    | qfrc | generalised forces [N, N m] | nv |
+    | qfrc, site_qfrc | generalised forces [N, N m], those of actuators on sites | nv |
     | dof_implicit, dof_unclamped | their part of dof_implicit; 1 where a joint's total force is not clamped | nv |
     """
 
@@ -185,3 +199,5 @@ class ActuatorScratch:
         if m.actuator.any_muscle:
             self.tangent = [f.state.items(m.nu, 1) for _ in range(laws.NUM_TANGENT)]
         allot(self, f, "qfrc dof_implicit dof_unclamped", m.nv)
+        if m.actuator.sites.number:
+            allot(self, f, "site_qfrc", m.nv)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from taichi_sim.bodies.moved_dofs import FIRST, GEOM, SECOND, elements, is_fixed, links_of, moved_dofs, terms
-from taichi_sim.bodies.tree import quat_matrix, quat_mul
+from taichi_sim.bodies.tree import quat_matrix
 from taichi_sim.muscles.wrap import CYLINDER, INSIDE, SPHERE
 from taichi_sim.types import WRAP_CYLINDER, WRAP_SPHERE, Model
 
@@ -64,13 +64,8 @@ class Tables:
             self._joints.append((t, dof, model.jnt_qposadr[joint], coef))
             self.jacobian0[self.row_adr[t] + row.index(dof)] += coef
 
-    @staticmethod
-    def _place(tree, body: int, pos, quat=(1.0, 0, 0, 0)):
-        frame = tree.body_quat[body]
-        return tree.body_pos[body] + quat_matrix(frame) @ pos, quat_mul(frame, quat)
-
     def _site(self, model: Model, tree, site: int):
-        return self._place(tree, model.site_bodyid[site], model.site_pos[site])[0]
+        return tree.place(model.site_bodyid[site], model.site_pos[site])[0]
 
     def _constant(self, model: Model, tree, one: int, two: int) -> float:
         return float(np.linalg.norm(self._site(model, tree, one) - self._site(model, tree, two)))
@@ -85,7 +80,7 @@ class Tables:
         }
         if geom < 0:
             return piece
-        pos, quat = self._place(tree, model.geom_bodyid[geom], model.geom_pos[geom], model.geom_quat[geom])
+        pos, quat = tree.place(model.geom_bodyid[geom], model.geom_pos[geom], model.geom_quat[geom])
         radius, at = model.geom_size[geom, 0], np.zeros(3)
         kind = {WRAP_SPHERE: SPHERE, WRAP_CYLINDER: CYLINDER}[self._wrap_kind(model, geom)]
         if side >= 0:
