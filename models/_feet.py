@@ -48,6 +48,7 @@ class Feet:
     | attribute | meaning |
     |---|---|
     | offsets | phases of feet of a point each in a walk or a trot [periods], (F,) |
+    | ground | heights of the points in the pose [m], (F,) |
     """
 
     def __init__(self, model: mujoco.MjModel, pose: np.ndarray, points: list[tuple[int, np.ndarray]], dtype, device):
@@ -70,11 +71,11 @@ class Feet:
                 link = link._replace(qpos=link.qpos[:, None] + four, dof=link.dof[:, None] + four[:3])
             self._links.append(link)
         self._ends = stack([row[1] for row in rows])
-        self._ground = torch.zeros((), dtype=dtype, device=device)
+        self.ground = torch.zeros((), dtype=dtype, device=device)
         rest = torch.tensor(pose, dtype=dtype, device=device)[None]
         still = torch.zeros(1, model.nv, dtype=dtype, device=device)
         standing = self(State(rest, still, still[:, :0]))[0][0]
-        self._ground = standing[:, 2]
+        self.ground = standing[:, 2]
         self.offsets = _offsets(standing)
 
     def __call__(self, state: State) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,7 +99,7 @@ class Feet:
         velocity = velocity + torch.linalg.cross(spin, arm[..., 0])
         position = (position + arm)[..., 0]
         ground = torch.zeros_like(position)
-        ground[..., 2] = self._ground
+        ground[..., 2] = self.ground
         return position - ground, velocity
 
 

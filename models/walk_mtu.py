@@ -35,6 +35,8 @@ TILT_WIDTH = 0.2
 SPEED_WEIGHT = 3.0
 # Feet skim the floor below this height [m]; half of what slip costs at most is lost where a foot slides so fast [m/s].
 CLEARANCE, SLIP_WIDTH = 0.02, 0.5
+# Half of what load costs at most is lost where a foot bears so much more than the body's weight [body weights].
+LOAD_WIDTH = 0.3
 # Height of the pelvis from which on the soles clear the floor with the largest tilt and a step of up to 40 degrees [m].
 LOWEST_STEP = 0.991
 
@@ -47,12 +49,13 @@ class WalkMTU(MuscleRunner):
     joint's position, behind those of the legs. With a `reference` it is that motion's mean speed; where speeds are
     drawn, the motion's pace is as the root of the speed, since people's steps become longer and quicker alike.
 
-    Reward: v (3 + ease / (1 + (E / 0.04)^2) + economy / (1 + (P / 12)^2)) - activation mean(a^2)
-    + upright / (1 + (tilt / 0.2)^2) + heading - limits s / (1 + s), with v = 1 / (1 + (error of the pelvis' speed
-    / 0.5)^2), the activations a, the excitations u, the effort E = mean(a^2) + mean((u - a)^2), the metabolic power P
-    [W/kg], the basal one included, the pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the sum of (rad beyond a
-    joint's limit / 0.1)^2; less slip f / (1 + f), f the speed at which feet skim the floor / 0.5 m/s. No posture is
-    rewarded but the pelvis'. What costs is bounded, so that falling never pays.
+    Reward: v (3 + ease / (1 + (E / 0.04)^2) + economy / (1 + (P / 12)^2)) - activation mean(a^2) + upright / (1 + (tilt
+    / 0.2)^2) + heading - limits s / (1 + s), with v = 1 / (1 + (error of the pelvis' speed / 0.5)^2), the activations
+    a, the excitations u, the effort E = mean(a^2) + mean((u - a)^2), the metabolic power P [W/kg], the basal one
+    included, the pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the sum of (rad beyond a joint's limit / 0.1)^2;
+    less slip f / (1 + f), f the speed at which feet skim the floor / 0.5 m/s, and load g / (1 + g) of each foot, g the
+    square of the body weights beyond 1 that it bears / 0.3. No posture is rewarded but the pelvis'. What costs is
+    bounded, so that falling never pays.
     """
 
     speed: float | None = 1.25
@@ -83,6 +86,8 @@ class WalkMTU(MuscleRunner):
     """With tendons that stretch; asks for anatomy."""
     slip: float = 0.0
     """What feet cost that slide over the floor or skim it, closer than 2 cm."""
+    load: float = 0.0
+    """What a foot costs that bears far more than the body's weight; half of it at 1.3 times that."""
     ground: float = 1.0
     """Stiffness of the ground over what makes feet sink in as far as humanoid_mtu's, up to 2 cm."""
     push: float = 0.0
@@ -207,6 +212,9 @@ class WalkMTU(MuscleRunner):
         if self.slip:
             skims = self._skims(state) / SLIP_WIDTH
             own = own - self.slip * skims / (1 + skims)
+        if self.load:
+            beyond = ((self._loads(state) - 1).clamp(min=0) / LOAD_WIDTH).square()
+            own = own - self.load * (beyond / (1 + beyond)).sum(1)
         return self.earned(own, state)
 
     def ups(self, state: State, obs: torch.Tensor) -> torch.Tensor:
@@ -217,14 +225,24 @@ class WalkMTU(MuscleRunner):
     def _skims(self, state: State) -> torch.Tensor:
         """How fast the feet slide, (num_envs,): the sum of the mean speeds of their soles' corners [m/s], each weighted
         by the square of how close to the floor it is, from 0 at 2 cm to 1."""
-        key = state.qpos.dtype, state.qpos.device
-        m = self.asset
-        position, velocity = made_once(self._feet, key, lambda: Feet(m, m.qpos0, soles(m), *key))(state)
+        position, velocity = self._soles(state)(state)
         close = (1 - position[..., 2] / CLEARANCE).clamp(0, 1).square()
         # smooth where nothing moves
         speed = (velocity[..., :2].square().sum(-1) + 1e-4).sqrt()
         # of two feet
         return 2 * (close * speed).mean(1)
+
+    def _loads(self, state: State) -> torch.Tensor:
+        """What the right and the left foot bear, (num_envs, 2) [body weights]: of contact's law the spring alone."""
+        soles, m = self._soles(state), self.asset
+        depth = -(soles(state)[0][..., 2] + soles.ground).unflatten(1, (2, -1))
+        weight = 9.81 * float(m.body_mass.sum())
+        return float(m.numeric("contact_ke").data[0]) / weight * depth.clamp(min=0).sum(2)
+
+    def _soles(self, state: State) -> Feet:
+        key = state.qpos.dtype, state.qpos.device
+        m = self.asset
+        return made_once(self._feet, key, lambda: Feet(m, m.qpos0, soles(m), *key))
 
     def mirror(self) -> Mirror | None:
         # of the body without a motion's clock, which is not observed

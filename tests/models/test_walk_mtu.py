@@ -1,5 +1,6 @@
 """Walking legs as heavy as a person: their figures, the speeds wanted, the reward by hand and its gradient."""
 
+import dataclasses
 import itertools
 import math
 from importlib import resources
@@ -23,6 +24,7 @@ from shac.runs.config import resolve
 from taichi_sim.types import State
 
 F64 = torch.float64
+FEET = [[f"{part}{side}" for part in ("Talus", "FootThumb", "FootPinky")] for side in "RL"]
 
 
 def asset(name: str) -> mujoco.MjModel:
@@ -220,6 +222,36 @@ def test_feet_that_skim_the_floor_cost(env):
         state, task.observe(state, action), action
     )
     np.testing.assert_allclose(costs.numpy(), expected, rtol=1e-9)
+
+
+def test_feet_that_bear_more_than_the_weight_cost(env):
+    """By the engine's own contact forces, at rest."""
+    plain = dataclasses.replace(env.task, economy=0.0)
+    task = dataclasses.replace(plain, load=3.0)
+    state = env.sim.initial_state()
+    # the right foot, the left one, both, both deeper; leaning to a side lowers one of them
+    lean = torch.tensor([0.03, -0.03, 0.0, 0.0], dtype=F64)
+    state.qpos[:, 3:7] = torch.stack([(lean / 2).cos(), (lean / 2).sin(), 0 * lean, 0 * lean], dim=1)
+    state.qvel[:] = 0
+    rest = torch.zeros(4, env.task.num_actions, dtype=F64)
+    low, high = torch.full((4,), 0.9, dtype=F64), torch.full((4,), 1.1, dtype=F64)
+    wanted = torch.tensor([1.2, 1.5, 1.0, 3.0], dtype=F64)
+    weight = 9.81 * float(env.sim.model.body_mass.sum())
+    feet = [[b for b, name in enumerate(env.sim.model.names["body"]) if name in names] for names in FEET]
+
+    def loads():
+        force = env.sim.forward(state, rest).xfrc_contact[..., 2] / weight
+        return torch.stack([force[:, bodies].sum(1) for bodies in feet], dim=1)
+
+    for _ in range(40):
+        state.qpos[:, 2] = (low + high) / 2
+        light = loads().sum(1) < wanted
+        low, high = torch.where(light, low, state.qpos[:, 2]), torch.where(light, state.qpos[:, 2], high)
+    found = loads()
+    assert ((found > 1).sum(1) == torch.tensor([1, 1, 0, 2])).all()
+    beyond = ((found - 1).clamp(min=0) / 0.3).square()
+    cost = plain.reward(state, plain.observe(state, rest), rest) - task.reward(state, task.observe(state, rest), rest)
+    torch.testing.assert_close(cost, 3 * (beyond / (1 + beyond)).sum(1), rtol=1e-6, atol=1e-9)
 
 
 def test_pushes_change_the_velocity_of_the_pelvis_and_nothing_else():
