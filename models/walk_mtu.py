@@ -251,7 +251,8 @@ class WalkMTU(MuscleRunner):
     def power(self, state: State, action: torch.Tensor) -> torch.Tensor:
         """Metabolic power, the basal one included [W/kg], (num_envs,)."""
         sim = self._sims[len(action)]
-        burn = made_once(self._burn, len(action), lambda: ts.Metabolics(sim.model, state.qpos))
+        # who lands on bent knees would have what stretches their muscles for nothing
+        burn = made_once(self._burn, len(action), lambda: ts.Metabolics(sim.model, state.qpos, negative_work=False))
         mass = float(sim.model.body_mass.sum())
         return (burn(sim.fibres(state, self.control(action))).sum(1) + burn.basal) / mass
 

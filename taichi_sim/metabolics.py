@@ -20,8 +20,9 @@ _SPEED_SWITCH, _POWER_SWITCH = 10.0, 10.0
 class Metabolics:
     """Metabolic power of each muscle [W], differentiable: heat of activation, maintenance and shortening, and work.
 
-    Of OpenSim's alternatives its defaults: work of a muscle that is stretched counts (it gives power back), a muscle's
-    power is not negative and its heat rate at least 1 W/kg, but for what its smooth switches leave, some milliwatts.
+    Of OpenSim's alternatives its defaults: work of a muscle that is stretched counts (it gives power back, down to
+    nothing) unless `negative_work` is False, a muscle's power is not negative and its heat rate at least 1 W/kg, but
+    for what its smooth switches leave, some milliwatts.
 
     Args:
         model: whose muscles.
@@ -29,6 +30,7 @@ class Metabolics:
         slow_twitch: share of slow fibres, a number or one per actuator (nu,).
         specific_tension: peak force per area of the fibres [Pa].
         density: of muscle [kg/m^3].
+        negative_work: whether work on a muscle that is stretched counts (OpenSim: include_negative_mechanical_work).
 
     | attribute | meaning |
     |---|---|
@@ -44,6 +46,7 @@ class Metabolics:
         slow_twitch: float = 0.5,
         specific_tension: float = 0.6e6,
         density: float = 1059.7,
+        negative_work: bool = True,
     ):
         def tensor(values):
             return torch.tensor(values, dtype=like.dtype, device=like.device)
@@ -51,6 +54,7 @@ class Metabolics:
         self.mass = tensor(model.muscle_force * model.muscle_optimal_length * density / specific_tension)
         self.mass = self.mass * tensor(model.actuator_gaintype == GAIN_MUSCLE)
         self.basal = 1.2 * float(model.body_mass.sum())
+        self._negative_work = negative_work
         self._optimal = tensor(model.muscle_optimal_length)
         slow = tensor(slow_twitch)
         if ((slow < 0) | (slow > 1)).any() or slow.shape not in ((), (model.nu,)):
@@ -76,6 +80,8 @@ class Metabolics:
         total = fibres.active_force + fibres.passive_force
         shortening = -_SHORTENING * total * fibres.velocity * _below(fibres.velocity, _SPEED_SWITCH)
         work = -fibres.active_force * fibres.velocity
+        if not self._negative_work:
+            work = work * _below(fibres.velocity, _SPEED_SWITCH)
         heat = activation + maintenance * share + shortening
         # what is missing for a power that is not negative, and then for the least heat rate
         power = heat + work

@@ -53,6 +53,11 @@ def test_moving():
     # but for the tails of the switches, exp(-20)
     assert fast - rest == pytest.approx(500 + 0.25 * 600, rel=1e-6)
     assert metabolics(fibres(velocity=1.0, active=500.0, excitation=1.0))[0, 0].item() == pytest.approx(0.0, abs=1e-6)
+    # unless it gives back nothing
+    forward = ts.Metabolics(MODEL, LIKE, negative_work=False)
+    assert forward(fibres(velocity=1.0, active=500.0, excitation=1.0))[0, 0].item() == pytest.approx(rest, rel=1e-6)
+    moved = forward(fibres(velocity=-1.0, active=500.0, passive=100.0, excitation=1.0))[0, 0].item()
+    assert moved == pytest.approx(fast, rel=1e-8)
     # without excitation the least heat, 1 W/kg, as far as its switch has turned: a tenth of a watt wide
     idle = metabolics(fibres())[0]
     assert idle[0].item() == pytest.approx(MASS * (0.5 + 0.5 * np.tanh(10 * MASS)), rel=1e-9) and idle[1].item() == 0.0

@@ -53,11 +53,14 @@ class Muscle:
         self.muscle.set_ignore_tendon_compliance(rigid)
         self.muscle.addNewPathPoint("origin", self.model.getGround(), opensim.Vec3(0))
         self.muscle.addNewPathPoint("insertion", body, opensim.Vec3(0))
-        self.metabolics = opensim.Bhargava2004SmoothedMuscleMetabolics()
-        self.metabolics.setName("metabolics")
-        self.metabolics.set_use_smoothing(True)
-        self.metabolics.addMuscle("muscle", self.muscle, SLOW_TWITCH, SPECIFIC_TENSION)
-        for part in (body, joint, self.muscle, self.metabolics):
+        self.metabolics = {}
+        for name, negative in (("power", True), ("power_without_negative_work", False)):
+            self.metabolics[name] = burns = opensim.Bhargava2004SmoothedMuscleMetabolics()
+            burns.setName(name)
+            burns.set_use_smoothing(True)
+            burns.set_include_negative_mechanical_work(negative)
+            burns.addMuscle("muscle", self.muscle, SLOW_TWITCH, SPECIFIC_TENSION)
+        for part in (body, joint, self.muscle, *self.metabolics.values()):
             self.model.addComponent(part)
         self.model.finalizeConnections()
         self.state, self.rigid = self.model.initSystem(), rigid
@@ -87,7 +90,7 @@ class Muscle:
             "velocity": muscle.getFiberVelocity(state),
             "active_force": muscle.getActiveFiberForce(state),
             "passive_force": muscle.getPassiveFiberForce(state),
-            "power": self.metabolics.getMuscleMetabolicRate(state, "/muscle"),
+            **{name: burns.getMuscleMetabolicRate(state, "/muscle") for name, burns in self.metabolics.items()},
         }
 
 

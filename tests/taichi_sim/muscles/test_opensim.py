@@ -82,6 +82,7 @@ def test_moments_are_opensims(moments):
         "active_force": fibres.active_force,
         "passive_force": fibres.passive_force,
         "power": power,
+        "power_without_negative_work": ts.Metabolics(sim.model, state.qpos, negative_work=False)(fibres),
     }
     for name, found in ours.items():
         theirs = of(rows, name)
