@@ -106,11 +106,11 @@ _NAMES = (
     "geom_hfieldid body_gravcomp body_mocapid jnt_actgravcomp jnt_limit_loss jnt_limit_ref jnt_limit_solimp "
     "jnt_limit_invweight dof_frictionloss dof_friction_kf dof_friction_mass dof_friction_rate tendon_limit_loss "
     "tendon_frictionloss tendon_friction_kf tendon_friction_mass muscle_tendon_strain muscle_tendonadr pair_loss "
-    "pair_ref pair_solimp pair_invweight pair_dim pair_spin_kf pair_spin_mu pair_roll_kf pair_roll_mu"
+    "pair_ref pair_solimp pair_invweight pair_dim pair_spin_kf pair_spin_mu pair_roll_kf pair_roll_mu pair_across"
 )
 _LIKE = ("geom_type", "body_parentid", "jnt_type", "dof_bodyid", "tendon_adr", "muscle_law", "pair_geom1")
 _LATER = {name: next(x for x in _LIKE if x.startswith(name.split("_")[0])) for name in _NAMES.split()}
-_WIDTHS = {"jnt_limit_ref": (2,), "jnt_limit_solimp": (5,), "pair_ref": (2,), "pair_solimp": (5,)}
+_WIDTHS = {"jnt_limit_ref": (2,), "jnt_limit_solimp": (5,), "pair_ref": (2,), "pair_solimp": (5,), "pair_across": (2,)}
 # Fields of `Model` without entries by default: (their dtype, numbers per entry).
 _EMPTY = {
     **dict.fromkeys(("loop_type", "loop_obj1", "loop_obj2"), (np.int32, ())),
@@ -181,8 +181,8 @@ class Model:
     | pair_loss | share of the spring's force that dry damping takes, besides kd | (npair,) |
     | pair_kc | its largest damping [N s/m], infinite where it is implicit and without loss | (npair,) |
     | pair_kf | largest friction coefficient, of sticking [N s/m] | (npair,) |
-    | pair_mu | coefficient of sliding friction | (npair,) |
-    | pair_spin_mu, pair_roll_mu | friction against spinning about the normal, rolling [m] | (npair,), (npair,) |
+    | pair_mu, pair_spin_mu, pair_roll_mu | friction against sliding, spinning, rolling [-, m, m] | (npair,) |
+    | pair_across | MuJoCo's law alone: of sliding, rolling along the second tangent, or 0 | (npair, 2) |
     | pair_spin_kf, pair_roll_kf | its largest coefficient, of sticking [N m s] | (npair,), (npair,) |
     | pair_margin | distance from which on contact forces act [m] | (npair,) |
     | pair_ref, pair_solimp, pair_invweight | of MuJoCo's law, as loop_... | (npair, 2), (npair, 5), (npair,) |
@@ -349,6 +349,7 @@ class Model:
     pair_spin_mu: np.ndarray | None = None
     pair_roll_kf: np.ndarray | None = None
     pair_roll_mu: np.ndarray | None = None
+    pair_across: np.ndarray | None = None
     jnt_limit_ref: np.ndarray | None = None
     jnt_limit_solimp: np.ndarray | None = None
     jnt_limit_invweight: np.ndarray | None = None

@@ -84,7 +84,7 @@ def contact(m: ti.template(), d: ti.template(), e, c):
     x_bar = x * 0.0
     angle_bar = x * 0.0
     vw, aw, nw = d.vw[e, link], d.constraint.cw[e, link], d.nw[e, link]
-    at = m.constraint.contacts.row + m.constraint.contacts.most * c
+    at = cone.place(m, c)
     for k in range(m.constraint.contacts.edges[c]):
         y, w = edge(m, c, n, t1, t2, k)
         ref = d.constraint.ref[e, m.constraint.contacts.most * c + k]

@@ -42,8 +42,8 @@ def row(n, t1, t2, k):
 
 @ti.func
 def rough(m: ti.template(), c, k):
-    """Friction coefficient of row k; 0 of the normal's."""
-    return m.constraint.contacts.rough[m.constraint.contacts.most * c + k]
+    """Friction coefficient of row k of a cone; 0 of the normal's."""
+    return m.constraint.contacts.rough[m.constraint.contacts.dims * c + k]
 
 
 @ti.func

@@ -135,15 +135,15 @@ def edge(m: ti.template(), c, n, t1, t2, k):
             t = t1
             if k > 1:
                 t = t2
-            y = n + spatial.scale(t, side * m.constraint.contacts.mu[c])
+            y = n + spatial.scale(t, side * cone.rough(m, c, 1 + k // 2))
         if ti.static(m.constraint.contacts.turning):
             if k > 5:
                 t = t1
                 if k > 7:
                     t = t2
-                w = spatial.scale(t, side * m.constraint.contacts.roll[c])
+                w = spatial.scale(t, side * cone.rough(m, c, 1 + k // 2))
             elif k > 3:
-                w = spatial.scale(n, side * m.constraint.contacts.spin[c])
+                w = spatial.scale(n, side * cone.rough(m, c, 1 + k // 2))
     return y, w
 
 
@@ -164,7 +164,7 @@ def contact(m: ti.template(), d: ti.template(), e, c):
     d.constraint.depth[e, c] = x
     d.constraint.mass[e, c] = x * 0.0
     for k in range(m.constraint.contacts.edges[c]):
-        row = m.constraint.contacts.row + m.constraint.contacts.most * c + k
+        row = cone.place(m, c) + k
         d.constraint.on[e, row] = touching * d.constraint.on[e, row]
     # a block skips what none of its worlds touches
     if x.max() > 0.0:
@@ -219,7 +219,7 @@ def pulls(m: ti.template(), d: ti.template(), e):
                     y, w = edge(m, c, n, t1, t2, k)
                     at = m.constraint.contacts.most * c + k
                     rate = product(m, y, w, a, d.constraint.cw[e, link])
-                    d.constraint.pull[e, m.constraint.contacts.row + at] = d.constraint.ref[e, at] - rate
+                    d.constraint.pull[e, cone.place(m, c) + k] = d.constraint.ref[e, at] - rate
 
 
 @ti.func
@@ -281,7 +281,7 @@ def add_contact(m: ti.template(), d: ti.template(), e, c, solved: ti.template())
     else:
         for k in range(m.constraint.contacts.edges[c]):
             at = m.constraint.contacts.most * c + k
-            mass = d.constraint.mass[e, c] * d.constraint.on[e, m.constraint.contacts.row + at]
+            mass = d.constraint.mass[e, c] * d.constraint.on[e, cone.place(m, c) + k]
             if mass.max() > 0.0:
                 y, w = edge(m, c, n, t1, t2, k)
                 push = mass * d.constraint.ref[e, at]

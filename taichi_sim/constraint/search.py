@@ -65,7 +65,7 @@ def decide(m: ti.template(), d: ti.template(), e):
                     changed = changed + cone.decide(m, d, e, c)
                 else:
                     for k in range(m.constraint.contacts.edges[c]):
-                        row = m.constraint.contacts.row + m.constraint.contacts.most * c + k
+                        row = cone.place(m, c) + k
                         changed = changed + set_on(d, e, row, pushes(m, d, e, d.constraint.mass[e, c], row))
     return changed
 
@@ -125,7 +125,7 @@ def slope(m: ti.template(), d: ti.template(), e, share):
                     first, second = first + s, second + x
                 else:
                     for k in range(m.constraint.contacts.edges[c]):
-                        row = m.constraint.contacts.row + m.constraint.contacts.most * c + k
+                        row = cone.place(m, c) + k
                         s, x = slope_of(d, e, row, mass, share)
                         first, second = first + s, second + x
     return first, second

@@ -38,9 +38,9 @@ class Constants:
     | limits.kind, qpos, dof, low, high | its type, place in qpos and qvel, range |
     | contacts.elliptic, turning | whether the cone is elliptic; whether some resist spinning |
     | contacts.edges, most | edges of the pyramid or rows of the cone, 1: the normal alone; the largest number |
-    | contacts.rough, nu2, digits | of elliptic ones: friction of each row; see `cone` |
+    | contacts.dims, rough | largest condim; 0, and friction along the tangents, about the normal, the tangents [m] |
+    | contacts.nu2, digits | of elliptic ones: see `cone` |
     | contacts.margin | distance from which on it acts [m] |
-    | contacts.mu, spin, roll | friction along the tangents; about the normal, about the tangents [m] |
     | contacts.axis | a capsule's direction in its link's frame, along which MuJoCo lays the pyramid; else zero |
     | contacts.across, any_aligned | the pyramid's direction elsewhere; whether there are capsules |
     | stiffness, damping | of the reference acceleration, of either table |
@@ -95,26 +95,21 @@ class Constants:
         edges = dim if elliptic else np.array([EDGES[n] for n in dim])
         self.contacts.edges, self.contacts.most = f.ints(edges), int(edges.max())
         self.contacts.turning, self.contacts.any_aligned = bool(dim.max() > 3), bool(axis.any())
-        mu, spin, roll = (
-            np.maximum(getattr(model, f"pair_{name}")[pair], _LEAST_FRICTION) for name in ("mu", "spin_mu", "roll_mu")
-        )
+        mu, spin, roll = (getattr(model, f"pair_{name}")[pair] for name in ("mu", "spin_mu", "roll_mu"))
+        mu2, roll2 = (np.where(x > 0, x, y) for x, y in zip(model.pair_across[pair].T, (mu, roll), strict=True))
+        rough = np.maximum(np.stack([mu, mu2, spin, roll, roll2], axis=1), _LEAST_FRICTION)
+        mu = rough[:, 0]
         # of a pyramid's edges: MuJoCo's documentation, "Computation: Constraint model", and mj_makeImpedance
         pyramid = 2 * mu**2 / model.opt.impratio * (1 + mu**2)
         weight = model.pair_invweight[pair] * np.where((dim == 1) | elliptic, 1.0, pyramid)
         across = np.array([_across(n, bool(a.any())) for n, a in zip(normal, axis, strict=True)])
-        columns = {
-            "mu": mu,
-            "spin": spin,
-            "roll": roll,
-            "margin": model.pair_margin[pair],
-            "axis": axis,
-            "across": across,
-        }
+        self.contacts.dims = int(dim.max())
+        rough = np.concatenate([0 * mu[:, None], rough], axis=1)[:, : self.contacts.dims]
+        columns = {"margin": model.pair_margin[pair], "axis": axis, "across": across}
         if elliptic:
             self.contacts.digits = _DIGITS[f.state.real]
             columns["nu2"] = np.where(dim == 1, 1.0, mu**2 / model.opt.impratio)
-            rough = np.stack([0 * mu, mu, mu, spin, roll, roll], axis=1)[:, : self.contacts.most]
-            vars(self.contacts).update(f.table({"rough": rough.reshape(-1)}))
+        vars(self.contacts).update(f.table({"rough": rough.reshape(-1)}))
         vars(self.contacts).update(f.table(columns))
         _gains(self.contacts, model.pair_ref[pair], model.pair_solimp[pair], weight, f)
 

@@ -56,7 +56,7 @@ class Pairs:
     | geom1, geom2 | the geoms | (n,) |
     | explicit | index of the `<contact><pair>` they come from, or -1 | (n,) |
     | condim | 1: without friction, 3: sliding, 4 and 6: torsional, rolling | (n,) |
-    | friction | coefficients of sliding friction, of torsional and rolling friction [m] | (n, 3) |
+    | friction | coefficients: sliding, along two tangents, spinning, rolling about two tangents [m] | (n, 5) |
     | solref, solimp | reference and impedance of MuJoCo's solver | (n, 2), (n, 5) |
     | margin | distance from which on contact forces act [m] | (n,) |
     """
@@ -72,9 +72,8 @@ class Pairs:
         swap = m.geom_type[geom1] > m.geom_type[geom2]
         self.geom1, self.geom2 = np.where(swap, geom2, geom1), np.where(swap, geom1, geom2)
         self.explicit = np.concatenate([np.full(len(one), -1), np.arange(m.npair)]).astype(int)
-        mixed = [self._mixed(m, one, two, m.geom_friction[:, k], np.maximum) for k in range(3)]
-        # of a pair: two sliding directions, torsion, two rolling directions
-        self.friction = np.concatenate([np.stack(mixed, axis=1), m.pair_friction[:, [0, 2, 3]]])
+        mixed = [self._mixed(m, one, two, m.geom_friction[:, k], np.maximum) for k in (0, 0, 1, 2, 2)]
+        self.friction = np.concatenate([np.stack(mixed, axis=1), m.pair_friction])
         self.condim = np.concatenate([self._mixed(m, one, two, m.geom_condim, np.maximum), m.pair_dim])
         total = m.geom_margin[one] + m.geom_margin[two]
         larger = np.maximum(m.geom_margin[one], m.geom_margin[two])
@@ -112,6 +111,12 @@ class Pairs:
             return np.where(higher, values[one], np.where(lower, values[two], mean))
 
         return weigh
+
+    @property
+    def uneven(self) -> np.ndarray:
+        """Which have friction that differs between two directions, (n,); only explicit ones can."""
+        sliding = (self.friction[:, 0] != self.friction[:, 1]) & (self.condim > 1)
+        return sliding | (self.friction[:, 3] != self.friction[:, 4]) & (self.condim > 4)
 
     def __len__(self) -> int:
         return len(self.geom1)
@@ -175,7 +180,8 @@ def gains(mj_model, pairs: Pairs, substep: float, refsafe: bool) -> dict[str, np
         "kf": np.where(rough, kf, 0.0),
         "mu": np.where(rough, pairs.friction[:, 0], 0.0),
         "spin_kf": np.where(spins, turning, 0.0),
-        "spin_mu": np.where(spins, pairs.friction[:, 1], 0.0),
+        "spin_mu": np.where(spins, pairs.friction[:, 2], 0.0),
         "roll_kf": np.where(rolls, turning, 0.0),
-        "roll_mu": np.where(rolls, pairs.friction[:, 2], 0.0),
+        "roll_mu": np.where(rolls, pairs.friction[:, 3], 0.0),
+        "across": np.where(pairs.uneven[:, None], pairs.friction[:, [1, 4]], 0.0),
     }

@@ -21,7 +21,7 @@ from taichi_sim.mjcf.constraint import LOSS, friction_gains, reference_gains, st
 from taichi_sim.mjcf.contact_pairs import Pairs, gains, inverse_mass
 from taichi_sim.mjcf.numerics import Numerics, choice
 from taichi_sim.mjcf.report import ModelError, Report, check_names, element_name, said
-from taichi_sim.mjcf.unsupported import find, joint_equalities, simulated_pairs, stages
+from taichi_sim.mjcf.unsupported import UNEVEN, find, joint_equalities, simulated_pairs, stages
 from taichi_sim.types import CONES, GEOM_HFIELD, GEOM_MESH, JNT_BALL, JNT_FREE, LAWS, Model, Option
 
 # Contact parameters that a file may state, as `<numeric name="contact_ke">` and so on.
@@ -151,6 +151,8 @@ def _checked(mj_model, name: str, lines: dict[tuple[str, int], str], skip: bool)
 def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
     numerics = Numerics(mj_model, report)
     option = _option(mj_model, numerics, report)
+    if pairs is not None and option.constraint == "penalty":
+        report.add("contact pair", pairs.explicit[pairs.uneven], *UNEVEN)
     substep = option.timestep
     return Model(
         nq=mj_model.nq,
@@ -314,7 +316,7 @@ def _contacts(m, pairs: Pairs | None, numerics: Numerics, substep: float) -> dic
     empty = np.zeros(0, np.int32)
     names = ("kc", "loss", "margin", *_CONTACT_NUMERICS, "spin_kf", "spin_mu", "roll_kf", "roll_mu")
     fields = {"geom1": empty, "geom2": empty, **dict.fromkeys((*names, "invweight"), np.zeros(0))}
-    fields |= {"ref": np.zeros((0, 2)), "solimp": np.zeros((0, 5)), "dim": empty}
+    fields |= {"ref": np.zeros((0, 2)), "across": np.zeros((0, 2)), "solimp": np.zeros((0, 5)), "dim": empty}
     if pairs is not None:
         fields = {"geom1": pairs.geom1, "geom2": pairs.geom2, "margin": pairs.margin}
         found = gains(m, pairs, substep, _refsafe(m))

@@ -63,7 +63,7 @@ _SHAPES = {
     "mesh_hull": ("nmeshhull",),
     **dict.fromkeys(("pair_geom1", "pair_geom2", "pair_ke", "pair_kd", "pair_kc", "pair_kf"), ("npair",)),
     **dict.fromkeys(("pair_mu", "pair_loss", "pair_margin", "pair_invweight", "pair_dim"), ("npair",)),
-    "pair_ref": ("npair", 2),
+    **dict.fromkeys(("pair_ref", "pair_across"), ("npair", 2)),
     "pair_solimp": ("npair", 5),
     **dict.fromkeys(("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"), ("npair",)),
     **dict.fromkeys(("eq_joint1", "eq_joint2"), ("neq",)),

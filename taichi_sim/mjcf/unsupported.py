@@ -169,11 +169,13 @@ def _moving_planes(m, pairs: Pairs) -> np.ndarray:
     return moving & (m.geom_type[pairs.geom1] == GEOM_PLANE)
 
 
+# Friction of a pair that differs between two directions: only MuJoCo's law, and so planes, have it.
+UNEVEN = "friction that differs between two directions is not simulated there", "give both directions one coefficient"
+
+
 def _uneven(m, pairs: Pairs) -> np.ndarray:
-    """Which pairs have friction that differs between two directions; only explicit ones can."""
-    sliding = (m.pair_friction[:, 0] != m.pair_friction[:, 1]) & (m.pair_dim > 1)
-    rolling = (m.pair_friction[:, 3] != m.pair_friction[:, 4]) & (m.pair_dim > 4)
-    return np.append(sliding | rolling, False)[pairs.explicit]
+    """Which pairs have friction that differs between two directions, but for those with planes."""
+    return pairs.uneven & (m.geom_type[pairs.geom1] != GEOM_PLANE)
 
 
 def _check_contacts(m, pairs: Pairs, report: Report) -> None:
@@ -188,8 +190,7 @@ def _check_contacts(m, pairs: Pairs, report: Report) -> None:
         report.add("geom", np.unique([(pairs.geom1[k], pairs.geom2[k]) for k in those]), what, cure)
     what, cure = "is a plane on a mocap body, which is not simulated", "use a box"
     report.add("geom", np.unique(pairs.geom1[_moving_planes(m, pairs)]), what, cure)
-    what, cure = "friction that differs between two directions is not simulated", "give both directions one coefficient"
-    report.add("contact pair", pairs.explicit[_uneven(m, pairs)], what, cure)
+    report.add("contact pair", pairs.explicit[_uneven(m, pairs)], *UNEVEN)
     # pyramids have none in MuJoCo, either
     own = np.any(m.pair_solreffriction != 0, axis=1) & (m.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC)
     what, cure = "solreffriction of an elliptic cone is not simulated", 'remove it, or take cone="pyramidal"'

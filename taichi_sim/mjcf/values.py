@@ -45,7 +45,7 @@ _OPTIONS = ("gravity", "density", "viscosity", "wind")
 # Negative ones would make the mass matrix indefinite, or contacts and limits pull.
 _NOT_NEGATIVE = (
     *("body_mass", "body_inertia", "dof_armature", "geom_size", "pair_ke", "pair_kd", "pair_kf", "pair_mu"),
-    *("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"),
+    *("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu", "pair_across"),
     *("jnt_limit_ke", "jnt_limit_kd", "tendon_limit_ke", "tendon_limit_kd", "muscle_force"),
     *("jnt_limit_loss", "tendon_limit_loss", "pair_loss", "density", "viscosity"),
     "muscle_tendon_strain",

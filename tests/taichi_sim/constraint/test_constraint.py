@@ -220,6 +220,45 @@ def test_files_have_it_that_ask_for_nothing_else():
         assert (option.constraint, option.cone) == ("mujoco", cone)
 
 
+# A capsule and a box on a slope, with friction of five kinds each.
+UNEVEN = """<mujoco><compiler angle="radian"/>
+<option timestep="0.003" cone="{}" impratio="2" iterations="200" tolerance="0"/>
+<worldbody><geom name="floor" type="plane" size="5 5 .1" euler=".3 .1 0"/>
+<body pos="0 0 .3"><freejoint/><geom name="one" type="capsule" size=".05" fromto="-.2 0 0 .1 .1 .05"/>
+  <body pos=".1 .1 .05"><joint axis="0 1 0"/><geom name="two" type="box" size=".1 .05 .05" pos=".1 0 0"/></body></body>
+</worldbody><contact>
+<pair geom1="floor" geom2="one" condim="6" friction=".9 .2 .03 .02 .05"/>
+<pair name="odd" geom1="two" geom2="floor" condim="3" friction=".1 .7"/></contact></mujoco>"""
+
+
+@pytest.mark.parametrize("cone", ["pyramidal", "elliptic"])
+def test_friction_may_differ_by_direction(cone):
+    body = mujoco.MjModel.from_xml_string(UNEVEN.format(cone))
+    model = ts.load(body)
+    model.opt.theta = 0.0
+    state, ctrl = dropped(body)
+    sim, sliding = ts.Simulator(model, len(ctrl)), set()
+    ours = sim.forward(state, ctrl)
+    for world in range(len(ctrl)):
+        data = mujoco_data(body, state, ctrl, world)
+        assert np.abs(ours.qacc[world].numpy() - data.qacc).max() < 1e-9 * (1 + np.abs(data.qacc).max())
+        sliding |= {int(c.geom2) for c in data.contact[: data.ncon]}
+    assert sliding == {1, 2}
+
+    def end(qpos, qvel):
+        return weighted(rollout(sim, qpos, qvel, ctrl, 2), 1)
+
+    assert_gradient(end, {"qpos": state.qpos, "qvel": state.qvel}, {"qpos": 3e-7, "qvel": 1e-5})
+
+
+def test_friction_that_differs_by_direction_is_mujocos_law_alone():
+    text = UNEVEN.format("elliptic")
+    penalty = '<custom><text name="constraint" data="penalty"/></custom><worldbody>'
+    for other in (text.replace("<worldbody>", penalty), text.replace('type="plane" size="5 5 .1"', 'size="3"')):
+        with pytest.raises(ts.UnsupportedModelError, match="contact pair .*'odd'.*differs between two directions"):
+            ts.load(mujoco.MjSpec.from_string(other))
+
+
 def test_friction_parameters_of_a_pairs_own_are_refused_where_mujoco_has_them():
     text = """<mujoco><option cone="{}"/><worldbody><geom name="floor" type="plane" size="1 1 1"/>
     <body><freejoint/><geom name="ball" size=".1"/></body></worldbody>
