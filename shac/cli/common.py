@@ -68,6 +68,16 @@ class Device(click.ParamType):
         return value
 
 
+# What a policy is played with.
+other_settings = click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of the task other than the run's; may be repeated.",
+)
+
+
 class Command(click.Command):
     """A command whose help ends with examples, laid out as they are written."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from shac.cli.common import Command, Device, Finite, print_result, reports_errors
+from shac.cli.common import Command, Device, Finite, other_settings, print_result, reports_errors
 from shac.errors import UserError
 
 EXAMPLES = """
@@ -14,6 +14,7 @@ shac-eval runs/mine
 shac-eval runs/mine --episodes 1024 --checkpoint last --json
 shac-eval runs/mine --substeps 64 --theta 0   # does the policy live on the step's errors?
 shac-eval runs/mine --engine mujoco           # or on this engine's contacts and limits?
+shac-eval runs/mine --set push=1 --set push_every=2   # a task's setting, here of walk_mtu and velocity
 """
 
 
@@ -33,18 +34,20 @@ shac-eval runs/mine --engine mujoco           # or on this engine's contacts and
     show_default=True,
     help="What simulates: in mujoco, substeps are its own steps, by default the file's.",
 )
+@other_settings
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @reports_errors
-def main(run_dir, episodes, checkpoint, seed, device, stochastic, substeps, theta, engine, as_json):
+def main(run_dir, episodes, checkpoint, seed, device, stochastic, substeps, theta, engine, changes, as_json):
     """Evaluate the policy of the run in folder RUN on episodes from random initial states."""
     # Not above: torch and Taichi take seconds to import, and --help needs neither.
     from shac.runs.checkpoint import load_run
+    from shac.runs.config import assignments
     from shac.runs.evaluate import evaluate
 
     in_mujoco = engine == "mujoco"
     if in_mujoco and theta is not None:
         raise UserError("--theta is a setting of taichi_sim's step; leave it out with --engine mujoco")
-    task, policy, config = load_run(run_dir, checkpoint)
+    task, policy, config = load_run(run_dir, checkpoint, assignments(changes))
     result = evaluate(
         task,
         policy,

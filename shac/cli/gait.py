@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from shac.cli.common import Command, Device, Finite, print_result, reports_errors
+from shac.cli.common import Command, Device, Finite, other_settings, print_result, reports_errors
 from shac.errors import UserError
 
 EXAMPLES = """
@@ -14,6 +14,7 @@ shac-gait runs/mine
 shac-gait runs/mine --out report.html --csv gait.csv
 shac-gait runs/mine --out report.pdf --episodes 64 --seconds 20
 shac-gait runs/mine --mot walk.mot
+shac-gait runs/all-speeds --set slowest=0.8 --set fastest=0.8
 """
 
 
@@ -29,9 +30,10 @@ shac-gait runs/mine --mot walk.mot
 @click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", show_default=True, help="Policy.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the initial states.")
 @click.option("--device", type=Device(), help="Where to compute.  [default: the run's]")
+@other_settings
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @reports_errors
-def main(run_dir, out, table, motion, episodes, seconds, checkpoint, seed, device, as_json):
+def main(run_dir, out, table, motion, episodes, seconds, checkpoint, seed, device, changes, as_json):
     """Report the gait of the policy of the run in folder RUN: courses of a stride, and figures of the whole.
 
     --mot writes the right leg's mean stride as a motion, which OpenSim reads and a training can follow (setting
@@ -48,6 +50,7 @@ def main(run_dir, out, table, motion, episodes, seconds, checkpoint, seed, devic
     from shac.gait.stride import mean_stride
     from shac.gait.summary import summarise
     from shac.runs.checkpoint import load_run
+    from shac.runs.config import assignments
     from shac.runs.evaluate import begin
     from taichi_sim.mjcf.loader import compiled
 
@@ -58,7 +61,7 @@ def main(run_dir, out, table, motion, episodes, seconds, checkpoint, seed, devic
     if motion is not None:
         storage.check_kind(motion)
         check_place(motion)
-    task, policy, config = load_run(run_dir, checkpoint)
+    task, policy, config = load_run(run_dir, checkpoint, assignments(changes))
     if motion is not None:
         try:
             body, _, _ = compiled(task.asset)

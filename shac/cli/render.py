@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from shac.cli.common import Command, Device, Finite, reports_errors
+from shac.cli.common import Command, Device, Finite, other_settings, reports_errors
 from shac.errors import UserError, nearest
 
 EXAMPLES = """
@@ -42,8 +42,11 @@ TURN = 6.0
 @click.option("--every", type=Finite(min=0, min_open=True), help=EVERY_HELP)
 @click.option("--camera", metavar="KEY=VALUE,...", help="azimuth, elevation, fovy [deg], distance [m], track (a body).")
 @click.option("--device", type=Device(), help="Where to compute.")
+@other_settings
 @reports_errors
-def main(run_dir, out, page, model, steps, seed, checkpoint, width, height, fps, frames, every, camera, device):
+def main(
+    run_dir, out, page, model, steps, seed, checkpoint, width, height, fps, frames, every, camera, device, changes
+):
     """Film the deterministic policy of the run in folder RUN, in one world and in real time.
 
     With --model in place of a RUN, show the model at rest: one picture, or a film that goes round it. Muscles are tubes
@@ -51,11 +54,14 @@ def main(run_dir, out, page, model, steps, seed, checkpoint, width, height, fps,
     """
     if (run_dir is None) == (model is None):
         raise UserError("give either a RUN folder or --model NAME; see shac-render --help")
+    if changes and run_dir is None:
+        raise UserError("--set changes the task of a RUN; leave it out with --model")
     if out is None and page is None:
         raise UserError("give --out FILE, --html FILE or both; see shac-render --help")
     # torch and Taichi take seconds to import: not before --help has had its chance.
     from shac.film import film
     from shac.film import page as pages
+    from shac.runs.config import assignments
 
     view = parse_camera(camera)
     if out is not None:
@@ -66,7 +72,7 @@ def main(run_dir, out, page, model, steps, seed, checkpoint, width, height, fps,
         if run_dir is None:
             poses = _at_rest(model, device)
         else:
-            poses = _roll_out(run_dir, checkpoint, steps, seed, device, progress)
+            poses = _roll_out(run_dir, checkpoint, assignments(changes), steps, seed, device, progress)
         if out is not None:
             if run_dir is None:
                 num, pictures = _turn(out, poses, view, width, height, fps)
@@ -102,12 +108,12 @@ def _film(out: Path, poses, view, width: int, height: int, fps: float, frames: i
     return len(indices), film.draw(poses, indices, view, width, height, strip)
 
 
-def _roll_out(run_dir, checkpoint, steps, seed, device, progress):
+def _roll_out(run_dir, checkpoint, changes, steps, seed, device, progress):
     from shac.env import Env
     from shac.film import film
     from shac.runs.checkpoint import load_run
 
-    task, policy, config = load_run(run_dir, checkpoint)
+    task, policy, config = load_run(run_dir, checkpoint, changes)
     device, substeps = device or config.device, config.policy_substeps
     env = Env(task, 1, seed=seed, device=device, substeps=substeps, theta=config.theta)
     tick = progress.start(steps or task.episode_length, "simulate")

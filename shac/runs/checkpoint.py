@@ -109,12 +109,15 @@ def read_config(run_dir: str | os.PathLike) -> Settings:
         raise UserError(f"{path}: {error}") from None
 
 
-def load_run(run_dir: str | os.PathLike, which: str = "best") -> tuple[Task, Policy, Settings]:
+def load_run(
+    run_dir: str | os.PathLike, which: str = "best", changes: Mapping[str, Any] | None = None
+) -> tuple[Task, Policy, Settings]:
     """What a run has learnt, ready to act.
 
     Args:
       run_dir: the run folder.
       which: "best" or "last".
+      changes: settings of the task other than the run's, or as texts: the policy acts in that task.
 
     Returns:
       The task, the policy (raw observations in, actions out; on the CPU: see `Policy.to`), and the run's settings.
@@ -123,7 +126,7 @@ def load_run(run_dir: str | os.PathLike, which: str = "best") -> tuple[Task, Pol
       UserError: folder, model or checkpoint are missing or damaged, or do not belong together.
     """
     config = read_config(run_dir)
-    task = load_task(config.model, config.task)
+    task = load_task(config.model, {**config.task, **(changes or {})})
     path = path_of(run_dir, which)
     state = load(path)
     with refusing_misfits(f"{path} does not fit the model {config.model} or its settings"):

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from shac.algos.episodes import Episodes
-from shac.cli import evaluate, train
+from shac.cli import evaluate, gait, render, train
 from shac.runs import checkpoint, runner
 from shac.runs.logger import TIMES
 
@@ -287,6 +287,9 @@ def test_help_does_not_wait_for_torch_and_taichi():
         (train, ["--resume", "nowhere"], "there is no run folder nowhere"),
         (train, ["--resume", "x", "--seed", "1"], "--resume takes all settings from the run folder; leave out --seed"),
         (evaluate, ["nowhere"], "there is no run folder nowhere"),
+        (evaluate, ["nowhere", "--set", "push"], "--set takes name=value, got 'push'"),
+        (gait, ["nowhere", "--set", "push"], "--set takes name=value, got 'push'"),
+        (render, ["--model", "ant", "--out", "ant.png", "--set", "history=2"], "--set changes the task of a RUN"),
     ],
 )
 def test_a_mistake_gives_one_line_and_status_2(command, arguments, message, tmp_path, monkeypatch):

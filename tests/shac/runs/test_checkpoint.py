@@ -1,5 +1,6 @@
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,6 +89,17 @@ def test_other_files_and_formats_are_named(tmp_path):
     torch.save({"format": 2}, tmp_path / "a.pt")
     with pytest.raises(UserError, match="not a checkpoint of format 1 .found 2"):
         checkpoint.load(tmp_path / "a.pt")
+
+
+def test_a_policy_may_be_played_with_other_settings_of_its_task():
+    run = Path(__file__).resolve().parents[3] / "docs/figures/policies/walk_mtu-shac-speeds"
+    task, _, config = checkpoint.load_run(run, "best", {"slowest": "0.9", "fastest": 1.1})
+    assert (task.slowest, task.fastest, config.task["fastest"]) == (0.9, 1.1, 1.8)
+    with pytest.raises(UserError, match="has no setting 'quickest'"):
+        checkpoint.load_run(run, "best", {"quickest": "2"})
+    # what it sees is another thing then
+    with pytest.raises(UserError, match="does not fit the model walk_mtu or its settings"):
+        checkpoint.load_run(run, "best", {"reference": "person"})
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
