@@ -171,7 +171,7 @@ class WalkMTU(MuscleRunner):
         if drawn and self.reference is not None:
             ratio = state.qpos[:, self._marker, None] / self.motion.speed
             # the clock's, too
-            state.qvel[:, 6:] *= ratio.sqrt()
+            state.qvel[:, 3:] *= ratio.sqrt()
             state.qvel[:, :3] *= ratio
         if self.stride and self.reference is None and stochastic:
             self._stand_in_step(state, generator)

@@ -157,9 +157,9 @@ def force(m: ti.template(), d: ti.template(), e, c, n, t1, t2):
 def decide(m: ti.template(), d: ti.template(), e, c):
     """pull -> on of contact c; returns whether that, or where it slides to, is not what it was at `pull_start`."""
     one = d.constraint.mass[e, c] * 0.0 + 1.0
-    _q, _r, slides, per_T = second(m, d, e, c)
+    q, _r, slides, _per_T = second(m, d, e, c)
     at = place(m, c)
-    new = ti.select(slides > 0.0, one * SLIDES, ti.select(_q > 0.0, one * STICKS, one * 0.0))
+    new = ti.select(slides > 0.0, one * SLIDES, ti.select(q > 0.0, one * STICKS, one * 0.0))
     was = d.constraint.on[e, at]
     d.constraint.on[e, at] = new
     off, all2 = one * 0.0, one * 0.0

@@ -201,7 +201,7 @@ def test_the_bodies_of_the_package_follow_a_recorded_walk(name, reference):
         assert 0.8 <= speed.min() < 1 < 1.6 < speed.max() <= 1.8
         torch.testing.assert_close(pace.square(), speed / task.motion.speed)
         torch.testing.assert_close(other.qvel[:, 0], state.qvel[:, 0] * pace.square())
-        torch.testing.assert_close(other.qvel[:, 6:-1], state.qvel[:, 6:-1] * pace[:, None])
+        torch.testing.assert_close(other.qvel[:, 3:-1], state.qvel[:, 3:-1] * pace[:, None])
         own = bare.observe(State(other.qpos[:, :-1], other.qvel[:, :-1], other.act), action)
         own = bare.reward(State(other.qpos[:, :-1], other.qvel[:, :-1], other.act), own, action)
         added = paced.reward(other, paced.observe(other, action), action) - own
