@@ -113,11 +113,11 @@ REFUSED = {
 }
 
 ACTUATORS = {
-    "site": ("<actuator><motor name='m' site='palm' gear='0 0 1 0 0 0'/></actuator>", "something else"),
-    "body": ("<actuator><adhesion name='m' body='arm' ctrlrange='0 1'/></actuator>", "something else"),
+    "site by motion": ("<actuator><velocity name='m' site='palm' kv='1' gear='0 0 1 0 0 0'/></actuator>", "motion"),
+    "body": ("<actuator><adhesion name='m' body='arm' ctrlrange='0 1'/></actuator>", "a body or a slider-crank"),
     "slider-crank": (
         "<actuator><motor name='m' cranksite='palm' slidersite='rail' cranklength='.1'/></actuator>",
-        "something else",
+        "a body or a slider-crank",
     ),
     "jointinparent": ("<actuator><motor name='m' jointinparent='neck' gear='1 0 0'/></actuator>", "jointinparent"),
     "user dynamics": ("<actuator><general name='m' joint='elbow' dyntype='user'/></actuator>", "activation dynamics"),
