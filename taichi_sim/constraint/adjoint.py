@@ -84,15 +84,14 @@ def contact(m: ti.template(), d: ti.template(), e, c):
     x_bar = x * 0.0
     angle_bar = x * 0.0
     vw, aw, nw = d.vw[e, link], d.constraint.cw[e, link], d.nw[e, link]
-    at = cone.place(m, c)
-    for k in range(m.constraint.contacts.edges[c]):
-        y, w = edge(m, c, n, t1, t2, k)
-        ref = d.constraint.ref[e, m.constraint.contacts.most * c + k]
-        d.constraint.pull[e, at + k] = ref - product(m, y, w, a, aw)
+    at = m.constraint.contacts.most * c
     per_mass = mass_slope / ti.max(mass, 1e-30)
     # H of an elliptic cone, and h' nu
     q, r, slides, per_T, h_nu = x_bar, x_bar, x_bar, x_bar, x_bar
     if ti.static(m.constraint.contacts.elliptic):
+        for k in range(m.constraint.contacts.edges[c]):
+            y, w = edge(m, c, n, t1, t2, k)
+            d.constraint.pull[e, cone.place(m, c) + k] = d.constraint.ref[e, at + k] - product(m, y, w, a, aw)
         q, r, slides, per_T = cone.second(m, d, e, c)
         for k in range(1, m.constraint.contacts.edges[c]):
             y, w = edge(m, c, n, t1, t2, k)
@@ -112,7 +111,7 @@ def contact(m: ti.template(), d: ti.template(), e, c):
             if k == 0:
                 x_bar = x_bar + back * push_slope
         else:
-            pull = d.constraint.pull[e, at + k]
+            pull = d.constraint.ref[e, at + k] - product(m, y, w, a, aw)
             held = ti.select((x > 0.0) & (pull > 0.0), mass, x * 0.0)
             push, back = held * pull, held * along_nu
             x_bar = x_bar + back * push_slope
