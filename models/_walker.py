@@ -27,6 +27,17 @@ _CALF = {
     "Gastrocnemius_Lateral_Head": ("Soleus1_2", "Soleus1_3"),
     "Gastrocnemius_Medial_Head": ("Soleus_3", "Soleus_4"),
 }
+# Points of paths that are left out. Where a knee is bent by more than 50 degrees, those on the thigh and those on the
+# shank pass each other, and hamstrings and calf would straighten it; those in front of the ankle lie too close to it.
+# Without them moment arms are like a person's (docs/muscle_bodies.md).
+_PASSING = (
+    *("Semimembranosus_1", "Semimembranosus_2", "Semimembranosus1_1", "Semimembranosus1_2", "Semimembranosus1_3"),
+    *("Semitendinosus_1", "Semitendinosus_2", "Bicep_Femoris_Longus_2", "Bicep_Femoris_Longus_3"),
+    *("Bicep_Femoris_Short_1", "Bicep_Femoris_Short1_1", "Gracilis_1", "Popliteus_1", "Popliteus_2", "Plantaris_2"),
+    *("Gastrocnemius_Lateral_Head_2", "Gastrocnemius_Medial_Head_2", "Tibialis_Anterior_2"),
+    *("Extensor_Hallucis_Longus_2", "Extensor_Digitorum_Longus_3", "Extensor_Digitorum_Longus1_3"),
+    "Extensor_Digitorum_Longus2_3",
+)
 # Flexions of hip, knee and ankle in walking and running [degrees]: the working range of docs/muscle_bodies.md.
 _WORKING = ((-20, 40), (0, 70), (-20, 15))
 # What of a muscle is its source's.
@@ -88,7 +99,7 @@ def legs(settings: Settings) -> mujoco.MjSpec:
     39.4 of 61.4 kg. The marker, a slide along x as the last joint, weighs a gram, touches nothing and stays where it
     is.
     """
-    spec = mujoco.MjSpec.from_string(_text("humanoid_mtu"))
+    spec = _source("humanoid_mtu", settings)
     mass, centre, inertia = upper_body()
     pelvis = spec.body("Pelvis")
     pelvis.explicitinertial = True
@@ -102,11 +113,20 @@ def legs(settings: Settings) -> mujoco.MjSpec:
 
 def whole(settings: Settings) -> mujoco.MjSpec:
     """`humanoid_mtu_full`, and a marker as that of `legs`."""
-    spec = mujoco.MjSpec.from_string(_text("humanoid_mtu_full"))
+    spec = _source("humanoid_mtu_full", settings)
     if settings.mended:
         _lead_on(spec)
         _fit(spec, [f"{side}_{name}" for side in "RL" for name in _CALF])
     return _set(spec, settings)
+
+
+def _source(name: str, settings: Settings) -> mujoco.MjSpec:
+    """An asset; mended, without the points of paths that pass others."""
+    text = _text(name)
+    if settings.mended:
+        for side, point in itertools.product("RL", _PASSING):
+            text = text.replace(f'<site site="{side}_{point}"/>', "")
+    return mujoco.MjSpec.from_string(text)
 
 
 @functools.cache
@@ -190,7 +210,7 @@ def _publish(spec: mujoco.MjSpec, heavy: float, elastic: bool) -> None:
         muscle.userdata = [size.force * heavy]
         muscle.lengthrange = tendon + 0.5 * size.optimal, tendon + 1.5 * size.optimal
         # at the ends of that range
-        muscle.biasprm[:2] = 0.5 - _anatomy.SLACK, 1.5 - _anatomy.SLACK
+        muscle.biasprm[:2] = 0.5 - size.slack, 1.5 - size.slack
         spec.add_numeric(name=f"muscle_pennation:{name}", data=[size.pennation])
         if elastic and tendon >= size.optimal:
             spec.add_numeric(name=f"muscle_strain:{name}", data=[size.stretch / tendon])

@@ -98,6 +98,14 @@ class Task(abc.ABC):
         """
         return state
 
+    def schedule(self, progress: float) -> bool:
+        """Adapts the rewards to how much of a training is over, from 0 to 1: called before each epoch, elsewhere never.
+
+        Returns:
+          Whether they are others than in the epoch before.
+        """
+        return False
+
     def measures(self, states: State, alive: torch.Tensor) -> dict[str, torch.Tensor]:
         """The task's own measures of whole episodes, for `shac-eval`: name -> one number per episode, (num_envs,).
 

@@ -69,6 +69,8 @@ class Tracking(Task):
     """What the root earns that is as in the motion, but for its place on the ground."""
     own_reward: float = 1.0
     """Weight of the task's own reward beside that."""
+    follow: float | None = None
+    """Share of a training in which what following earns falls evenly to nothing; none: it is followed always."""
 
     hidden: ClassVar[int] = 0
 
@@ -81,6 +83,10 @@ class Tracking(Task):
         if file is None:
             # the run folder may be used from another directory
             file = self.reference = str(Path(self.reference).expanduser().resolve())
+        if self.follow is not None and not 0 < self.follow <= 1:
+            raise ValueError("follow must be above 0 and at most 1, or none")
+        # a policy that need not follow to the end is judged by the task's own reward
+        self._following = 1.0 if self.follow is None else 0.0
         spec = self.body()
         self.motion = motion.load(file, spec.compile(), self.cyclic)
         add_slider(spec, CLOCK)
@@ -105,9 +111,18 @@ class Tracking(Task):
         """The task's own reward (N,), and what following the motion earns."""
         if self.reference is None:
             return own
+        if not self._following:
+            return self.own_reward * own
         pose, velocity, root = self._errors(state)
-        total = self.own_reward * own + self.track_pose / (1 + pose / POSE_WIDTH**2)
-        return total + self.track_velocity / (1 + velocity / VELOCITY_WIDTH**2) + self.track_root / (1 + root)
+        followed = self.track_pose / (1 + pose / POSE_WIDTH**2) + self.track_root / (1 + root)
+        followed = followed + self.track_velocity / (1 + velocity / VELOCITY_WIDTH**2)
+        return self.own_reward * own + self._following * followed
+
+    def schedule(self, progress: float) -> bool:
+        if self.reference is None or self.follow is None:
+            return False
+        before, self._following = self._following, max(0.0, 1 - progress / self.follow)
+        return self._following != before
 
     def begun(self, state: State, generator: torch.Generator, sim: ts.Simulator, stochastic: bool) -> State:
         """Initial states, moved to where the motion is at random times, or at its beginning; muscles stay."""

@@ -56,6 +56,7 @@ class Learner(abc.ABC):
     | normalizer | statistics of the observations |
     | episodes | returns of the episodes that have finished |
     | epoch | epochs done |
+    | renewed | returns before the last epoch say nothing about policies after it: substeps or rewards are others |
     """
 
     def __init__(self, task: Task, config: Settings, ranks: Ranks = SOLO):
@@ -78,6 +79,7 @@ class Learner(abc.ABC):
             self.env.stagger()
         self.episodes = Episodes(config.num_envs, self.env.device)
         self.epoch = 0
+        self.renewed = False
 
     @abc.abstractmethod
     def train_epoch(self) -> Epoch:
@@ -147,7 +149,8 @@ class Learner(abc.ABC):
         """Whether the present epoch is one of those with `final_substeps`."""
         return self.config.finish is not None and self.epoch >= self.config.finish
 
-    def divide_steps(self) -> None:
-        """Gives the present epoch its substeps."""
+    def begin_epoch(self) -> None:
+        """Gives the present epoch its substeps, and the task its part of the training."""
         if self.finishing:
             self.env.sim.model.opt.divide(self.config.final_substeps)
+        self.renewed = self.env.task.schedule(self.epoch / self.config.max_epochs) or self.epoch == self.config.finish

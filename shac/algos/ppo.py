@@ -88,7 +88,7 @@ class PPO(Learner):
 
     def train_epoch(self) -> Epoch:
         begin = time.perf_counter()
-        self.divide_steps()
+        self.begin_epoch()
         normalize = self.normalizer.snapshot(self.env.dtype)
         with naming_epoch(self.epoch):
             rollout, raw_obs = self.rollout(normalize)

@@ -56,7 +56,7 @@ class SAC(Learner):
                 f"a complete run of {config.algo} keeps none of its steps, so it cannot be given more epochs: "
                 "begin a new one with its networks (--init)"
             )
-        self.divide_steps()
+        self.begin_epoch()
         steps, updates = [], []
         rollout = update = 0.0
         obs = env.cut()

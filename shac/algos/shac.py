@@ -63,7 +63,7 @@ class SHAC(Learner):
         """One epoch of algorithm 1; a number that is not finite updates nothing."""
         begin = time.perf_counter()
         self._schedule_lr()
-        self.divide_steps()
+        self.begin_epoch()
         # The actor and both critics see one and the same map during an epoch; what it brings is known to the next.
         normalize = self.normalizer.snapshot(self.env.dtype)
         window = self.rollout(normalize)

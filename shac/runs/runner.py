@@ -260,8 +260,7 @@ class Run:
 
     def _keep_best(self, epoch: Epoch) -> None:
         mean = self.learner.episodes.mean_return
-        if self.learner.epoch - 1 == self.config.finish:
-            # What longer substeps paid says nothing about the policies from here on.
+        if self.learner.renewed:
             self.return_best = None
         if epoch.finished and mean > (-math.inf if self.return_best is None else self.return_best):
             self.return_best = mean

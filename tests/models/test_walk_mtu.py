@@ -1,7 +1,6 @@
 """Walking legs as heavy as a person: their figures, the speeds wanted, the reward by hand and its gradient."""
 
 import dataclasses
-import itertools
 import math
 from importlib import resources
 from pathlib import Path
@@ -10,6 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from walkers import SOURCE
 
 import shac
 import taichi_sim as ts
@@ -18,7 +18,7 @@ from shac.algos.networks import build_actor
 from shac.errors import UserError
 from shac.mirror import Exchange
 from shac.models._locomotion import JOINT_VELOCITY_SCALE
-from shac.models._walker import bend, soles
+from shac.models._walker import soles
 from shac.models.walk_mtu import excess
 from shac.runs.config import resolve
 from taichi_sim.types import State
@@ -34,7 +34,7 @@ def asset(name: str) -> mujoco.MjModel:
 
 def test_it_is_as_heavy_as_the_whole_body_and_turns_as_hard():
     """Held rigid with hanging arms: the mass matrix of the free joint says mass, centre and inertia."""
-    full, walker = asset("humanoid_mtu_full"), models.load_task("walk_mtu").asset
+    full, walker = asset("humanoid_mtu_full"), models.load_task("walk_mtu", SOURCE).asset
     rows = []
     for m in (full, walker):
         d = mujoco.MjData(m)
@@ -72,8 +72,8 @@ def arm(m: mujoco.MjModel, unit: str, joint: str) -> float:
 
 def test_a_psoas_bends_the_hip_and_the_calf_lifts_the_heel():
     """As the whole body's psoas does, and as the soleus does, which ends at the same tendon."""
-    walker, full = models.load_task("walk_mtu", {"mended": "true"}).asset, asset("humanoid_mtu_full")
-    source = models.load_task("walk_mtu")
+    walker, full = models.load_task("walk_mtu", {**SOURCE, "mended": True}).asset, asset("humanoid_mtu_full")
+    source = models.load_task("walk_mtu", SOURCE)
     assert walker.nu == 158 and source.asset.nu == source.num_actions == 152
     for side in "RL":
         for name in ("Psoas_Major", "Psoas_Major1", "Psoas_Major2"):
@@ -91,91 +91,14 @@ def test_a_psoas_bends_the_hip_and_the_calf_lifts_the_heel():
             soleus = arm(walker, f"{side}_Soleus", f"Talus{side}")
             assert soleus < -0.03 and arm(walker, unit, f"Talus{side}") == pytest.approx(soleus, rel=0.15)
             assert arm(source.asset, unit, f"Talus{side}") == 0
-            # the knee is crossed where it was
+            # the knee is crossed about where it was
             knee = arm(source.asset, unit, f"Tibia{side}")
-            assert knee > 0.02 and arm(walker, unit, f"Tibia{side}") == pytest.approx(knee, abs=1e-6)
-
-
-# Of Rajagopal et al. 2016: peak force [N], optimal fibre length [m], pennation [rad].
-MUSCLES = {
-    "Soleus": (6195, 0.044, 0.381),
-    "Vastus_Lateralis": (5149, 0.0994, 0.253),
-    "Semimembranosus": (2201, 0.069, 0.255),
-}
-# Of twelve people, by magnetic resonance imaging: volumes [cm^3] (Fukunaga et al. 1992, J Orthop Res 10).
-VOLUMES = {"Soleus": 489, "Gastrocnemius_Medial": 245, "Gastrocnemius_Lateral": 140}
-
-
-def test_muscles_are_as_long_and_strong_as_measured_in_people():
-    task = models.load_task("walk_mtu", {"mended": "true", "anatomy": "true", "elastic": "true"})
-    model = task.simulator(1).model
-    source = models.load_task("walk_mtu", {"mended": "true"}).asset
-    # lighter than the man who was measured
-    light = 61.402 / 75.337
-    for side in "RL":
-        for name, (force, optimal, pennation) in MUSCLES.items():
-            units = [u for u, unit in enumerate(model.names["actuator"]) if unit.startswith(f"{side}_{name}")]
-            assert model.muscle_force[units].sum() == pytest.approx(light * force, rel=1e-4)
-            assert model.muscle_optimal_length[units] == pytest.approx(optimal)
-            pennations = [task.asset.numeric(f"muscle_pennation:{model.names['actuator'][u]}").data[0] for u in units]
-            assert pennations == pytest.approx([pennation] * len(units))
-        for name, volume in VOLUMES.items():
-            units = [u for u, unit in enumerate(model.names["actuator"]) if unit.startswith(f"{side}_{name}")]
-            found = (model.muscle_force * model.muscle_optimal_length)[units].sum() / 0.6e6 / light
-            assert found == pytest.approx(1e-6 * volume, rel=0.12)
-            # the source's fibres are more than seven times as long
-            first = source.actuator(model.names["actuator"][units[0]])
-            assert np.diff(first.lengthrange)[0] > 7 * model.muscle_optimal_length[units[0]]
-    # the Achilles tendon gives way by as much as the published, others too; those shorter than their fibres do not
-    strain = dict(zip(model.names["actuator"], model.muscle_tendon_strain * model.muscle_slack_length, strict=True))
-    assert strain["R_Soleus1"] == pytest.approx(0.10 * 0.277) and strain["L_Semimembranosus"] == pytest.approx(
-        0.049 * 0.348
-    )
-    assert strain["R_Gluteus_Maximus"] == strain["R_Popliteus"] == 0
-    # at work fibres are as long as those of the model that the sizes are from: of optimal lengths, by OpenSim 4.6
-    m = models.load_task("walk_mtu", {"mended": "true", "anatomy": "true"}).asset
-    for unit, low, high in (
-        ("R_Soleus", 0.70, 1.28),
-        ("L_Vastus_Lateralis", 0.76, 1.29),
-        ("R_Semitendinosus", 0.69, 1.29),
-    ):
-        row, found = m.tendon(unit).id, []
-        for angles in itertools.product(np.radians((-20, 0, 40)), np.radians((0, 35, 70)), np.radians((-20, 0, 15))):
-            d = mujoco.MjData(m)
-            bend(d, unit[0], *angles)
-            mujoco.mj_kinematics(m, d)
-            mujoco.mj_tendon(m, d)
-            u = m.actuator(unit).id
-            found.append((d.ten_length[row] - model.muscle_slack_length[u]) / model.muscle_optimal_length[u])
-        assert (min(found), max(found)) == pytest.approx((low, high), abs=0.08)
-    with pytest.raises(UserError, match="elastic asks for anatomy"):
-        models.load_task("walk_mtu", {"elastic": "true"})
-
-
-def test_relaxed_muscles_hold_the_ankle_as_peoples_do():
-    """Moments at rest to within 5 N m of what ten people had (Riener and Edrich 1999, J Biomech 32), knee straight and
-    bent; there plantarflexion is positive, angles in degrees."""
-    postures = [(0, -20), (0, -10), (0, 0), (0, 10), (0, 15), (30, 5), (60, 0), (60, 10)]
-    task = models.load_task("walk_mtu", {"mended": "true", "anatomy": "true"})
-    sim = task.simulator(len(postures))
-    rest, expected, data = sim.initial_state(), [], mujoco.MjData(task.asset)
-    qpos = rest.qpos.clone()
-    for row, (knee, ankle) in enumerate(postures):
-        bend(data, "R", 0, *np.radians((knee, ankle)))
-        qpos[row] = torch.tensor(data.qpos)
-        stretched = math.exp(2.1016 + 0.0843 * ankle - 0.0176 * knee)
-        expected.append(stretched - math.exp(-7.9763 - 0.1949 * ankle + 0.0008 * knee) - 1.792)
-    state = rest._replace(qpos=qpos, act=torch.zeros_like(rest.act))
-    moments = sim.forward(state, torch.zeros_like(rest.act)).qfrc_actuator
-    # about the axis to the left
-    found = moments[:, task.asset.joint("TalusR").dofadr[0] + 1]
-    np.testing.assert_allclose(found.numpy(), expected, atol=5)
+            assert knee > 0.02 and arm(walker, unit, f"Tibia{side}") == pytest.approx(knee, abs=2e-3)
 
 
 def test_episodes_begin_with_elastic_tendons_at_rest():
     """Whatever the posture: fibres and tendons pull alike, as the step would have it at no velocity."""
-    settings = {"anatomy": True, "elastic": True, "mended": True, "reference": "person"}
-    env = shac.make("walk_mtu", num_envs=3, seed=2, **settings)
+    env = shac.make("walk_mtu", num_envs=3, seed=2)
     state = env.task.reset(5, torch.Generator().manual_seed(0), env.sim, True)
     assert state.qpos[:, 7:].std(0).max() > 0.1
     for rows in ([0, 1, 2], [3, 4, 4]):
@@ -187,8 +110,8 @@ def test_episodes_begin_with_elastic_tendons_at_rest():
 
 def test_feet_that_skim_the_floor_cost(env):
     """Where the soles' corners are and how fast they go, by MuJoCo; only what is within 2 cm of the floor counts."""
-    task = models.load_task("walk_mtu", {"slip": "2.0"})
-    plain, m = models.load_task("walk_mtu"), task.asset
+    task = models.load_task("walk_mtu", {**SOURCE, "slip": 2.0})
+    plain, m = models.load_task("walk_mtu", SOURCE), task.asset
     rng = np.random.default_rng(0)
     generator = torch.Generator().manual_seed(0)
     state = plain.reset(6, generator, env.sim, True)
@@ -255,7 +178,7 @@ def test_feet_that_bear_more_than_the_weight_cost(env):
 
 
 def test_pushes_change_the_velocity_of_the_pelvis_and_nothing_else():
-    task = models.load_task("walk_mtu", {"push": "0.5", "push_every": "2"})
+    task = models.load_task("walk_mtu", {**SOURCE, "push": 0.5, "push_every": 2.0})
     assert models.load_task("walk_mtu").num_draws == 0 and task.num_draws == 3
     n = 60_000
     before = State(torch.rand(n, 3), torch.rand(n, 4), torch.rand(n, 2))
@@ -273,7 +196,8 @@ def test_pushes_change_the_velocity_of_the_pelvis_and_nothing_else():
 
 @pytest.fixture(scope="module")
 def env():
-    return shac.make("walk_mtu", num_envs=4, seed=1, economy=2.0, ease=6.0, mended=True, stride=40.0)
+    settings = {**SOURCE, "economy": 2.0, "ease": 6.0, "mended": True, "stride": 40.0}
+    return shac.make("walk_mtu", num_envs=4, seed=1, **settings)
 
 
 def test_speeds_are_fixed_or_drawn_for_each_episode(env):
@@ -282,8 +206,8 @@ def test_speeds_are_fixed_or_drawn_for_each_episode(env):
         assert (state.qvel[:, -1] == 0).all() and state.qvel[:, :-1].any() == stochastic
         return state.qpos[:, -1]
 
-    assert (drawn(models.load_task("walk_mtu")) == 1.25).all()
-    task = models.load_task("walk_mtu", {"speed": "none", "fastest": "1.6"})
+    assert (drawn(models.load_task("walk_mtu", {"reference": None})) == 1.25).all()
+    task = models.load_task("walk_mtu", {"reference": None, "speed": None, "fastest": 1.6})
     speeds = drawn(task)
     assert 0.8 <= speeds.min() < 0.82 and 1.58 < speeds.max() <= 1.6
     assert (drawn(task, False) - 1.2).abs().max() < 1e-9
@@ -315,12 +239,12 @@ def test_episodes_begin_in_a_step_at_the_speed_wanted_on_flat_feet(env):
     assert -20 <= right.min() < -19.8 and 19.8 < right.max() <= 20
     assert abs(state.qvel[:, 0].mean() - 1.25) < 0.02
     # as they stand without
-    plain = models.load_task("walk_mtu").reset(10, generator, env.sim, True)
+    plain = models.load_task("walk_mtu", SOURCE).reset(10, generator, env.sim, True)
     assert (plain.qpos[:, 7:-1] - env.sim.initial_state().qpos[:1, 7:-1]).abs().max() == 0
 
 
 def test_on_stiffer_ground_feet_sink_in_less():
-    soft, hard = (ts.load(models.load_task("walk_mtu", {"ground": value}).asset) for value in ("1", "4"))
+    soft, hard = (ts.load(models.load_task("walk_mtu", {**SOURCE, "ground": value}).asset) for value in (1.0, 4.0))
     for name in ("pair_ke", "pair_kf"):
         np.testing.assert_allclose(getattr(hard, name), 4 * getattr(soft, name), rtol=1e-12)
 
@@ -344,13 +268,15 @@ def test_the_reward_by_hand(env):
     power = task.power(state, action)
     # a tenth of all muscles' excitation: more than at rest, less than a person's greatest
     assert (power > 1.2).all() and (power < 15).all()
-    tracking = torch.tensor([3, 3 / 1.36, 3 / 2, 3], dtype=F64)
+    tracking = torch.tensor([3, 3 / 1.1296, 3 / 2, 3], dtype=F64)
     limits = torch.tensor([0, 0, 4 / 5, 5 / 6], dtype=F64)
     lean = 2 * (1 - np.cos(0.2)) / 0.04
     upright = torch.tensor([1 / (1 + lean), 1, 1, 1], dtype=F64)
     heading = torch.tensor([np.cos(0.2), 1, 1, 1], dtype=F64)
     # excitations are the activations, whose mean square is 0.01
     at_speed = tracking / 3
+    # what a metre costs, at the speed wanted
+    power = power * torch.tensor([1, 1.25 / 0.95, 0.8 / 1.3, 1], dtype=F64)
     saved = at_speed * (6 / (1 + 1 / 16) + 2 / (1 + (power / 12).square()))
     expected = saved + tracking - 6 * 0.01 + upright + heading - 2 * limits
     torch.testing.assert_close(reward, expected, atol=1e-5, rtol=0)
@@ -432,8 +358,8 @@ def test_its_mirror_image_moves_like_one(env):
 
 
 def test_a_motion_that_is_its_own_image_half_a_cycle_later_keeps_left_from_right():
-    task = models.load_task("walk_mtu", {"reference": "person"})
-    rule, bare = task.mirror(), models.load_task("walk_mtu").mirror()
+    task = models.load_task("walk_mtu")
+    rule, bare = task.mirror(), models.load_task("walk_mtu", {"reference": None}).mirror()
     assert rule.obs_index == (*bare.obs_index, 55, 56) and rule.obs_signs == (*bare.obs_signs, -1, -1)
     assert rule[2:] == bare[2:]
     qpos, qvel = task.rows(F64, torch.device("cpu"))
@@ -445,7 +371,7 @@ def test_a_motion_that_is_its_own_image_half_a_cycle_later_keeps_left_from_right
     # the other walk limps, and one that is no cycle has no half of it
     limp = Path(__file__).parents[2] / "docs" / "walk.mot"
     assert models.load_task("walk_mtu", {"reference": str(limp)}).mirror() is None
-    assert models.load_task("walk_mtu", {"reference": "person", "cyclic": "false"}).mirror() is None
+    assert models.load_task("walk_mtu", {"cyclic": "false"}).mirror() is None
 
 
 def test_a_symmetric_actor_does_the_image_of_what_it_does(env):

@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from walkers import SOURCE
 
 from shac import models
 from shac.mirror import Exchange
@@ -18,7 +19,7 @@ F64 = torch.float64
 
 @pytest.fixture(scope="module")
 def task():
-    return models.load_task("walk_mtu_full", {"mended": True, "anatomy": True})
+    return models.load_task("walk_mtu_full", {"reference": None, "elastic": False})
 
 
 def state_of(m: mujoco.MjModel, qpos: np.ndarray) -> State:
@@ -67,8 +68,8 @@ def test_pelvis_and_head_are_to_be_upright(task):
 
 
 def test_legs_have_the_muscles_of_walk_mtu_and_the_rest_the_sources(task):
-    full, legs = task.asset, models.load_task("walk_mtu", {"mended": True, "anatomy": True}).asset
-    bare = models.load_task("walk_mtu_full").asset
+    full, legs = task.asset, models.load_task("walk_mtu", {"reference": None, "elastic": False}).asset
+    bare = models.load_task("walk_mtu_full", SOURCE).asset
     assert full.body_mass.sum() == pytest.approx(legs.body_mass.sum(), rel=1e-6)
     ours = {legs.actuator(u).name for u in range(legs.nu)}
     assert len(ours) == 158 and full.nu == 284

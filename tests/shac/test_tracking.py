@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from test_motion import XML, spinning
+from walkers import SOURCE
 
 from shac import models, storage
 from shac.env import Env
@@ -119,6 +120,19 @@ def test_the_reward_by_hand(env):
     np.testing.assert_allclose(errors, wanted, atol=0.05)
 
 
+def test_a_motion_to_begin_with_is_followed_less_and_less(env, files):
+    """Its own reward alone is what it is judged by; a training begins with all that following earns."""
+    task = Hanging(str(files / "cycle.mot"), own_reward=0.5, follow=0.5)
+    state = task.reset(4, torch.Generator().manual_seed(0), env.sim)
+    own = torch.full((4,), 3.0, dtype=F64)
+    torch.testing.assert_close(task.earned(own, state), 0.5 * own, rtol=0, atol=0)
+    for progress, share, others in ((0, 1, True), (0.125, 0.75, True), (0.5, 0, True), (0.75, 0, False)):
+        assert task.schedule(progress) == others
+        added = task.earned(own, state) - 0.5 * own
+        torch.testing.assert_close(added, torch.full((4,), 7.0 * share, dtype=F64), rtol=0, atol=1e-6)
+    assert not env.task.schedule(0.3) and not Hanging().schedule(0.3)
+
+
 def test_the_rewards_gradient_is_that_of_central_differences(env):
     task, generator = env.task, torch.Generator().manual_seed(1)
     start = task.reset(4, generator, env.sim)
@@ -152,6 +166,8 @@ def test_a_motion_that_is_no_cycle_is_held_at_its_end(env, files):
 def test_what_cannot_be_followed_is_refused(env, files, tmp_path):
     with pytest.raises(ValueError, match="must not be negative"):
         Hanging(str(files / "cycle.mot"), track_pose=-1)
+    with pytest.raises(ValueError, match="follow must be above 0"):
+        Hanging(str(files / "cycle.mot"), follow=0)
     plain = Env(Hanging(), 1)
     with pytest.raises(UserError, match="Hanging.simulator has a body of its own.*override `body`"):
         Hanging(str(files / "cycle.mot")).reset(1, torch.Generator(), plain.sim)
@@ -164,7 +180,9 @@ def test_what_cannot_be_followed_is_refused(env, files, tmp_path):
 )
 def test_the_bodies_of_the_package_follow_a_recorded_walk(name, reference):
     """No simulator is needed: states as `Task.nominal` gives them."""
-    bare, task = models.load_task(name), models.load_task(name, {"reference": reference})
+    settings = SOURCE if name == "walk_mtu" else {}
+    follows = {**settings, "reference": reference, "follow": None, "track_root": 2.0}
+    bare, task = models.load_task(name, settings), models.load_task(name, follows)
     assert task.reference == reference
     m, sim = task.asset, type("Sim", (), {})()
     rest = State(torch.tensor(m.qpos0)[None], torch.zeros(1, m.nv, dtype=F64), torch.zeros(1, m.na, dtype=F64))
@@ -195,7 +213,7 @@ def test_the_bodies_of_the_package_follow_a_recorded_walk(name, reference):
     torch.testing.assert_close(added, torch.full((16,), 7.0, dtype=F64), rtol=0, atol=1e-6)
     if name == "walk_mtu":
         # at another speed the motion is as much quicker as its steps are longer
-        paced = models.load_task(name, {"reference": reference, "speed": None})
+        paced = models.load_task(name, {**follows, "speed": None})
         other = paced.reset(16, torch.Generator().manual_seed(0), sim)
         speed, pace = other.qpos[:, -2], other.qvel[:, -1]
         assert 0.8 <= speed.min() < 1 < 1.6 < speed.max() <= 1.8
@@ -206,5 +224,10 @@ def test_the_bodies_of_the_package_follow_a_recorded_walk(name, reference):
         own = bare.reward(State(other.qpos[:, :-1], other.qvel[:, :-1], other.act), own, action)
         added = paced.reward(other, paced.observe(other, action), action) - own
         torch.testing.assert_close(added, torch.full((16,), 7.0, dtype=F64), rtol=0, atol=1e-6)
+        # one that is followed to begin with alone has the pace of the speed wanted, too
+        begins = models.load_task(name, {**follows, "follow": 0.5, "speed": 0.9})
+        slower = begins.reset(16, torch.Generator().manual_seed(0), sim)
+        assert (slower.qpos[:, -2] == 0.9).all()
+        torch.testing.assert_close(slower.qvel[:, -1].square(), slower.qpos[:, -2] / task.motion.speed)
     # of the two only people's is its own mirror image
     assert (task.mirror() is None) == (reference != "person")

@@ -67,7 +67,7 @@ def corners_of(data: mujoco.MjData, box: str) -> np.ndarray:
 @click.option("--speed", default=1.25, help="Of the motion [m/s].")
 def main(out: Path, speed: float) -> None:
     """Write the motion."""
-    table = walk(WalkMTU(mended=True).asset, speed)
+    table = walk(WalkMTU(reference=None).asset, speed)
     storage.write(out, table)
     duration = table.time[-1]
     click.echo(f"a stride of {speed * duration:.3f} m in {duration:.3f} s, {120 / duration:.0f} steps a minute")

@@ -51,5 +51,5 @@ def load(run_dir: Path, epoch: int) -> SHAC:
     with refusing_misfits(f"{path} does not fit its run's settings"):
         require_learner(state["learner"], learner)
         learner.load_state_dict(state["learner"])
-    learner.divide_steps()
+    learner.begin_epoch()
     return learner

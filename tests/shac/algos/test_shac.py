@@ -216,6 +216,29 @@ def test_the_last_epochs_have_the_final_substeps_also_in_a_resumed_run():
     assert again.env.sim.model.opt.substeps == 5
 
 
+class Scheduled(Line):
+    """Its reward is another one from the middle of a training on."""
+
+    def __init__(self):
+        self.seen = []
+
+    def schedule(self, progress):
+        self.seen.append(progress)
+        return progress == 0.5
+
+
+def test_tasks_know_how_much_of_a_training_is_over_also_of_a_resumed_one():
+    shac = learner(Scheduled())
+    renewed = [shac.train_epoch() and shac.renewed for _ in range(10)]
+    assert renewed == [k == 5 for k in range(10)]
+    assert shac.env.task.seen == pytest.approx([k / 10 for k in range(10)])
+
+    again = learner(Scheduled())
+    again.load_state_dict({**shac.state_dict(), "epoch": 5})
+    again.train_epoch()
+    assert again.renewed and again.env.task.seen == [0.5]
+
+
 def test_the_average_actor_begins_anew_with_the_final_substeps():
     """In the first of the last 3 of 40 epochs; the average is over 3.7 epochs before."""
     shac = learner(CartPole(), num_envs=2, horizon=2, critic_batches=1, final_substeps=5, max_epochs=40)
