@@ -210,7 +210,7 @@ def _publish(spec: mujoco.MjSpec, heavy: float, elastic: bool) -> None:
         muscle.userdata = [size.force * heavy]
         muscle.lengthrange = tendon + 0.5 * size.optimal, tendon + 1.5 * size.optimal
         # at the ends of that range
-        muscle.biasprm[:2] = 0.5 - size.slack, 1.5 - size.slack
+        muscle.biasprm[:2] = 0.5 - _anatomy.SLACK, 1.5 - _anatomy.SLACK
         spec.add_numeric(name=f"muscle_pennation:{name}", data=[size.pennation])
         if elastic and tendon >= size.optimal:
             spec.add_numeric(name=f"muscle_strain:{name}", data=[size.stretch / tendon])

@@ -22,8 +22,7 @@ from shac.models.humanoid_mtu import HumanoidMTU
 from taichi_sim import quaternion
 from taichi_sim.types import State
 
-# Half of what the speed earns is lost with this error [m/s], and next to nothing with 0.1: as much slower is in the
-# middle of a step who vaults over a straight leg, and bodies that lost by it learnt to walk on bent knees.
+# Half of what the speed earns is lost with this error [m/s].
 SPEED_WIDTH = 0.5
 # Half of what economy earns is lost with this power [W/kg], and half of what ease does with this mean square, of
 # activations and of excitations less activations together. Up to 0.58 of it what is lost grows more than in proportion:
@@ -52,12 +51,12 @@ class WalkMTU(MuscleRunner):
     goes at its own, unless speeds are drawn.
 
     Reward: v (3 + ease / (1 + (E / 0.04)^2) + economy / (1 + (P / 12)^2)) - activation mean(a^2) + upright / (1 + (tilt
-    / 0.2)^2) + heading - limits s / (1 + s), with v = 1 / (1 + (error of the pelvis' speed / 0.5)^4), the activations
+    / 0.2)^2) + heading - limits s / (1 + s), with v = 1 / (1 + (error of the pelvis' speed / 0.5)^2), the activations
     a, the excitations u, the effort E = mean(a^2) + mean((u - a)^2), the metabolic power P [W/kg], the basal one
-    included, times the speed wanted over the pelvis' own, the pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the
-    sum of (rad beyond a joint's limit / 0.1)^2; less slip f / (1 + f), f the speed at which feet skim the floor / 0.5
-    m/s, and load g / (1 + g) of each foot, g the square of the body weights beyond 1 that it bears / 0.3. No posture is
-    rewarded but the pelvis'. What costs is bounded, so that falling never pays.
+    included, the pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the sum of (rad beyond a joint's limit / 0.1)^2;
+    less slip f / (1 + f), f the speed at which feet skim the floor / 0.5 m/s, and load g / (1 + g) of each foot, g the
+    square of the body weights beyond 1 that it bears / 0.3. No posture is rewarded but the pelvis'. What costs is
+    bounded, so that falling never pays.
     """
 
     reference: str | None = "person"
@@ -208,13 +207,10 @@ class WalkMTU(MuscleRunner):
         velocity, heading = obs[:, 5], obs[:, end - 1]
         error = (velocity - state.qpos[:, self._marker]) / SPEED_WIDTH
         tilt = 2 * (1 - self.ups(state, obs)) / TILT_WIDTH**2
-        at_speed = 1 / (1 + error.square().square())
+        at_speed = 1 / (1 + error.square())
         earned = SPEED_WEIGHT * at_speed + self.upright * (1 / (1 + tilt)).mean(1) + heading
         if self.economy:
-            # by the metre: who is slower burns less, but needs longer
-            slower = state.qpos[:, self._marker] / velocity.clamp(min=0.2)
-            power = self.power(state, action) * slower
-            earned = earned + self.economy * at_speed / (1 + (power / POWER_WIDTH).square())
+            earned = earned + self.economy * at_speed / (1 + (self.power(state, action) / POWER_WIDTH).square())
         beyond = (excess(self.asset, state.qpos) / LIMIT_WIDTH).square().sum(1)
         # the strains of elastic tendons are behind them
         active = state.act[:, : self.num_actions]
