@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from walkers import SOURCE
+from walkers import SOURCE, arm
 
 from shac import models
 from shac.errors import UserError
@@ -54,19 +54,6 @@ BOUNDS = {"Psoas_Major": 2.2}
 BOUND = 2.1
 
 
-def arm(m: mujoco.MjModel, unit: str, joint: str, angles: tuple[float, float, float]) -> float:
-    """How much a unit shortens as a joint flexes [cm], from angles of hip, knee and ankle [degrees] on."""
-    which, lengths = ("Femur", "Tibia", "Talus").index(joint), []
-    for step in (0.01, -0.01):
-        data, moved = mujoco.MjData(m), list(angles)
-        moved[which] += step
-        bend(data, unit[0], *np.radians(moved))
-        mujoco.mj_kinematics(m, data)
-        mujoco.mj_tendon(m, data)
-        lengths.append(data.ten_length[m.tendon(unit).id])
-    return 100 * (lengths[1] - lengths[0]) / np.radians(0.02)
-
-
 def postures(joint: str) -> list[tuple[float, float, float]]:
     if joint == "Tibia":
         return [(0, knee, 0) for knee in KNEE]
@@ -86,7 +73,7 @@ def test_muscles_turn_the_joints_as_much_as_a_persons(legs, joint):
         for side in "RL":
             units = [name for name in names if name.rstrip("0123456789") == f"{side}_{muscle}"]
             force = [legs.actuator(name).gainprm[2] for name in units]
-            arms = [[arm(legs, unit, joint, at) for unit in units] for at in postures(joint)]
+            arms = [[100 * arm(legs, unit, joint, at) for unit in units] for at in postures(joint)]
             found = np.average(arms, axis=1, weights=force)
             assert (np.sign(found) == np.sign(published)).all(), muscle
             np.testing.assert_allclose(found, published, atol=BOUNDS.get(muscle, BOUND), err_msg=muscle)

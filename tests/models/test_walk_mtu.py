@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from walkers import SOURCE
+from walkers import SOURCE, arm
 
 import shac
 import taichi_sim as ts
@@ -55,21 +55,6 @@ def test_it_is_as_heavy_as_the_whole_body_and_turns_as_hard():
     assert walker.nq == legs.nq + 1 and walker.numeric("contact_ke").data[0] == pytest.approx(5000 * 61.4 / 37)
 
 
-def arm(m: mujoco.MjModel, unit: str, joint: str) -> float:
-    """Lever arm of a unit at rest [m]: how much it shortens as a joint flexes, a ball about -y."""
-    row, place, lengths = m.tendon(unit).id, m.joint(joint).qposadr[0], []
-    for angle in (1e-4, -1e-4):
-        d = mujoco.MjData(m)
-        if m.joint(joint).type == mujoco.mjtJoint.mjJNT_BALL:
-            d.qpos[place + 2] = -angle / 2
-        else:
-            d.qpos[place] = angle
-        mujoco.mj_kinematics(m, d)
-        mujoco.mj_tendon(m, d)
-        lengths.append(d.ten_length[row])
-    return (lengths[1] - lengths[0]) / 2e-4
-
-
 def test_a_psoas_bends_the_hip_and_the_calf_lifts_the_heel():
     """As the whole body's psoas does, and as the soleus does, which ends at the same tendon."""
     walker, full = models.load_task("walk_mtu", {**SOURCE, "mended": True}).asset, asset("humanoid_mtu_full")
@@ -82,18 +67,18 @@ def test_a_psoas_bends_the_hip_and_the_calf_lifts_the_heel():
             assert walker.tendon_length0[walker.tendon(unit).id] == pytest.approx(
                 full.tendon_length0[full.tendon(unit).id], abs=1e-6
             )
-            assert arm(walker, unit, f"Femur{side}") == pytest.approx(arm(full, unit, f"Femur{side}"), abs=1e-6)
+            assert arm(walker, unit, "Femur") == pytest.approx(arm(full, unit, "Femur"), abs=1e-6)
             # the importer's fit, from random postures of the trunk, too
             np.testing.assert_allclose(walker.actuator(unit).lengthrange, full.actuator(unit).lengthrange, rtol=0.01)
             assert walker.actuator(unit).gainprm[2] == full.actuator(unit).user[0]
         for head in ("Lateral", "Medial"):
             unit = f"{side}_Gastrocnemius_{head}_Head"
-            soleus = arm(walker, f"{side}_Soleus", f"Talus{side}")
-            assert soleus < -0.03 and arm(walker, unit, f"Talus{side}") == pytest.approx(soleus, rel=0.15)
-            assert arm(source.asset, unit, f"Talus{side}") == 0
+            soleus = arm(walker, f"{side}_Soleus", "Talus")
+            assert soleus < -0.03 and arm(walker, unit, "Talus") == pytest.approx(soleus, rel=0.15)
+            assert arm(source.asset, unit, "Talus") == 0
             # the knee is crossed about where it was
-            knee = arm(source.asset, unit, f"Tibia{side}")
-            assert knee > 0.02 and arm(walker, unit, f"Tibia{side}") == pytest.approx(knee, abs=2e-3)
+            knee = arm(source.asset, unit, "Tibia")
+            assert knee > 0.02 and arm(walker, unit, "Tibia") == pytest.approx(knee, abs=2e-3)
 
 
 def test_episodes_begin_with_elastic_tendons_at_rest():
