@@ -68,7 +68,10 @@ _ACHILLES_STRAIN, _STRAIN = 0.10, 0.049
 # Of passive forces, which begin at a fibre's optimal length in that model, later ones were fitted to measured passive
 # moments: they begin with a strain of 0.15 (RajagopalLaiUhlrich2023: semimembranosus 0.154, tibialis anterior 0.159,
 # tensor fasciae latae 0.157, semitendinosus 0.114).
-SLACK = 0.15
+_SLACK = 0.15
+# The knee's extensors of that model hold a bent knee with 12 to 25 N m where relaxed people have 4 (Riener and Edrich
+# 1999), most with the hip extended, as it is when a leg begins to swing.
+_SLACKS = {"Rectus_Femoris": 0.5, "Vastus_Intermedius": 0.3, "Vastus_Lateralis": 0.3, "Vastus_Medialis": 0.3}
 
 
 @dataclasses.dataclass
@@ -82,6 +85,7 @@ class Size:
     | pennation | at that length [rad] |
     | standing | length of the fibre along its tendon as the body stands [optimal lengths] |
     | stretch | how far the tendon is stretched by the peak force [m] |
+    | slack | strain of the fibre at which passive force begins |
     """
 
     force: float
@@ -89,6 +93,7 @@ class Size:
     pennation: float
     standing: float
     stretch: float
+    slack: float
 
 
 def sizes(units: list[str]) -> dict[str, Size]:
@@ -107,5 +112,5 @@ def sizes(units: list[str]) -> dict[str, Size]:
             for k, name in enumerate(own):
                 _, optimal, slack, pennation, standing = parts[k * len(parts) // len(own)]
                 force = sum(part[0] for part in parts) / len(own)
-                found[name] = Size(force, optimal, pennation, standing, strain * slack)
+                found[name] = Size(force, optimal, pennation, standing, strain * slack, _SLACKS.get(muscle, _SLACK))
     return found

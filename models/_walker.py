@@ -40,6 +40,13 @@ _PASSING = (
 )
 # Flexions of hip, knee and ankle in walking and running [degrees]: the working range of docs/muscle_bodies.md.
 _WORKING = ((-20, 40), (0, 70), (-20, 15))
+# The ligament in front of the hip, from where it leaves the pelvis to the upper end of the thigh: its ends from the
+# hip's centre on [m], of the right leg, its stiffness [N/m], and the flexion from which on it is taut as the thigh goes
+# back [rad]. Stiffness and flexion are such that, relaxed, the hip holds an extended thigh as people's do (Riener and
+# Edrich 1999, J Biomech 32).
+_LIGAMENT = "Iliofemoral"
+_LIGAMENT_ENDS = {"Pelvis": (0.035, 0.0, 0.0), "Femur": (0.035, -0.02, -0.05)}
+_LIGAMENT_STIFFNESS, _LIGAMENT_TAUT = 27e3, np.radians(10)
 # What of a muscle is its source's.
 _MUSCLE = ("gaintype", "gainprm", "biastype", "biasprm", "dyntype", "dynprm", "ctrllimited", "ctrlrange", "userdata")
 # Of a unit's length at rest, its tendon has that share.
@@ -146,6 +153,7 @@ def _set(spec: mujoco.MjSpec, settings: Settings) -> mujoco.MjSpec:
         joint.damping = settings.damping * np.asarray(joint.damping)
     if settings.anatomy:
         _publish(spec, mass / _anatomy.MASS, settings.elastic)
+        _tie(spec)
     for muscle in spec.actuators:
         muscle.gainprm[2] = muscle.biasprm[2] = settings.strength * muscle.userdata[0]
     add_slider(spec, "speed")
@@ -210,10 +218,31 @@ def _publish(spec: mujoco.MjSpec, heavy: float, elastic: bool) -> None:
         muscle.userdata = [size.force * heavy]
         muscle.lengthrange = tendon + 0.5 * size.optimal, tendon + 1.5 * size.optimal
         # at the ends of that range
-        muscle.biasprm[:2] = 0.5 - _anatomy.SLACK, 1.5 - _anatomy.SLACK
+        muscle.biasprm[:2] = 0.5 - size.slack, 1.5 - size.slack
         spec.add_numeric(name=f"muscle_pennation:{name}", data=[size.pennation])
         if elastic and tendon >= size.optimal:
             spec.add_numeric(name=f"muscle_strain:{name}", data=[size.stretch / tendon])
+
+
+def _tie(spec: mujoco.MjSpec) -> None:
+    """Gives each hip its ligament in front."""
+    for side, mirrored in (("R", 1), ("L", -1)):
+        femur = spec.body(f"Femur{side}")
+        tendon = spec.add_tendon(name=f"{side}_{_LIGAMENT}", stiffness=_LIGAMENT_STIFFNESS)
+        for body, centre in ((spec.body("Pelvis"), femur.pos), (femur, 0)):
+            place = centre + np.multiply(_LIGAMENT_ENDS[body.name.rstrip(side)], (1, mirrored, 1))
+            name = f"{side}_{_LIGAMENT}_{body.name}"
+            body.add_site(name=name, pos=place, size=[0.005, 0.0, 0.0], group=3)
+            tendon.wrap_site(name)
+    m = spec.compile()
+    data = mujoco.MjData(m)
+    for side in "RL":
+        bend(data, side, _LIGAMENT_TAUT, 0, 0)
+    mujoco.mj_kinematics(m, data)
+    mujoco.mj_tendon(m, data)
+    for side in "RL":
+        name = f"{side}_{_LIGAMENT}"
+        spec.tendon(name).springlength = 0, data.ten_length[m.tendon(name).id]
 
 
 def _fit(spec: mujoco.MjSpec, names: list[str]) -> None:

@@ -52,11 +52,11 @@ class WalkMTU(MuscleRunner):
 
     Reward: v (3 + ease / (1 + (E / 0.04)^2) + economy / (1 + (P / 12)^2)) - activation mean(a^2) + upright / (1 + (tilt
     / 0.2)^2) + heading - limits s / (1 + s), with v = 1 / (1 + (error of the pelvis' speed / 0.5)^2), the activations
-    a, the excitations u, the effort E = mean(a^2) + mean((u - a)^2), the metabolic power P [W/kg], the basal one
-    included, the pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the sum of (rad beyond a joint's limit / 0.1)^2;
-    less slip f / (1 + f), f the speed at which feet skim the floor / 0.5 m/s, and load g / (1 + g) of each foot, g the
-    square of the body weights beyond 1 that it bears / 0.3. No posture is rewarded but the pelvis'. What costs is
-    bounded, so that falling never pays.
+    a, the excitations u, means by the muscles' volumes, the effort E = mean(a^2) + mean((u - a)^2), the metabolic power
+    P [W/kg], the basal one included, the pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the sum of (rad beyond a
+    joint's limit / 0.1)^2; less slip f / (1 + f), f the speed at which feet skim the floor / 0.5 m/s, and load g / (1 +
+    g) of each foot, g the square of the body weights beyond 1 that it bears / 0.3. No posture is rewarded but the
+    pelvis'. What costs is bounded, so that falling never pays.
     """
 
     reference: str | None = "person"
@@ -67,8 +67,8 @@ class WalkMTU(MuscleRunner):
     """Share of a training in which what following earns falls evenly to nothing; none: it is followed always."""
     speed: float | None = 1.25
     """Speed wanted [m/s]; none: drawn for each episode."""
-    slowest: float = 0.8
-    """Slowest of the speeds drawn [m/s]."""
+    slowest: float = 0.7
+    """Slowest of the speeds drawn [m/s]; at the slowest that it has learnt a body falls most easily."""
     fastest: float = 1.8
     """Fastest of the speeds drawn [m/s]."""
     economy: float = 8.0
@@ -158,6 +158,14 @@ class WalkMTU(MuscleRunner):
         step = self.asset.opt.timestep * self.asset.numeric("substeps").data[0]
         return pushed(state, draws, self.push, step / self.push_every)
 
+    @functools.cached_property
+    def _shares(self) -> tuple[float, ...]:
+        """How much each unit counts in a mean over muscles: by its volume, but all alike with the source's fibres."""
+        m = self.asset
+        # ranges of length are as long as fibres at their optimum
+        volumes = m.actuator_gainprm[:, 2] * np.ptp(m.actuator_lengthrange, axis=1) if self.anatomy else np.ones(m.nu)
+        return tuple((volumes / volumes.sum()).tolist())
+
     @property
     def _marker(self) -> int:
         """Where the marker is among positions, and among velocities."""
@@ -214,10 +222,11 @@ class WalkMTU(MuscleRunner):
         beyond = (excess(self.asset, state.qpos) / LIMIT_WIDTH).square().sum(1)
         # the strains of elastic tendons are behind them
         active = state.act[:, : self.num_actions]
-        held = active.square().mean(1)
+        shares = constant(self._shares, active.dtype, active.device)
+        held = active.square() @ shares
         if self.ease:
             # what makes activations change costs as much as to hold them; who stands has it for nothing
-            effort = held + (self.control(action) - active).square().mean(1)
+            effort = held + (self.control(action) - active).square() @ shares
             earned = earned + self.ease * at_speed / (1 + (effort / EFFORT_WIDTH).square())
         own = earned - self.activation * held - self.limits * beyond / (1 + beyond)
         if self.slip:

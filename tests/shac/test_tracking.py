@@ -216,7 +216,7 @@ def test_the_bodies_of_the_package_follow_a_recorded_walk(name, reference):
         paced = models.load_task(name, {**follows, "speed": None})
         other = paced.reset(16, torch.Generator().manual_seed(0), sim)
         speed, pace = other.qpos[:, -2], other.qvel[:, -1]
-        assert 0.8 <= speed.min() < 1 < 1.6 < speed.max() <= 1.8
+        assert 0.7 <= speed.min() < 1 < 1.6 < speed.max() <= 1.8
         torch.testing.assert_close(pace.square(), speed / task.motion.speed)
         torch.testing.assert_close(other.qvel[:, 0], state.qvel[:, 0] * pace.square())
         torch.testing.assert_close(other.qvel[:, 3:-1], state.qvel[:, 3:-1] * pace[:, None])
