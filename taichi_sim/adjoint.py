@@ -85,7 +85,7 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     actuator.adjoint_forces(m, d, e, h, h_theta)
     if ti.static(m.tendon.number > 0):
         tendon.adjoint_lengths(m, d, e)
-    if ti.static(m.contact.any):
+    if ti.static(m.contact.any and m.contact.penalty):
         planes.adjoint_forces(m, d, e)
         if ti.static(m.contact.pairs.number > 0):
             pairs.adjoint_forces(m, d, e)

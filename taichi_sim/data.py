@@ -37,11 +37,12 @@ class DeviceModel(bodies.Constants):
 
     def __init__(self, model: Model, fields: Fields, fitted: tuple[str, ...]):
         super().__init__(model, fields, fitted)
-        self.contact = contact.Constants(model, self._tree, fields)
+        touching = contact.touching(model, self._tree)
+        self.contact = contact.Constants(model, touching, fields)
         self.tendon = muscles.Tendons(model, self._tree, fields)
         self.actuator = muscles.Actuators(model, self._tree, fields)
         self.loops = loops.Constants(model, self._tree, fields)
-        self.constraint = constraint.Constants(model, self._tree, fields, fitted)
+        self.constraint = constraint.Constants(model, self._tree, fields, fitted, touching)
         self.external = self.external or self.contact.any or self.tendon.npath > 0 or self.loops.any
         self.external = self.external or self.actuator.sites.number > 0
         # a symmetric problem, as joint equalities make of it

@@ -8,6 +8,7 @@ from taichi_sim import spatial, taping
 from taichi_sim.bodies import (
     body_forces,
     coriolis,
+    damping,
     dynamics,
     equality,
     friction,
@@ -40,11 +41,13 @@ def forces(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.external):
         kinematics.origins(m, d, e)
     if ti.static(m.contact.any):
-        planes.forces(m, d, e, h_theta)
-        if ti.static(m.contact.pairs.number > 0):
-            pairs.forces(m, d, e, h_theta)
-        if ti.static(m.damping.later and m.contact.pairs.static):
-            constraint.keep(m, d, e)
+        dynamics.clear(m, e, d.contact.kn, d.contact.kf)
+        if ti.static(m.damping.any):
+            damping.clear(m, d, e)
+        if ti.static(m.contact.penalty):
+            planes.forces(m, d, e, h_theta)
+            if ti.static(m.contact.pairs.number > 0):
+                pairs.forces(m, d, e, h_theta)
         dynamics.generalised(m, d, e, d.contact.kn, d.contact.kf, d.contact.qfrc)
     inertia.composite(m, d, e)
     passive.springs(m, d, e)

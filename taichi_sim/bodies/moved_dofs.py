@@ -1,11 +1,11 @@
-"""The pieces of a tendon's path, and the dofs that can change their lengths.
+"""The dofs that pull on each other, through a tendon or a contact; the pieces of a tendon's path.
 
 A path is cut at its sites. A straight piece joins two sites; a wrapped one has a sphere or cylinder between them.
 """
 
 from __future__ import annotations
 
-from taichi_sim.types import WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, Model
+from taichi_sim.types import GEOM_PLANE, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, Model
 
 # Ends of a piece: its first site, its second, the geom that it wraps around.
 FIRST, SECOND, GEOM = range(3)
@@ -48,6 +48,25 @@ def moved_dofs(model: Model, tree) -> list[list[int]]:
                 dofs |= {dof for dof, _ in terms(tree, links_of(model, tree, one, two, geom))}
         found.append(sorted(dofs))
     return found
+
+
+def coupled_dofs(model: Model, tree) -> list[list[int]]:
+    """Sets of dofs, in ascending order, between any two of which the matrix that a step solves has an entry.
+
+    Those that change a tendon's length, and those that move what touches by MuJoCo's law apart.
+    """
+    found = moved_dofs(model, tree)
+    if model.opt.contact and model.opt.constraint == "mujoco":
+        bodies = [model.geom_bodyid[geom] for geom in (model.pair_geom1, model.pair_geom2)]
+        between = model.geom_type[model.pair_geom1] != GEOM_PLANE
+        links = {(int(one), int(two)) for one, two in zip(*(tree.body_link[b[between]] for b in bodies), strict=True)}
+        found += [apart(tree, one, two) for one, two in sorted(links)]
+    return found
+
+
+def apart(tree, one: int, two: int) -> list[int]:
+    """The dofs that move one of two links but not the other, in ascending order."""
+    return sorted(set(dofs_of(tree, one)) ^ set(dofs_of(tree, two)))
 
 
 def links_of(model: Model, tree, one: int, two: int, geom: int) -> list[int]:

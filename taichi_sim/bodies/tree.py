@@ -15,7 +15,7 @@ import dataclasses
 
 import numpy as np
 
-from taichi_sim.bodies.moved_dofs import moved_dofs
+from taichi_sim.bodies.moved_dofs import coupled_dofs
 from taichi_sim.types import JNT_BALL, JNT_FREE, JNT_HINGE, JNT_SLIDE, Model
 
 LINK_HINGE, LINK_SLIDE, LINK_TRANS, LINK_BALL, LINK_MOCAP = range(5)
@@ -71,7 +71,7 @@ class Tree:
     | origin_pos | the constant part of each tree's origin [m]; tree 0 is the world | (ntree, 3) |
     | origin_terms | (tree, qposadr, direction): origin += direction * (qpos - qpos0) | list |
     | dof_link | link of a dof | (nv,) |
-    | row_adr, row_dof | row i of M holds dofs row_dof[row_adr[i]:row_adr[i+1]]: i and its ancestors, leaf first; then those of lower number that a tendon couples to it | (nv+1,), (nnz,) |
+    | row_adr, row_dof | row i of M holds dofs row_dof[row_adr[i]:row_adr[i+1]]: i and its ancestors, leaf first; then those of lower number that a tendon or contact couples to it | (nv+1,), (nnz,) |
     | row_kin | where the ancestors in row i end | (nv,) |
     | eq_dof | (dependent, independent) dof of each joint equality; the dependent twice if it is locked | (neq, 2) |
     | factor_adr, factor_dof | the same of the matrix that a step factors, see `_factor_sparsity` | (nv+1,), (nfactor,) |
@@ -158,7 +158,7 @@ class Tree:
             last_dof[i] = previous
         rows = _paths(parent_dof)
         self.row_kin = np.array([len(row) for row in rows], np.int32)
-        for dofs in moved_dofs(model, self):
+        for dofs in coupled_dofs(model, self):
             for k, high in enumerate(dofs):
                 rows[high] += [low for low in dofs[:k] if low not in rows[high]]
         self.row_adr, self.row_dof = _compressed(rows)

@@ -1,10 +1,10 @@
 """The adjoint of the rows' forces at fixed qacc, where those that push are those that did (docs/adjoint.md)."""
 
 from taichi_sim import spatial
-from taichi_sim.bodies.external import particle
-from taichi_sim.constraint import cone, dry
-from taichi_sim.constraint.rows import along, edge, motion, prepare, product, tangent, violation, virtual_mass
-from taichi_sim.contact import planes
+from taichi_sim.bodies.external import add
+from taichi_sim.constraint import cone, dry, touch
+from taichi_sim.constraint.rows import along, edge, motion, prepare, product, violation, virtual_mass
+from taichi_sim.contact import pairs, planes
 from taichi_sim.runtime import ti
 from taichi_sim.types import JNT_BALL
 
@@ -68,22 +68,17 @@ def limit(m: ti.template(), d: ti.template(), e, i):
 @ti.func
 def contact(m: ti.template(), d: ti.template(), e, c):
     """Of contact c: the gradient of nu . f at its point."""
-    link = m.contact.planes.link[c]
-    n = m.damping.normals[m.contact.planes.normal[c]]
-    x, p = d.constraint.depth[e, c], d.constraint.p[e, c]
+    n, p, x = d.constraint.n[e, c], d.constraint.p[e, c], d.constraint.depth[e, c]
     mass, mass_slope, _push, push_slope = virtual_mass(m.constraint.contacts, c, ti.max(x, 0.0))
-    v = particle(d.vw[e, link], d.vl[e, link], p)
-    a = particle(d.constraint.cw[e, link], d.constraint.cl[e, link], p)
-    nu = particle(d.nw[e, link], d.nl[e, link], p)
-    t1, axis, per_length = tangent(m, d, e, c, n)
+    v, vw = touch.relative(m, d, e, c, p, d.vw, d.vl)
+    a, aw = touch.relative(m, d, e, c, p, d.constraint.cw, d.constraint.cl)
+    nu, nw = touch.relative(m, d, e, c, p, d.nw, d.nl)
+    t1, axis, turns = touch.tangent(m, d, e, c, n)
     t2 = spatial.cross(n, t1)
     b = m.constraint.contacts.damping[c]
-    f, moment = p * 0.0, p * 0.0
-    # the force's gradient in v, over -b, and in a, negative; likewise in the angular ones; in the tangents' angle
-    g, turning_g = p * 0.0, p * 0.0
+    # the force; its gradient in v, over -b, and in a, negative; likewise the angular ones
+    f, moment, g, turning_g = p * 0.0, p * 0.0, p * 0.0, p * 0.0
     x_bar = x * 0.0
-    angle_bar = x * 0.0
-    vw, aw, nw = d.vw[e, link], d.constraint.cw[e, link], d.nw[e, link]
     at = m.constraint.contacts.most * c
     per_mass = mass_slope / ti.max(mass, 1e-30)
     # H of an elliptic cone, and h' nu
@@ -98,10 +93,6 @@ def contact(m: ti.template(), d: ti.template(), e, c):
             h_nu = h_nu + cone.heading(m, d, e, c, k, per_T) * product(m, y, w, nu, nw)
     for k in range(m.constraint.contacts.edges[c]):
         y, w = edge(m, c, n, t1, t2, k)
-        # what they become as the tangents turn
-        y_turn, w_turn = edge(m, c, n, t2, -t1, k)
-        y_still, w_still = edge(m, c, n, t1 * 0.0, t2 * 0.0, k)
-        y_turn, w_turn = y_turn - y_still, w_turn - w_still
         along_nu = product(m, y, w, nu, nw)
         push, back = x_bar * 0.0, x_bar * 0.0
         if ti.static(m.constraint.contacts.elliptic):
@@ -119,27 +110,53 @@ def contact(m: ti.template(), d: ti.template(), e, c):
         f, g = f + spatial.scale(y, push), g + spatial.scale(y, back)
         if ti.static(m.constraint.contacts.turning):
             moment, turning_g = moment + spatial.scale(w, push), turning_g + spatial.scale(w, back)
-        turned = product(m, y_turn, w_turn, v, vw) * b + product(m, y_turn, w_turn, a, aw)
-        angle_bar = angle_bar + push * product(m, y_turn, w_turn, nu, nw) - back * turned
     v_bar, a_bar = -spatial.scale(g, b), -g
-    p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(a_bar, aw)
-    # p lies half way between the surfaces
-    x_bar = x_bar + 0.5 * spatial.dot(n, p_bar)
-    lift = -spatial.scale(n, ti.select(x > 0.0, x_bar, x * 0.0))
-    turn = spatial.cross(nu, f) + spatial.cross(v, v_bar) + spatial.cross(a, a_bar)
+    w_bar, aw_bar = -spatial.scale(turning_g, b), -turning_g
+    # of turning the normal and the tangents together
+    frame_bar = spatial.cross(f, nu) + spatial.cross(v_bar, v) + spatial.cross(a_bar, a)
     if ti.static(m.constraint.contacts.turning):
-        add_moment(m, d, e, link, moment, -spatial.scale(turning_g, b), -turning_g)
-    turn = turn + planes.wander(m, d, e, c, n, lift + p_bar)
-    turn = turn - spatial.scale(spatial.cross(n, p_bar), 0.5 * (x - m.constraint.contacts.margin[c]))
-    turn = turn + spatial.scale(spatial.cross(axis, t2), angle_bar * per_length)
-    d.fn[e, link] = d.fn[e, link] - spatial.cross(p, f)
-    d.ff[e, link] = d.ff[e, link] - f
-    d.wn[e, link] = d.wn[e, link] - spatial.cross(p, v_bar)
-    d.wf[e, link] = d.wf[e, link] - v_bar
-    d.constraint.yn[e, link] = d.constraint.yn[e, link] + spatial.cross(p, a_bar)
+        frame_bar = frame_bar + spatial.cross(moment, nw) + spatial.cross(w_bar, vw) + spatial.cross(aw_bar, aw)
+        add_moment(m, d, e, m.constraint.contacts.link[c], moment, w_bar, aw_bar)
+    p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(a_bar, aw)
+    angle_bar = spatial.dot(n, frame_bar)
+    if ti.static(m.constraint.contacts.planes > 0):
+        if c < m.constraint.contacts.planes:
+            one = m.constraint.contacts.link[c]
+            # p lies half way between the surfaces
+            x_bar = x_bar + 0.5 * spatial.dot(n, p_bar)
+            lift = -spatial.scale(n, ti.select(x > 0.0, x_bar, x * 0.0))
+            turn = planes.wander(m, d, e, c, n, lift + p_bar)
+            turn = turn - spatial.scale(spatial.cross(n, p_bar), 0.5 * (x - m.constraint.contacts.margin[c]))
+            turn = turn + spatial.scale(spatial.cross(axis, t2), angle_bar * turns)
+            add(d, e, one, p, f, v_bar, spatial.cross(p, lift + p_bar) + turn, lift + p_bar)
+            add_motion(d, e, one, p, a_bar)
+    if ti.static(m.constraint.contacts.between > 0):
+        if c >= m.constraint.contacts.planes:
+            k = c - m.constraint.contacts.planes
+            one, two = m.constraint.contacts.link[c], m.constraint.contacts.link2[c]
+            n_bar = spatial.cross(frame_bar, n) + spatial.scale(t2, angle_bar * turns)
+            c1, u1, q1, c2, u2, q2, offset = pairs.place(m, d, e, k)
+            gn, gf = pairs.turn(m, d, e, k, c1, u1, q1, c2, u2, q2, ti.select(x > 0.0, x_bar, x * 0.0), n_bar, p_bar)
+            add(d, e, one, p, f, v_bar, gn, gf)
+            add_motion(d, e, one, p, a_bar)
+            # both displaced alike turn the normal and move the point: geom 2 has the rest of that
+            gn = spatial.cross(n, n_bar) + spatial.cross(p, p_bar) - gn
+            gf = p_bar - gf
+            add(d, e, two, p - offset, -f, -v_bar, gn - spatial.cross(offset, gf), gf)
+            add_motion(d, e, two, p - offset, -a_bar)
+            if ti.static(m.constraint.contacts.turning):
+                add_moment(m, d, e, two, -moment, -w_bar, -aw_bar)
+
+
+@ti.func
+def add_motion(d: ti.template(), e, link, p, a_bar):
+    """Adds a_bar, the adjoint of cw, cl's motion at p, to a link's."""
+    yn = spatial.cross(p, a_bar)
+    gn, gf = spatial.force_cross(d.constraint.cw[e, link], d.constraint.cl[e, link], yn, a_bar)
+    d.constraint.yn[e, link] = d.constraint.yn[e, link] + yn
     d.constraint.yf[e, link] = d.constraint.yf[e, link] + a_bar
-    d.gn[e, link] = d.gn[e, link] + spatial.cross(p, lift) + turn
-    d.gf[e, link] = d.gf[e, link] + lift
+    d.gn[e, link] = d.gn[e, link] + gn
+    d.gf[e, link] = d.gf[e, link] + gf
 
 
 @ti.func

@@ -16,7 +16,7 @@ Source: MuJoCo's documentation, "Computation: Constraint model"; there nu is the
 """
 
 from taichi_sim import spatial
-from taichi_sim.bodies import damping
+from taichi_sim.constraint.touch import join
 from taichi_sim.runtime import ti
 
 # What a contact does, as `on` of its first row says it.
@@ -106,8 +106,8 @@ def product(m: ti.template(), c, k, q, r, slides, h, normal, x, along):
 
 
 @ti.func
-def add(m: ti.template(), d: ti.template(), e, c, link, p, n, t1, t2):
-    """H of contact c to its link's implicit part; returns the force H a_ref, and its moment but for p x force."""
+def add(m: ti.template(), d: ti.template(), e, c, p, n, t1, t2, aim: ti.template()):
+    """H of contact c to the matrix (`touch.join`); returns the force H a_ref, and its moment but for p x force."""
     q, r, slides, per_T = second(m, d, e, c)
     on = ti.min(d.constraint.on[e, place(m, c)], 1.0)
     q, r = on * q, on * r
@@ -125,10 +125,10 @@ def add(m: ti.template(), d: ti.template(), e, c, link, p, n, t1, t2):
         both, both_w = both + spatial.scale(y, h), both_w + spatial.scale(w, h)
         if k > 0:
             mu = rough(m, c, k)
-            damping.add_block(d, e, link, spatial.cross(p, y) + w, y, r * mu * mu)
+            join(m, d, e, c, p, y, w, r * mu * mu, aim)
     if slides.max() > 0.0:
-        damping.add_block(d, e, link, spatial.cross(p, both) + both_w, both, -r * slides)
-    damping.add_block(d, e, link, spatial.cross(p, n + both) + both_w, n + both, q)
+        join(m, d, e, c, p, both, both_w, -r * slides, aim)
+    join(m, d, e, c, p, n + both, both_w, q, aim)
     return f, moment
 
 

@@ -11,24 +11,20 @@ n alone. Those of an elliptic cone push together (`cone`). With the rows that pu
 joins the mass matrix and mu a_ref J' the forces. Which do is found by solving with those of the last substep, looking,
 and solving again until none changes (`search`): the problem is convex, so the solution is that of MuJoCo's solver, to
 the last digit. In 15,000 states of five bodies that move that took 1 to 7 solutions, mostly 1 or 2; robots that lie in
-a heap take up to 20. The tree's sparsity stays: what a plane holds couples no branches.
+a heap take up to 20. What a plane holds keeps the tree's sparsity, bodies that touch each other do not (`touch`).
 
 Source: MuJoCo's documentation, "Computation: Constraint model" and "Solver parameters".
 """
 
 from taichi_sim import spatial
 from taichi_sim.bodies import damping, dynamics, kinematics
-from taichi_sim.bodies.external import particle
-from taichi_sim.constraint import cone, dry
+from taichi_sim.constraint import cone, dry, touch
 from taichi_sim.constraint.impedance import impedance
-from taichi_sim.contact import planes
 from taichi_sim.runtime import ti
 from taichi_sim.types import JNT_BALL
 
 # Solutions until which the rows that push are sought. Where rounding keeps one on the brink it does not matter which.
 MOST_SOLUTIONS = 40
-# Square of the length of a capsule's axis across a normal from which on it has a direction there.
-_ACROSS2 = 1e-20
 
 
 @ti.func
@@ -38,6 +34,12 @@ def begin(m: ti.template(), d: ti.template(), e):
         d.constraint.on[e, row] = d.qvel[e, 0] * 0.0
         # of those that do not touch none is computed
         d.constraint.pull[e, row] = d.qvel[e, 0] * 0.0
+    if ti.static(m.constraint.contacts.number > 0):
+        for c in range(m.constraint.contacts.number):
+            d.constraint.depth[e, c] = d.qvel[e, 0] * 0.0
+    if ti.static(m.constraint.contacts.between > 0):
+        for i in range(m.nv):
+            d.constraint.row[e, i] = d.qvel[e, 0] * 0.0
     if ti.static(m.constraint.dry.number > 0):
         dry.begin(m, d, e)
 
@@ -107,22 +109,6 @@ def limit(m: ti.template(), d: ti.template(), e, i):
 
 
 @ti.func
-def tangent(m: ti.template(), d: ti.template(), e, c, n):
-    """First tangent of contact c: along a capsule, as in MuJoCo; the capsule's direction a, and 1/|a across n|."""
-    t1 = m.constraint.contacts.across[c] + d.xp[e, 0] * 0.0
-    a = t1 * 0.0
-    per_length = d.qvel[e, 0] * 0.0
-    if ti.static(m.constraint.contacts.any_aligned):
-        a = spatial.rotate(d.xq[e, m.contact.planes.link[c]], m.constraint.contacts.axis[c])
-        flat = a - spatial.scale(n, spatial.dot(n, a))
-        length2 = spatial.dot(flat, flat)
-        turned = length2 > _ACROSS2
-        per_length = ti.select(turned, 1.0 / ti.sqrt(ti.max(length2, _ACROSS2)), length2 * 0.0)
-        t1 = spatial.pick(turned, spatial.scale(flat, per_length), t1)
-    return t1, a, per_length
-
-
-@ti.func
 def edge(m: ti.template(), c, n, t1, t2, k):
     """Edge k of contact c's pyramid, or row k of its cone: its linear part and its angular one, which sliding lacks."""
     y, w = n, n * 0.0
@@ -159,29 +145,27 @@ def product(m: ti.template(), y, w, v, turning):
 @ti.func
 def contact(m: ti.template(), d: ti.template(), e, c):
     """The rows of contact c."""
-    p, x = planes.touch(m, d, e, c)
+    x, n, p = touch.find(m, d, e, c)
     touching = ti.select(x > 0.0, x * 0.0 + 1.0, x * 0.0)
+    # a block skips what none of its worlds touches, or has touched
+    if ti.max(x, d.constraint.depth[e, c]).max() > 0.0:
+        for k in range(m.constraint.contacts.edges[c]):
+            row = cone.place(m, c) + k
+            d.constraint.on[e, row] = touching * d.constraint.on[e, row]
     d.constraint.depth[e, c] = x
     d.constraint.mass[e, c] = x * 0.0
-    for k in range(m.constraint.contacts.edges[c]):
-        row = cone.place(m, c) + k
-        d.constraint.on[e, row] = touching * d.constraint.on[e, row]
-    # a block skips what none of its worlds touches
     if x.max() > 0.0:
-        n = m.damping.normals[m.contact.planes.normal[c]]
-        # half way between the two surfaces, as in MuJoCo
-        p = p + spatial.scale(n, 0.5 * (x - m.constraint.contacts.margin[c]))
-        link = m.contact.planes.link[c]
-        v = particle(d.vw[e, link], d.vl[e, link], p)
-        t1, _axis, _per_length = tangent(m, d, e, c, n)
+        v, turning = touch.relative(m, d, e, c, p, d.vw, d.vl)
+        t1, _axis, _turns = touch.tangent(m, d, e, c, n)
         t2 = spatial.cross(n, t1)
         mass, _mass_slope, push, _push_slope = virtual_mass(m.constraint.contacts, c, ti.max(x, 0.0))
         d.constraint.mass[e, c] = touching * mass
         d.constraint.p[e, c] = p
+        d.constraint.n[e, c] = n
         d.constraint.t1[e, c] = t1
         for k in range(m.constraint.contacts.edges[c]):
             y, w = edge(m, c, n, t1, t2, k)
-            speed = product(m, y, w, v, d.vw[e, link])
+            speed = product(m, y, w, v, turning)
             at = m.constraint.contacts.most * c + k
             if ti.static(m.constraint.contacts.elliptic):
                 push = ti.select(k == 0, push, push * 0.0)
@@ -210,15 +194,13 @@ def pulls(m: ti.template(), d: ti.template(), e):
         motion(m, d, e)
         for c in range(m.constraint.contacts.number):
             if d.constraint.depth[e, c].max() > 0.0:
-                link = m.contact.planes.link[c]
-                n = m.damping.normals[m.contact.planes.normal[c]]
-                a = particle(d.constraint.cw[e, link], d.constraint.cl[e, link], d.constraint.p[e, c])
-                t1 = d.constraint.t1[e, c]
+                a, turning = touch.relative(m, d, e, c, d.constraint.p[e, c], d.constraint.cw, d.constraint.cl)
+                n, t1 = d.constraint.n[e, c], d.constraint.t1[e, c]
                 t2 = spatial.cross(n, t1)
                 for k in range(m.constraint.contacts.edges[c]):
                     y, w = edge(m, c, n, t1, t2, k)
                     at = m.constraint.contacts.most * c + k
-                    rate = product(m, y, w, a, d.constraint.cw[e, link])
+                    rate = product(m, y, w, a, turning)
                     d.constraint.pull[e, cone.place(m, c) + k] = d.constraint.ref[e, at] - rate
 
 
@@ -244,12 +226,11 @@ def assemble(m: ti.template(), d: ti.template(), e):
                         for k in ti.static(range(3)):
                             d.constraint.diag[e, dof + k] = J[k, :]
     if ti.static(m.constraint.contacts.number > 0):
-        if ti.static(m.contact.pairs.static):
-            restore(m, d, e)
-        else:
+        if ti.static(m.constraint.contacts.planes > 0):
             damping.clear(m, d, e)
-        contact_forces(m, d, e, False)
-        damping.composite(m, d, e)
+        contact_forces(m, d, e, touch.FREE)
+        if ti.static(m.constraint.contacts.planes > 0):
+            damping.composite(m, d, e)
         for i in range(m.nv):
             d.qacc[e, i] = d.qacc[e, i] + d.constraint.qfrc[e, i]
 
@@ -267,17 +248,15 @@ def add_limit(m: ti.template(), d: ti.template(), e, i, f, y: ti.template()):
 
 
 @ti.func
-def add_contact(m: ti.template(), d: ti.template(), e, c, solved: ti.template()):
-    """Forces of contact c's rows that push, to fn, ff: with qacc if it is solved for, else at 0, and implicit in it."""
-    link = m.contact.planes.link[c]
-    n = m.damping.normals[m.contact.planes.normal[c]]
-    p, t1 = d.constraint.p[e, c], d.constraint.t1[e, c]
+def add_contact(m: ti.template(), d: ti.template(), e, c, aim: ti.template()):
+    """Forces of contact c's rows that push, to fn, ff, or what they add to the matrix; as `touch` says of the aims."""
+    n, p, t1 = d.constraint.n[e, c], d.constraint.p[e, c], d.constraint.t1[e, c]
     t2 = spatial.cross(n, t1)
     f, moment = p * 0.0, p * 0.0
-    if ti.static(m.constraint.contacts.elliptic and solved):
+    if ti.static(m.constraint.contacts.elliptic and aim == touch.SOLVED):
         f, moment = cone.force(m, d, e, c, n, t1, t2)
     elif ti.static(m.constraint.contacts.elliptic):
-        f, moment = cone.add(m, d, e, c, link, p, n, t1, t2)
+        f, moment = cone.add(m, d, e, c, p, n, t1, t2, aim)
     else:
         for k in range(m.constraint.contacts.edges[c]):
             at = m.constraint.contacts.most * c + k
@@ -285,55 +264,32 @@ def add_contact(m: ti.template(), d: ti.template(), e, c, solved: ti.template())
             if mass.max() > 0.0:
                 y, w = edge(m, c, n, t1, t2, k)
                 push = mass * d.constraint.ref[e, at]
-                if ti.static(solved):
-                    a = particle(d.constraint.cw[e, link], d.constraint.cl[e, link], p)
-                    push = push - mass * product(m, y, w, a, d.constraint.cw[e, link])
+                if ti.static(aim == touch.SOLVED):
+                    a, turning = touch.relative(m, d, e, c, p, d.constraint.cw, d.constraint.cl)
+                    push = push - mass * product(m, y, w, a, turning)
                 f = f + spatial.scale(y, push)
-                arm = spatial.cross(p, y)
                 if ti.static(m.constraint.contacts.turning):
                     moment = moment + spatial.scale(w, push)
-                    arm = arm + w
-                if ti.static(not solved):
-                    damping.add_block(d, e, link, arm, y, mass)
-    d.constraint.fn[e, link] = d.constraint.fn[e, link] + spatial.cross(p, f) + moment
-    d.constraint.ff[e, link] = d.constraint.ff[e, link] + f
+                touch.join(m, d, e, c, p, y, w, mass, aim)
+    if ti.static(aim != touch.COUPLE):
+        touch.add_force(m, d, e, c, p, f, moment)
 
 
 @ti.func
-def contact_forces(m: ti.template(), d: ti.template(), e, solved: ti.template()):
+def contact_forces(m: ti.template(), d: ti.template(), e, aim: ti.template()):
     """`add_contact` of all, and their generalised forces in constraint.qfrc."""
     for link in range(m.nlink):
         d.constraint.fn[e, link] = m.gravity[0] * 0.0
         d.constraint.ff[e, link] = m.gravity[0] * 0.0
     for c in range(m.constraint.contacts.number):
         if d.constraint.depth[e, c].max() > 0.0:
-            add_contact(m, d, e, c, solved)
+            add_contact(m, d, e, c, aim)
     dynamics.generalised(m, d, e, d.constraint.fn, d.constraint.ff, d.constraint.qfrc)
 
 
 @ti.func
-def keep(m: ti.template(), d: ti.template(), e):
-    """Puts aside the implicit part of other contacts."""
-    for i in range(2 * m.nlink):
-        d.constraint.base_gl[e, i] = d.gl[e, i]
-        d.constraint.base_ga[e, i] = d.ga[e, i]
-    for i in range(3 * m.nlink):
-        d.constraint.base_gm[e, i] = d.gm[e, i]
-
-
-@ti.func
-def restore(m: ti.template(), d: ti.template(), e):
-    """What `keep` has put aside."""
-    for i in range(2 * m.nlink):
-        d.gl[e, i] = d.constraint.base_gl[e, i]
-        d.ga[e, i] = d.constraint.base_ga[e, i]
-    for i in range(3 * m.nlink):
-        d.gm[e, i] = d.constraint.base_gm[e, i]
-
-
-@ti.func
 def add_to_matrix(m: ti.template(), d: ti.template(), e):
-    """diag to qM; of a ball whose limit pushes x x', x the three entries. And dry friction's part."""
+    """diag to qM; of a ball whose limit pushes x x', x the three entries. And dry friction's part, and contacts'."""
     if ti.static(m.constraint.dry.number > 0):
         dry.add_to_matrix(m, d, e)
     if ti.static(m.constraint.limits.number > 0):
@@ -347,6 +303,10 @@ def add_to_matrix(m: ti.template(), d: ti.template(), e):
                             d.qM[e, k] = d.qM[e, k] + x
                 else:
                     d.qM[e, m.row_adr[dof]] = d.qM[e, m.row_adr[dof]] + d.constraint.diag[e, dof]
+    if ti.static(m.constraint.contacts.between > 0):
+        for c in range(m.constraint.contacts.planes, m.constraint.contacts.number):
+            if d.constraint.mass[e, c].max() > 0.0:
+                add_contact(m, d, e, c, touch.COUPLE)
 
 
 @ti.func
@@ -362,7 +322,7 @@ def report(m: ti.template(), d: ti.template(), e):
                 add_limit(m, d, e, i, mass * (d.constraint.limit_ref[e, i] - a), d.qfrc_limit)
     if ti.static(m.constraint.contacts.number > 0):
         motion(m, d, e)
-        contact_forces(m, d, e, True)
+        contact_forces(m, d, e, touch.SOLVED)
         for link in range(m.nlink):
             d.contact.kn[e, link] = d.contact.kn[e, link] + d.constraint.fn[e, link]
             d.contact.kf[e, link] = d.contact.kf[e, link] + d.constraint.ff[e, link]

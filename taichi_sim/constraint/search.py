@@ -97,8 +97,14 @@ def begin(m: ti.template(), d: ti.template(), e):
     """The next step begins at qacc."""
     for i in range(m.nv):
         d.constraint.start[e, i] = d.qacc[e, i]
-    for row in range(m.constraint.nrow):
+    for row in range(m.constraint.contacts.row):
         d.constraint.pull_start[e, row] = d.constraint.pull[e, row]
+    if ti.static(m.constraint.contacts.number > 0):
+        for c in range(m.constraint.contacts.number):
+            if d.constraint.mass[e, c].max() > 0.0:
+                for k in range(m.constraint.contacts.edges[c]):
+                    row = cone.place(m, c) + k
+                    d.constraint.pull_start[e, row] = d.constraint.pull[e, row]
 
 
 @ti.func
@@ -168,6 +174,16 @@ def shorten(m: ti.template(), d: ti.template(), e):
     for i in range(m.nv):
         step = d.qacc[e, i] - d.constraint.start[e, i]
         d.qacc[e, i] = d.constraint.start[e, i] + share * step
-    for row in range(m.constraint.nrow):
-        step = d.constraint.pull[e, row] - d.constraint.pull_start[e, row]
-        d.constraint.pull[e, row] = d.constraint.pull_start[e, row] + share * step
+    for row in range(m.constraint.contacts.row):
+        go(d, e, row, share)
+    if ti.static(m.constraint.contacts.number > 0):
+        for c in range(m.constraint.contacts.number):
+            if d.constraint.mass[e, c].max() > 0.0:
+                for k in range(m.constraint.contacts.edges[c]):
+                    go(d, e, cone.place(m, c) + k, share)
+
+
+@ti.func
+def go(d: ti.template(), e, row, share):
+    """pull of a row -> at a share of the way from where the step began."""
+    d.constraint.pull[e, row] = cone.between(d, row, e, share)

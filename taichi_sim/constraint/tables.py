@@ -6,11 +6,12 @@ import types
 
 import numpy as np
 
+from taichi_sim.bodies.moved_dofs import apart, dofs_of
 from taichi_sim.bodies.tables import allot
 from taichi_sim.bodies.tree import Tree
 from taichi_sim.buffers import Fields
 from taichi_sim.constraint import impedance
-from taichi_sim.contact import points
+from taichi_sim.contact.tables import Touching
 from taichi_sim.runtime import ti
 from taichi_sim.types import CONES, JNT_BALL, LAWS, Model
 
@@ -24,9 +25,9 @@ _OLD = "load the MJCF and save the model anew for MuJoCo's law of constraints: a
 
 
 class Constants:
-    """Limits and dry friction of joints, and contact points on planes, by MuJoCo's law; none if the model has another.
+    """Limits and dry friction of joints, and contacts by MuJoCo's law; none if the model has another.
 
-    Contacts are those of `contact.planes`, in its order.
+    Contacts are those of `contact.planes`, in its order, and after them those of `contact.pairs`.
 
     | field | meaning |
     |---|---|
@@ -36,13 +37,16 @@ class Constants:
     | dry.dof, rate, mass | of dry friction: its dof, b, mu |
     | limits.ball | whether some joint is a ball |
     | limits.kind, qpos, dof, low, high | its type, place in qpos and qvel, range |
+    | contacts.planes, between | how many of the contacts are on planes, how many are not |
+    | contacts.link, link2 | the links that touch; on a plane the second is the world |
+    | contacts.adr, dof, side | between bodies: dof[adr[k]:adr[k+1]] move the first link or, side -1, the other |
     | contacts.elliptic, turning | whether the cone is elliptic; whether some resist spinning |
     | contacts.edges, most | edges of the pyramid or rows of the cone, 1: the normal alone; the largest number |
     | contacts.dims, rough | largest condim; 0, and friction along the tangents, about the normal, the tangents [m] |
     | contacts.nu2, digits | of elliptic ones: see `cone` |
     | contacts.margin | distance from which on it acts [m] |
     | contacts.axis | a capsule's direction in its link's frame, along which MuJoCo lays the pyramid; else zero |
-    | contacts.across, any_aligned | the pyramid's direction elsewhere; whether there are capsules |
+    | contacts.across, any_aligned | the pyramid's direction elsewhere on planes; whether there are capsules |
     | stiffness, damping | of the reference acceleration, of either table |
     | solimp, weight | of either table: `impedance.table`, and the inverse mass that a row sees |
 
@@ -50,17 +54,18 @@ class Constants:
         ValueError: there is no such law, or the model lacks what it takes.
     """
 
-    def __init__(self, model: Model, tree: Tree, f: Fields, fitted: tuple[str, ...]):
+    def __init__(self, model: Model, tree: Tree, f: Fields, fitted: tuple[str, ...], touching: Touching):
         law = model.opt.constraint
         for what, said, known in (("constraint", law, LAWS), ("cone", model.opt.cone, CONES)):
             if said not in known:
                 raise ValueError(f"model.opt.{what} must be one of {', '.join(map(repr, known))}, got {said!r}")
         mine = law == "mujoco"
         limited = np.flatnonzero(np.asarray(model.jnt_limited, bool) & model.opt.limit & mine)
-        touching = points.on_planes(model, tree) if mine else {"pair": ()}
-        number = len(touching["pair"])
+        planes, between = (len(table["pair"]) * mine for table in (touching.on_planes, touching.between))
+        number = planes + between
         self.limits = types.SimpleNamespace(number=len(limited))
-        self.contacts = types.SimpleNamespace(number=number, most=0, elliptic=model.opt.cone == "elliptic")
+        elliptic = model.opt.cone == "elliptic"
+        self.contacts = types.SimpleNamespace(number=number, planes=planes, between=between, most=0, elliptic=elliptic)
         rough = np.flatnonzero((model.dof_frictionloss > 0) | ("dof_frictionloss" in fitted))
         rough = rough if mine and model.opt.friction else rough[:0]
         self.dry = types.SimpleNamespace(number=len(rough))
@@ -69,6 +74,8 @@ class Constants:
             self._limits(model, limited, f)
         if number:
             self._contacts(model, touching, f)
+        if between:
+            self._between(tree, touching.between, f)
         if len(rough):
             kf, rate = model.dof_friction_kf[rough], model.dof_friction_rate[rough]
             if not np.all(rate > 0):
@@ -85,9 +92,11 @@ class Constants:
         weight = model.jnt_limit_invweight[j]
         _gains(self.limits, model.jnt_limit_ref[j], model.jnt_limit_solimp[j], weight, f)
 
-    def _contacts(self, model: Model, touching: dict[str, np.ndarray], f: Fields) -> None:
-        pair, axis = touching["pair"], touching["axis"]
-        normal = touching["frame"][touching["normal"]]
+    def _contacts(self, model: Model, touching: Touching, f: Fields) -> None:
+        on_planes, between = touching.on_planes, touching.between
+        pair = np.concatenate([on_planes["pair"], between["pair"]])
+        axis, normal = on_planes["axis"], on_planes["frame"][on_planes["normal"]]
+        self.contacts.link = f.ints(np.concatenate([on_planes["link"], between["link1"]]))
         dim = model.pair_dim[pair]
         if not np.isin(dim, list(EDGES)).all():
             raise ValueError(f"{_OLD} the dimensions of its contacts")
@@ -102,7 +111,7 @@ class Constants:
         # of a pyramid's edges: MuJoCo's documentation, "Computation: Constraint model", and mj_makeImpedance
         pyramid = 2 * mu**2 / model.opt.impratio * (1 + mu**2)
         weight = model.pair_invweight[pair] * np.where((dim == 1) | elliptic, 1.0, pyramid)
-        across = np.array([_across(n, bool(a.any())) for n, a in zip(normal, axis, strict=True)])
+        across = np.array([_across(n, bool(a.any())) for n, a in zip(normal, axis, strict=True)]).reshape(-1, 3)
         self.contacts.dims = int(dim.max())
         rough = np.concatenate([0 * mu[:, None], rough], axis=1)[:, : self.contacts.dims]
         columns = {"margin": model.pair_margin[pair], "axis": axis, "across": across}
@@ -112,6 +121,14 @@ class Constants:
         vars(self.contacts).update(f.table({"rough": rough.reshape(-1)}))
         vars(self.contacts).update(f.table(columns))
         _gains(self.contacts, model.pair_ref[pair], model.pair_solimp[pair], weight, f)
+
+    def _between(self, tree: Tree, between: dict[str, np.ndarray], f: Fields) -> None:
+        dofs = [apart(tree, one, two) for one, two in zip(between["link1"], between["link2"], strict=True)]
+        moved = [set(dofs_of(tree, one)) for one in between["link1"]]
+        sides = [1 if dof in own else -1 for own, row in zip(moved, dofs, strict=True) for dof in row]
+        self.contacts.link2 = f.ints(np.concatenate([np.zeros(self.contacts.planes), between["link2"]]))
+        self.contacts.adr = f.ints(np.cumsum([0] + [len(row) for row in dofs]))
+        self.contacts.dof, self.contacts.side = f.ints(np.concatenate(dofs)), f.ints(sides)
 
 
 def _across(n: np.ndarray, aligned: bool) -> np.ndarray:
@@ -142,12 +159,13 @@ class Scratch:
     | fn, ff, qfrc | forces on links, and the generalised ones | nlink, nv |
     | limit_side | Jacobian of a limit: 1 or -1; ball: of its three dofs | limits, 3 |
     | limit_mass, limit_ref | d / (1 - d) times the inertia, reference acceleration | limits |
-    | depth, mass, p, t1 | of a contact: violation, as above, point from the tree's origin, first tangent | contacts |
+    | depth, mass | of a contact: violation, as above | contacts |
+    | p, n, t1 | its point from the origin of the first link's tree, normal, first tangent | contacts |
     | ref | of its edges: reference acceleration | most contacts |
     | on | 1: a row pushes; of dry friction -1 or 1 at a bound, 0 within | nrow |
     | start, descent | qacc where a step begins, the cost's descent there (`search`) | nv |
     | pull, pull_start | of a row at qacc, where the step begins | nrow |
-    | base_... | the implicit part of other contacts | as `damping` |
+    | row | Jacobian of a contact between bodies; zero before and after its use | nv |
     | yn, yf | adjoint of cw, cl, summed over subtrees | nlink |
     """
 
@@ -162,8 +180,7 @@ class Scratch:
             allot(self, f, "limit_mass limit_ref", m.constraint.limits.number)
         if m.constraint.contacts.number:
             allot(self, f, "depth mass", m.constraint.contacts.number)
-            allot(self, f, "p t1", m.constraint.contacts.number, 3)
+            allot(self, f, "p n t1", m.constraint.contacts.number, 3)
             allot(self, f, "ref", m.constraint.contacts.most * m.constraint.contacts.number)
-            if m.contact.pairs.static:
-                allot(self, f, "base_gl base_ga", 2 * m.nlink, 3)
-                allot(self, f, "base_gm", 3 * m.nlink, 3)
+        if m.constraint.contacts.between:
+            allot(self, f, "row", m.nv)

@@ -1,8 +1,7 @@
 """Contact of bodies with planes and its adjoint (docs/adjoint.md). The law: `law`."""
 
 from taichi_sim import spatial
-from taichi_sim.bodies import dynamics
-from taichi_sim.bodies.damping import add_along, add_particle, add_turning, clear
+from taichi_sim.bodies.damping import add_along, add_particle, add_turning
 from taichi_sim.bodies.external import add_moment, particle
 from taichi_sim.contact import collide, points
 from taichi_sim.contact.law import adjoint, adjoint_moment, along, force, moment, turning_coefficients
@@ -50,10 +49,8 @@ def wander(m: ti.template(), d: ti.template(), e, c, n, p_bar):
 
 @ti.func
 def forces(m: ti.template(), d: ti.template(), e, h_theta):
-    """contact.kn, kf: contact forces at v on single links; and h_theta B on cm, ch, cd, co and bm, bh, bd, bo."""
-    dynamics.clear(m, e, d.contact.kn, d.contact.kf)
-    clear(m, d, e)
-    for c in range(m.contact.penalty):
+    """Adds the forces at v to contact.kn, kf; and h_theta B to cm, ch, cd, co and bm, bh, bd, bo."""
+    for c in range(m.contact.planes.number):
         p, depth = touch(m, d, e, c)
         # a block skips what none of its worlds touches
         if depth.max() > 0.0:
@@ -76,7 +73,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
 @ti.func
 def adjoint_forces(m: ti.template(), d: ti.template(), e):
     """The gradient of nu . W, W the contact forces, where `external` wants it (with what nu, v and v' turn along)."""
-    for c in range(m.contact.penalty):
+    for c in range(m.contact.planes.number):
         p, depth = touch(m, d, e, c)
         if depth.max() > 0.0:
             touching = ti.select(depth > 0.0, depth * 0.0 + 1.0, depth * 0.0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from taichi_sim.bodies import tree as tree_module
+from taichi_sim.bodies.moved_dofs import dofs_of
 from taichi_sim.contact import box_box, convex
 from taichi_sim.contact.shapes import CONVEX as SHAPED
 from taichi_sim.contact.shapes import Shapes
@@ -79,7 +80,7 @@ def on_planes(model: Model, tree: tree_module.Tree) -> dict[str, np.ndarray]:
     """
     rows: list[tuple] = []
     frame: list[np.ndarray] = []
-    for k in _pairs(model, with_plane=True):
+    for k in _pairs(model, tree, with_plane=True):
         plane, geom = model.pair_geom1[k], model.pair_geom2[k]
         base, quat = _pose(model, tree, plane)
         normal = tree_module.quat_matrix(quat)[:, 2]
@@ -118,8 +119,9 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
     | main, row | CONVEX: where in the scratch the least overlap and the row's contact are | (n,), (n,) |
     | node, nrow, ncol | HFIELD: first node of the field, its numbers of nodes; size2 has its half-lengths | (n,) each |
     | margin, ke, kd, loss, kc, kf, mu, spin_kf, ... | as `Model.pair_margin` and so on | (n,) |
+    | pair | the pair of geoms that it belongs to | (n,) |
     """
-    pairs = [_ordered(model, tree, k) for k in _pairs(model, with_plane=False)]
+    pairs = [_ordered(model, tree, k) for k in _pairs(model, tree, with_plane=False)]
     shapes = Shapes(model, [geom for _, *geoms, kind in pairs if kind == CONVEX for geom in geoms])
     rows: list[tuple] = []
     found = 0
@@ -169,7 +171,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
                 reach2,
             )
             row = convex_columns[4] + (slot + 1 if convex_columns[3] else 0)
-            rows.append((kind_, slot, *links, *geoms, *convex_columns, row, *grid, margin, *_gains(model, k)))
+            rows.append((kind_, slot, *links, *geoms, *convex_columns, row, *grid, margin, *_gains(model, k), k))
     names = ("kind", "slot", "link1", "link2", "pos1", "pos2", "axis1", "axis2", "radius1", "radius2")
     names = (
         *names,
@@ -186,14 +188,17 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
         "main",
     )
     widths = {"pos1": 3, "pos2": 3, "axis1": 3, "axis2": 3, "quat1": 4, "quat2": 4, "size1": 3, "size2": 3}
-    return _table(rows, (*names, "row", "node", "nrow", "ncol", "margin", *_GAINS), widths), shapes
+    return _table(rows, (*names, "row", "node", "nrow", "ncol", "margin", *_GAINS, "pair"), widths), shapes
 
 
-def _pairs(model: Model, with_plane: bool) -> list[int]:
-    """The pairs that touch, those with a plane or the others."""
+def _pairs(model: Model, tree: tree_module.Tree, with_plane: bool) -> list[int]:
+    """The pairs that touch, those with a plane or the others; none of what no dof moves."""
     if not model.opt.contact:
         return []
-    return [k for k in range(model.npair) if (model.geom_type[model.pair_geom1[k]] == GEOM_PLANE) == with_plane]
+    links = [tree.body_link[model.geom_bodyid[geom]] for geom in (model.pair_geom1, model.pair_geom2)]
+    moves = [any(dofs_of(tree, link) for link in pair) for pair in zip(*links, strict=True)]
+    on_plane = model.geom_type[model.pair_geom1] == GEOM_PLANE
+    return [k for k in range(model.npair) if on_plane[k] == with_plane and moves[k]]
 
 
 def _ordered(model: Model, tree: tree_module.Tree, k: int) -> tuple[int, int, int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,8 +12,21 @@ from taichi_sim.bodies.tree import Tree
 from taichi_sim.buffers import Fields
 from taichi_sim.contact import points
 from taichi_sim.contact.hfield import nodes
+from taichi_sim.contact.shapes import Shapes
 from taichi_sim.runtime import ti
 from taichi_sim.types import Model
+
+
+class Touching(NamedTuple):
+    """Where a model's bodies can touch, `points.on_planes` and `points.between_bodies`."""
+
+    on_planes: dict[str, np.ndarray]
+    between: dict[str, np.ndarray]
+    shapes: Shapes
+
+
+def touching(model: Model, tree: Tree) -> Touching:
+    return Touching(points.on_planes(model, tree), *points.between_bodies(model, tree))
 
 
 class Constants:
@@ -24,8 +38,8 @@ class Constants:
     | planes.kinds, pairs.kinds | which kinds there are; what a model has none of is left out of its kernels |
     | planes.turning, pairs.turning | whether some contact has torsional or rolling friction |
     | planes.lossy, pairs.lossy | whether some contact's damping is dry |
-    | pairs.static | whether one of the geoms of some pair belongs to the world |
-    | penalty | how many of the planes' contacts are not held by MuJoCo's law (`constraint`): all or none |
+    | penalty | whether the law is the penalty, and not MuJoCo's (`constraint`) |
+    | pairs.static | whether it holds some pair of which one geom belongs to the world |
     | any | whether anything can touch |
     | shapes | of the geoms of convex pairs: `shapes.Shapes`; round: whether there are ellipsoids or cylinders |
     | found | how many contacts of convex pairs there can be, those of the least overlap included |
@@ -33,13 +47,13 @@ class Constants:
     | damping | what is implicit about it |
     """
 
-    def __init__(self, model: Model, tree: Tree, f: Fields):
-        on_planes, (between, shapes) = points.on_planes(model, tree), points.between_bodies(model, tree)
+    def __init__(self, model: Model, touching: Touching, f: Fields):
+        on_planes, between, shapes = dict(touching.on_planes), dict(touching.between), touching.shapes
         # how exact overlaps of convex shapes are found
         between["tolerance"] = between["size"] * (1e-10 if f.shared.real is ti.f64 else 3e-6)
         frame = on_planes.pop("frame")
         # `constraint.tables` reads them
-        del on_planes["pair"], on_planes["axis"]
+        del on_planes["pair"], on_planes["axis"], between["pair"]
         self.planes, self.pairs = (
             types.SimpleNamespace(number=len(table["kind"]), kinds=frozenset(table["kind"].tolist()), **f.table(table))
             for table in (on_planes, between)
@@ -47,7 +61,8 @@ class Constants:
         for contacts, table in ((self.planes, on_planes), (self.pairs, between)):
             contacts.turning = bool(table["spin_mu"].any() or table["roll_mu"].any())
             contacts.lossy = bool(table["loss"].any())
-        self.pairs.static = bool((between["link2"] == 0).any())
+        self.penalty = model.opt.constraint == "penalty"
+        self.pairs.static = self.penalty and bool((between["link2"] == 0).any())
         self.shapes = types.SimpleNamespace(
             round=bool(shapes.columns["ellipsoid"].any()), **f.table(shapes.columns), **f.table(shapes.points)
         )
@@ -55,10 +70,11 @@ class Constants:
         fields = points.HFIELD in self.pairs.kinds
         self.nodes = f.shared.constant(height_fields(model) if fields else np.zeros((1, 3)))
         self.any = self.planes.number + self.pairs.number > 0
-        self.penalty = self.planes.number if model.opt.constraint == "penalty" else 0
-        later = self.planes.number > self.penalty
+        # MuJoCo's law holds what touches bodies elsewhere than in the links' damping
+        later = not self.penalty and self.planes.number > 0
         normals, fixed = f.shared.constant(frame), len(frame) * (not later)
-        self.damping = Damping(normals, fixed, self.pairs.static or later, self.any, later)
+        damped = self.any if self.penalty else later
+        self.damping = Damping(normals, fixed, self.pairs.static or later, damped, later)
 
 
 def height_fields(model: Model) -> np.ndarray:

@@ -21,7 +21,7 @@ from taichi_sim.mjcf.constraint import LOSS, friction_gains, reference_gains, st
 from taichi_sim.mjcf.contact_pairs import Pairs, gains, inverse_mass
 from taichi_sim.mjcf.numerics import Numerics, choice
 from taichi_sim.mjcf.report import ModelError, Report, check_names, element_name, said
-from taichi_sim.mjcf.unsupported import UNEVEN, find, joint_equalities, simulated_pairs, stages
+from taichi_sim.mjcf.unsupported import find, joint_equalities, simulated_pairs, stages
 from taichi_sim.types import CONES, GEOM_HFIELD, GEOM_MESH, JNT_BALL, JNT_FREE, LAWS, Model, Option
 
 # Contact parameters that a file may state, as `<numeric name="contact_ke">` and so on.
@@ -152,7 +152,9 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
     numerics = Numerics(mj_model, report)
     option = _option(mj_model, numerics, report)
     if pairs is not None and option.constraint == "penalty":
-        report.add("contact pair", pairs.explicit[pairs.uneven], *UNEVEN)
+        what = "friction that differs between two directions is not simulated by the penalty"
+        cure = "give both directions one coefficient, or take MuJoCo's law of constraints"
+        report.add("contact pair", pairs.explicit[pairs.uneven], what, cure)
     substep = option.timestep
     return Model(
         nq=mj_model.nq,

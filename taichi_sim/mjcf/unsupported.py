@@ -160,22 +160,13 @@ def simulated_pairs(m, pairs: Pairs) -> np.ndarray:
     """Which pairs of geoms the engine can let touch each other, bool, shape (len(pairs),)."""
     kinds = zip(m.geom_type[pairs.geom1].tolist(), m.geom_type[pairs.geom2].tolist(), strict=True)
     known = np.array([kind in points.SUPPORTED for kind in kinds], dtype=bool)
-    return known & ~_uneven(m, pairs) & ~_moving_planes(m, pairs)
+    return known & ~_moving_planes(m, pairs)
 
 
 def _moving_planes(m, pairs: Pairs) -> np.ndarray:
     """Which pairs have a plane that rides on a mocap body."""
     moving = m.body_mocapid[m.body_rootid[m.geom_bodyid[pairs.geom1]]] >= 0
     return moving & (m.geom_type[pairs.geom1] == GEOM_PLANE)
-
-
-# Friction of a pair that differs between two directions: only MuJoCo's law, and so planes, have it.
-UNEVEN = "friction that differs between two directions is not simulated there", "give both directions one coefficient"
-
-
-def _uneven(m, pairs: Pairs) -> np.ndarray:
-    """Which pairs have friction that differs between two directions, but for those with planes."""
-    return pairs.uneven & (m.geom_type[pairs.geom1] != GEOM_PLANE)
 
 
 def _check_contacts(m, pairs: Pairs, report: Report) -> None:
@@ -190,7 +181,6 @@ def _check_contacts(m, pairs: Pairs, report: Report) -> None:
         report.add("geom", np.unique([(pairs.geom1[k], pairs.geom2[k]) for k in those]), what, cure)
     what, cure = "is a plane on a mocap body, which is not simulated", "use a box"
     report.add("geom", np.unique(pairs.geom1[_moving_planes(m, pairs)]), what, cure)
-    report.add("contact pair", pairs.explicit[_uneven(m, pairs)], *UNEVEN)
     # pyramids have none in MuJoCo, either
     own = np.any(m.pair_solreffriction != 0, axis=1) & (m.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC)
     what, cure = "solreffriction of an elliptic cone is not simulated", 'remove it, or take cone="pyramidal"'
