@@ -14,7 +14,7 @@ part of x alone: three columns.
 """
 
 from taichi_sim import spatial
-from taichi_sim.bodies import dynamics, kinematics
+from taichi_sim.bodies import dynamics, inertia, kinematics
 from taichi_sim.runtime import ti
 
 
@@ -100,10 +100,11 @@ def factor(m: ti.template(), d: ti.template(), e):
         for ii in range(start + 1, end):
             row = d.qLD[e, ii] * inverse
             column = d.qLU[e, ii] * inverse
-            shift = m.factor_adr[m.factor_dof[ii]] - ii
-            for jj in range(ii, end):
-                d.qLD[e, jj + shift] = d.qLD[e, jj + shift] - (column * d.qLD[e, jj])
-                d.qLU[e, jj + shift] = d.qLU[e, jj + shift] - (row * d.qLU[e, jj])
+            if inertia.counts(m, abs(row) + abs(column)):
+                shift = m.factor_adr[m.factor_dof[ii]] - ii
+                for jj in range(ii, end):
+                    d.qLD[e, jj + shift] = d.qLD[e, jj + shift] - (column * d.qLD[e, jj])
+                    d.qLU[e, jj + shift] = d.qLU[e, jj + shift] - (row * d.qLU[e, jj])
             d.qLD[e, ii] = row
             d.qLU[e, ii] = column
 

@@ -119,11 +119,21 @@ def factor(m: ti.template(), d: ti.template(), e):
         inverse = 1.0 / d.qLD[e, start]
         for ii in range(start + 1, end):
             a = d.qLD[e, ii] * inverse
-            # the ancestors of k from its ancestor i on are i's own row
-            shift = m.factor_adr[m.factor_dof[ii]] - ii
-            for jj in range(ii, end):
-                d.qLD[e, jj + shift] = d.qLD[e, jj + shift] - (a * d.qLD[e, jj])
+            if counts(m, a):
+                # the ancestors of k from its ancestor i on are i's own row
+                shift = m.factor_adr[m.factor_dof[ii]] - ii
+                for jj in range(ii, end):
+                    d.qLD[e, jj + shift] = d.qLD[e, jj + shift] - (a * d.qLD[e, jj])
             d.qLD[e, ii] = a
+
+
+@ti.func
+def counts(m: ti.template(), x):
+    """Whether an entry of the factor does anything: those of branches that only contacts couple mostly do not."""
+    some = 1
+    if ti.static(m.coupled):
+        some = ti.select(abs(x).max() > 0.0, 1, 0)
+    return some
 
 
 @ti.func
