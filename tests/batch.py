@@ -19,6 +19,22 @@ def random_batch(model: ts.Model, num_worlds: int, seed: int) -> tuple[ts.State,
     return ts.State(qpos, qvel, torch.zeros(num_worlds, model.na, dtype=torch.float64)), ctrl
 
 
+def strayed(
+    mj_model: mujoco.MjModel, sim: ts.Simulator, state: ts.State, ctrl: torch.Tensor, steps: int
+) -> list[float]:
+    """By how much each world's positions differ from MuJoCo's, at most, after so many steps of one substep each."""
+    sim.model.opt.substeps = steps
+    with torch.no_grad():
+        after = sim.step(state, ctrl)
+    sim.model.opt.substeps = 1
+    errors = []
+    for world in range(len(ctrl)):
+        data = mujoco_data(mj_model, state, ctrl, world)
+        mujoco.mj_step(mj_model, data, steps)
+        errors.append(np.abs(after.qpos[world].numpy() - data.qpos).max())
+    return errors
+
+
 def mujoco_data(mj_model: mujoco.MjModel, state: ts.State, ctrl: torch.Tensor, world: int) -> mujoco.MjData:
     """MuJoCo's results for one world of a batch."""
     data = mujoco.MjData(mj_model)

@@ -78,10 +78,18 @@ def add(d: ti.template(), e, link, p, f, v_bar, gn, gf):
 @ti.func
 def add_ahead(d: ti.template(), e, link, p, t_bar):
     """Adds t_bar, the adjoint of v' at p, to a link's."""
-    xn = spatial.cross(p, t_bar)
-    gn, gf = spatial.force_cross(d.tw[e, link], d.tl[e, link], xn, t_bar)
-    d.xn[e, link] = d.xn[e, link] + xn
-    d.xf[e, link] = d.xf[e, link] + t_bar
+    add_motion(d, e, link, p, t_bar, d.tw, d.tl, d.xn, d.xf)
+
+
+@ti.func
+def add_motion(
+    d: ti.template(), e, link, p, bar, w: ti.template(), v: ti.template(), n: ti.template(), f: ti.template()
+):
+    """Adds `bar`, the adjoint at p of a link's motion w, v, to that motion's n, f, and to the pose's."""
+    arm = spatial.cross(p, bar)
+    gn, gf = spatial.force_cross(w[e, link], v[e, link], arm, bar)
+    n[e, link] = n[e, link] + arm
+    f[e, link] = f[e, link] + bar
     d.gn[e, link] = d.gn[e, link] + gn
     d.gf[e, link] = d.gf[e, link] + gf
 

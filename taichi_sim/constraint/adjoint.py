@@ -1,7 +1,7 @@
 """The adjoint of the rows' forces at fixed qacc, where those that push are those that did (docs/adjoint.md)."""
 
 from taichi_sim import spatial
-from taichi_sim.bodies.external import add
+from taichi_sim.bodies.external import add, add_motion
 from taichi_sim.constraint import cone, dry, touch
 from taichi_sim.constraint.rows import along, edge, motion, prepare, product, violation, virtual_mass
 from taichi_sim.contact import pairs, planes
@@ -129,34 +129,25 @@ def contact(m: ti.template(), d: ti.template(), e, c):
             turn = turn - spatial.scale(spatial.cross(n, p_bar), 0.5 * (x - m.constraint.contacts.margin[c]))
             turn = turn + spatial.scale(spatial.cross(axis, t2), angle_bar * turns)
             add(d, e, one, p, f, v_bar, spatial.cross(p, lift + p_bar) + turn, lift + p_bar)
-            add_motion(d, e, one, p, a_bar)
+            add_acceleration(d, e, one, p, a_bar)
     if ti.static(m.constraint.contacts.between > 0):
         if c >= m.constraint.contacts.planes:
             k = c - m.constraint.contacts.planes
-            one, two = m.constraint.contacts.link[c], m.constraint.contacts.link2[c]
+            one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
             n_bar = spatial.cross(frame_bar, n) + spatial.scale(t2, angle_bar * turns)
-            c1, u1, q1, c2, u2, q2, offset = pairs.place(m, d, e, k)
-            gn, gf = pairs.turn(m, d, e, k, c1, u1, q1, c2, u2, q2, ti.select(x > 0.0, x_bar, x * 0.0), n_bar, p_bar)
-            add(d, e, one, p, f, v_bar, gn, gf)
-            add_motion(d, e, one, p, a_bar)
-            # both displaced alike turn the normal and move the point: geom 2 has the rest of that
-            gn = spatial.cross(n, n_bar) + spatial.cross(p, p_bar) - gn
-            gf = p_bar - gf
-            add(d, e, two, p - offset, -f, -v_bar, gn - spatial.cross(offset, gf), gf)
-            add_motion(d, e, two, p - offset, -a_bar)
+            c1, u1, q1, c2, u2, q2, apart = pairs.place(m, d, e, k)
+            d_bar = ti.select(x > 0.0, x_bar, x * 0.0)
+            pairs.add_both(m, d, e, k, c1, u1, q1, c2, u2, q2, apart, n, p, f, v_bar, d_bar, n_bar, p_bar)
+            add_acceleration(d, e, one, p, a_bar)
+            add_acceleration(d, e, two, p - apart, -a_bar)
             if ti.static(m.constraint.contacts.turning):
                 add_moment(m, d, e, two, -moment, -w_bar, -aw_bar)
 
 
 @ti.func
-def add_motion(d: ti.template(), e, link, p, a_bar):
+def add_acceleration(d: ti.template(), e, link, p, a_bar):
     """Adds a_bar, the adjoint of cw, cl's motion at p, to a link's."""
-    yn = spatial.cross(p, a_bar)
-    gn, gf = spatial.force_cross(d.constraint.cw[e, link], d.constraint.cl[e, link], yn, a_bar)
-    d.constraint.yn[e, link] = d.constraint.yn[e, link] + yn
-    d.constraint.yf[e, link] = d.constraint.yf[e, link] + a_bar
-    d.gn[e, link] = d.gn[e, link] + gn
-    d.gf[e, link] = d.gf[e, link] + gf
+    add_motion(d, e, link, p, a_bar, d.constraint.cw, d.constraint.cl, d.constraint.yn, d.constraint.yf)
 
 
 @ti.func

@@ -38,7 +38,7 @@ class Constants:
     | limits.ball | whether some joint is a ball |
     | limits.kind, qpos, dof, low, high | its type, place in qpos and qvel, range |
     | contacts.planes, between | how many of the contacts are on planes, how many are not |
-    | contacts.link, link2 | the links that touch; on a plane the second is the world |
+    | contacts.link | the link that touches the plane, or the first of two |
     | contacts.adr, dof, side | between bodies: dof[adr[k]:adr[k+1]] move the first link or, side -1, the other |
     | contacts.elliptic, turning | whether the cone is elliptic; whether some resist spinning |
     | contacts.edges, most | edges of the pyramid or rows of the cone, 1: the normal alone; the largest number |
@@ -123,12 +123,13 @@ class Constants:
         _gains(self.contacts, model.pair_ref[pair], model.pair_solimp[pair], weight, f)
 
     def _between(self, tree: Tree, between: dict[str, np.ndarray], f: Fields) -> None:
-        dofs = [apart(tree, one, two) for one, two in zip(between["link1"], between["link2"], strict=True)]
-        moved = [set(dofs_of(tree, one)) for one in between["link1"]]
-        sides = [1 if dof in own else -1 for own, row in zip(moved, dofs, strict=True) for dof in row]
-        self.contacts.link2 = f.ints(np.concatenate([np.zeros(self.contacts.planes), between["link2"]]))
-        self.contacts.adr = f.ints(np.cumsum([0] + [len(row) for row in dofs]))
-        self.contacts.dof, self.contacts.side = f.ints(np.concatenate(dofs)), f.ints(sides)
+        links = list(zip(between["link1"].tolist(), between["link2"].tolist(), strict=True))
+        # of many contacts the links are the same
+        dofs = {pair: apart(tree, *pair) for pair in set(links)}
+        moved = {pair: set(dofs_of(tree, pair[0])) for pair in dofs}
+        self.contacts.adr = f.ints(np.cumsum([0] + [len(dofs[pair]) for pair in links]))
+        self.contacts.dof = f.ints([dof for pair in links for dof in dofs[pair]])
+        self.contacts.side = f.ints([1 if dof in moved[pair] else -1 for pair in links for dof in dofs[pair]])
 
 
 def _across(n: np.ndarray, aligned: bool) -> np.ndarray:

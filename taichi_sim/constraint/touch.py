@@ -33,7 +33,7 @@ def find(m: ti.template(), d: ti.template(), e, c):
     if ti.static(m.constraint.contacts.between > 0):
         if c >= m.constraint.contacts.planes:
             k = c - m.constraint.contacts.planes
-            c1, u1, q1, c2, u2, q2, _offset = pairs.place(m, d, e, k)
+            c1, u1, q1, c2, u2, q2, _apart = pairs.place(m, d, e, k)
             if collide.near(c1, m.contact.pairs.reach1[k], c2, m.contact.pairs.reach2[k]):
                 x, n, p = pairs.touch(m, d, e, k, c1, u1, q1, c2, u2, q2)
                 if ti.static(points.CAPSULE_BOX in m.contact.pairs.kinds):
@@ -58,22 +58,14 @@ def borne_by_ends(m: ti.template(), k, c1, u1, c2, q2, depth, n, p):
 
 
 @ti.func
-def offset(m: ti.template(), d: ti.template(), e, c):
-    """From the origin of the tree of contact c's first link to that of its second."""
-    one, two = m.constraint.contacts.link[c], m.constraint.contacts.link2[c]
-    return d.origin[e, m.link_tree[two]] - d.origin[e, m.link_tree[one]]
-
-
-@ti.func
 def relative(m: ti.template(), d: ti.template(), e, c, p, w: ti.template(), v: ti.template()):
     """Of the links' motions w, v, the first link's at contact c's point less the second's: linear, angular."""
     one = m.constraint.contacts.link[c]
     x, turning = particle(w[e, one], v[e, one], p), w[e, one]
     if ti.static(m.constraint.contacts.between > 0):
         if c >= m.constraint.contacts.planes:
-            two = m.constraint.contacts.link2[c]
-            x = x - particle(w[e, two], v[e, two], p - offset(m, d, e, c))
-            turning = turning - w[e, two]
+            k = c - m.constraint.contacts.planes
+            x, turning = pairs.relative(one, m.contact.pairs.link2[k], e, w, v, p, pairs.offset(m, d, e, k))
     return x, turning
 
 
@@ -118,7 +110,7 @@ def join(m: ti.template(), d: ti.template(), e, c, p, y, w, mass, aim: ti.templa
     if ti.static(aim == COUPLE):
         k = c - m.constraint.contacts.planes
         arm = spatial.cross(p, y) + w
-        arm2 = arm - spatial.cross(offset(m, d, e, c), y)
+        arm2 = arm - spatial.cross(pairs.offset(m, d, e, k), y)
         for i in range(m.constraint.contacts.adr[k], m.constraint.contacts.adr[k + 1]):
             dof = m.constraint.contacts.dof[i]
             J = spatial.dot(d.sw[e, dof], arm) + spatial.dot(d.sl[e, dof], y)
@@ -142,7 +134,8 @@ def add_force(m: ti.template(), d: ti.template(), e, c, p, f, moment):
     d.constraint.ff[e, one] = d.constraint.ff[e, one] + f
     if ti.static(m.constraint.contacts.between > 0):
         if c >= m.constraint.contacts.planes:
-            two = m.constraint.contacts.link2[c]
-            arm = p - offset(m, d, e, c)
+            k = c - m.constraint.contacts.planes
+            two = m.contact.pairs.link2[k]
+            arm = p - pairs.offset(m, d, e, k)
             d.constraint.fn[e, two] = d.constraint.fn[e, two] - spatial.cross(arm, f) - moment
             d.constraint.ff[e, two] = d.constraint.ff[e, two] - f

@@ -12,18 +12,25 @@ from taichi_sim.runtime import ti
 
 
 @ti.func
+def offset(m: ti.template(), d: ti.template(), e, k):
+    """From the origin of the tree of pair k's geom 1 to that of its geom 2."""
+    one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
+    return d.origin[e, m.link_tree[two]] - d.origin[e, m.link_tree[one]]
+
+
+@ti.func
 def place(m: ti.template(), d: ti.template(), e, k):
     """Centre, half-axis and orientation of pair k's geom 1, those of its geom 2, all relative to the origin of geom 1's
     tree, and that of geom 2's tree relative to it.
     """
     one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
-    offset = d.origin[e, m.link_tree[two]] - d.origin[e, m.link_tree[one]]
+    apart = offset(m, d, e, k)
     q1, q2 = d.xq[e, one], d.xq[e, two]
     c1 = d.xp[e, one] + spatial.rotate(q1, m.contact.pairs.pos1[k])
-    c2 = d.xp[e, two] + spatial.rotate(q2, m.contact.pairs.pos2[k]) + offset
+    c2 = d.xp[e, two] + spatial.rotate(q2, m.contact.pairs.pos2[k]) + apart
     u1, u2 = spatial.rotate(q1, m.contact.pairs.axis1[k]), spatial.rotate(q2, m.contact.pairs.axis2[k])
     q1, q2 = spatial.quat_mul(q1, m.contact.pairs.quat1[k]), spatial.quat_mul(q2, m.contact.pairs.quat2[k])
-    return c1, u1, q1, c2, u2, q2, offset
+    return c1, u1, q1, c2, u2, q2, apart
 
 
 @ti.func
@@ -92,17 +99,17 @@ def relative(one, two, e, w: ti.template(), v: ti.template(), p, offset):
 def forces(m: ti.template(), d: ti.template(), e, h_theta):
     """Adds the forces at v to contact.kn, kf; and h_theta B of geoms of the world to cm, ch, cd, co and gm, gl, ga."""
     for k in range(m.contact.pairs.number):
-        c1, u1, q1, c2, u2, q2, offset = place(m, d, e, k)
+        c1, u1, q1, c2, u2, q2, apart = place(m, d, e, k)
         if collide.near(c1, m.contact.pairs.reach1[k], c2, m.contact.pairs.reach2[k]):
             depth, n, p = touch(m, d, e, k, c1, u1, q1, c2, u2, q2)
             if depth.max() > 0.0:
                 depth = ti.max(depth, 0.0)
                 one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
-                v, w = relative(one, two, e, d.vw, d.vl, p, offset)
+                v, w = relative(one, two, e, d.vw, d.vl, p, apart)
                 f, spring, damping, s = force(m.contact.pairs, k, n, depth, v)
                 d.contact.kn[e, one] = d.contact.kn[e, one] + spatial.cross(p, f)
                 d.contact.kf[e, one] = d.contact.kf[e, one] + f
-                d.contact.kn[e, two] = d.contact.kn[e, two] - spatial.cross(p - offset, f)
+                d.contact.kn[e, two] = d.contact.kn[e, two] - spatial.cross(p - apart, f)
                 d.contact.kf[e, two] = d.contact.kf[e, two] - f
                 if ti.static(m.contact.pairs.static):
                     if two == 0:
@@ -123,19 +130,19 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
 def adjoint_forces(m: ti.template(), d: ti.template(), e):
     """`planes.adjoint_forces` of the pairs."""
     for k in range(m.contact.pairs.number):
-        c1, u1, q1, c2, u2, q2, offset = place(m, d, e, k)
+        c1, u1, q1, c2, u2, q2, apart = place(m, d, e, k)
         if collide.near(c1, m.contact.pairs.reach1[k], c2, m.contact.pairs.reach2[k]):
             depth, n, p = touch(m, d, e, k, c1, u1, q1, c2, u2, q2)
             if depth.max() > 0.0:
                 touching = ti.select(depth > 0.0, depth * 0.0 + 1.0, depth * 0.0)
                 depth = ti.max(depth, 0.0)
                 one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
-                v, vw = relative(one, two, e, d.vw, d.vl, p, offset)
-                nu, nw = relative(one, two, e, d.nw, d.nl, p, offset)
+                v, vw = relative(one, two, e, d.vw, d.vl, p, apart)
+                nu, nw = relative(one, two, e, d.nw, d.nl, p, apart)
                 t, tw = v, vw
                 if ti.static(m.contact.pairs.static):
                     if two == 0:
-                        t, tw = relative(one, two, e, d.tw, d.tl, p, offset)
+                        t, tw = relative(one, two, e, d.tw, d.tl, p, apart)
                 f, v_bar, t_bar, n_bar, d_bar, spring = adjoint(m.contact.pairs, k, n, depth, v, t, nu)
                 if ti.static(m.contact.pairs.turning):
                     torque, w_bar, tw_bar, turned, grip = adjoint_moment(m.contact.pairs, k, spring, n, vw, tw, nw)
@@ -150,14 +157,25 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
                     add_moment(d, e, two, -torque, -w_bar, ahead * 0.0)
                 d_bar = touching * d_bar
                 p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(t_bar, tw)
-                gn, gf = turn(m, d, e, k, c1, u1, q1, c2, u2, q2, d_bar, n_bar, p_bar)
                 if ti.static(m.contact.pairs.static):
                     if two == 0:
                         add_ahead(d, e, one, p, t_bar)
                         # of what follows only v_bar is left
                         t_bar = t_bar * 0.0
-                add(d, e, one, p, f, v_bar + t_bar, gn, gf)
-                # both displaced alike turn the normal and move the point: geom 2 has the rest of that
-                gn = spatial.cross(n, n_bar) + spatial.cross(p, p_bar) - gn
-                gf = p_bar - gf
-                add(d, e, two, p - offset, -f, -v_bar - t_bar, gn - spatial.cross(offset, gf), gf)
+                add_both(m, d, e, k, c1, u1, q1, c2, u2, q2, apart, n, p, f, v_bar + t_bar, d_bar, n_bar, p_bar)
+
+
+@ti.func
+def add_both(
+    m: ti.template(), d: ti.template(), e, k, c1, u1, q1, c2, u2, q2, apart, n, p, f, v_bar, d_bar, n_bar, p_bar
+):
+    """Adds the adjoints of pair k's force, relative velocity, and of what `touch` has just found to those of its links.
+
+    Args: of `place`, of `touch` the normal and the point, the force on geom 1, and the adjoints.
+    """
+    gn, gf = turn(m, d, e, k, c1, u1, q1, c2, u2, q2, d_bar, n_bar, p_bar)
+    add(d, e, m.contact.pairs.link1[k], p, f, v_bar, gn, gf)
+    # both displaced alike turn the normal and move the point: geom 2 has the rest of that
+    gn = spatial.cross(n, n_bar) + spatial.cross(p, p_bar) - gn
+    gf = p_bar - gf
+    add(d, e, m.contact.pairs.link2[k], p - apart, -f, -v_bar, gn - spatial.cross(apart, gf), gf)

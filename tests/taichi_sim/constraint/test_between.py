@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from batch import mujoco_data
+from batch import mujoco_data, strayed
 from differences import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
@@ -85,16 +85,7 @@ def test_accelerations_and_forces_are_mujocos(body, sim, batch):
 
 
 def test_motion_is_mujocos(body, sim, batch):
-    state, ctrl = batch
-    sim.model.opt.substeps = 20
-    with torch.no_grad():
-        after = sim.step(state, ctrl)
-    sim.model.opt.substeps = 1
-    errors = []
-    for world in range(len(ctrl)):
-        data = mujoco_data(body, state, ctrl, world)
-        mujoco.mj_step(body, data, 20)
-        errors.append(np.abs(after.qpos[world].numpy() - data.qpos).max())
+    errors = strayed(body, sim, *batch, 20)
     assert np.median(errors) < 1e-10, errors
 
 
