@@ -47,10 +47,11 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
         equality.expand(m, d, e, d.lam)
     kinematics.world(m, d, e)
     kinematics.position(m, d, e)
-    if ti.static(m.loops.any):
+    if ti.static(m.loops.any or m.rows_on_tendons):
         kinematics.origins(m, d, e)
-        if ti.static(m.loops.tendons):
-            tendon.lengths(m, d, e)
+    if ti.static(m.rows_on_tendons):
+        tendon.lengths(m, d, e)
+    if ti.static(m.loops.any):
         rows.assemble(m, d, e)
         loops.correct(m, d, e)
     inertia.bodies(m, d, e)
@@ -61,8 +62,14 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     dynamics.newton_euler(m, d, e)
     dynamics.adjoint_motion(m, d, e)
     dynamics.adjoint_bodies(m, d, e)
+    if ti.static(m.rows_on_tendons):
+        tendon.begin_rows(m, d, e)
     if ti.static(m.loops.scalar.number > 0):
         loops.scalar_forces(m, d, e)
+    if ti.static(m.rows_on_tendons):
+        constraint.tendon_forces(m, d, e)
+        tendon.adjoint_lengths(m, d, e)
+        external.adjoint_project(m, d, e)
     passive.adjoint_springs(m, d, e)
     passive.adjoint_dampers(m, d, e, h_theta)
     passive.adjoint_limits(m, d, e, h_theta)

@@ -27,6 +27,7 @@ class DeviceModel(bodies.Constants):
     | tendon, actuator | `muscles.tables.Tendons`, `muscles.tables.Actuators` |
     | loops | equalities that close loops: `loops.tables.Constants` |
     | constraint | limits, contacts, dry friction by MuJoCo's law: `constraint.tables.Constants` |
+    | rows_on_tendons | whether tendons are held by rows of `loops` or `constraint` |
     | external | whether a room makes forces on links besides those of inertia and gravity |
     | damping | the part of these that is implicit in the links' velocities |
     | nrecord | what a substep leaves on the tape |
@@ -45,10 +46,13 @@ class DeviceModel(bodies.Constants):
         self.constraint = constraint.Constants(model, self._tree, fields, fitted, touching)
         self.external = self.external or self.contact.any or self.tendon.npath > 0 or self.loops.any
         self.external = self.external or self.actuator.sites.number > 0
+        on_tendons = self.constraint.limits.tendons + self.constraint.dry.tendons
+        self.rows_on_tendons = self.loops.tendons or on_tendons > 0
+        self.external = self.external or self.rows_on_tendons
         # a symmetric problem, as joint equalities make of it
         self.coriolis = self.coriolis and not self.loops.any
         self.damping = self.contact.damping
-        self.any_friction = self.any_friction or self.tendon.friction
+        self.any_friction = self.any_friction or self.tendon.friction or self.constraint.dry.tendons > 0
         self.nrecord = taping.size(self)
         self.ncell = fields.fitted.cells
 

@@ -105,12 +105,14 @@ class Option:
 _NAMES = (
     "geom_hfieldid body_gravcomp body_mocapid jnt_actgravcomp jnt_limit_loss jnt_limit_ref jnt_limit_solimp "
     "jnt_limit_invweight dof_frictionloss dof_friction_kf dof_friction_mass dof_friction_rate tendon_limit_loss "
-    "tendon_frictionloss tendon_friction_kf tendon_friction_mass muscle_tendon_strain muscle_tendonadr pair_loss "
+    "tendon_frictionloss tendon_friction_kf tendon_friction_mass tendon_friction_rate tendon_limit_ref "
+    "tendon_limit_solimp tendon_limit_invweight muscle_tendon_strain muscle_tendonadr pair_loss "
     "pair_ref pair_solimp pair_invweight pair_dim pair_spin_kf pair_spin_mu pair_roll_kf pair_roll_mu pair_across"
 )
 _LIKE = ("geom_type", "body_parentid", "jnt_type", "dof_bodyid", "tendon_adr", "muscle_law", "pair_geom1")
 _LATER = {name: next(x for x in _LIKE if x.startswith(name.split("_")[0])) for name in _NAMES.split()}
-_WIDTHS = {"jnt_limit_ref": (2,), "jnt_limit_solimp": (5,), "pair_ref": (2,), "pair_solimp": (5,), "pair_across": (2,)}
+_WIDTHS = dict.fromkeys(("jnt_limit_ref", "tendon_limit_ref", "pair_ref", "pair_across"), (2,))
+_WIDTHS |= dict.fromkeys(("jnt_limit_solimp", "tendon_limit_solimp", "pair_solimp"), (5,))
 # Fields of `Model` without entries by default: (their dtype, numbers per entry).
 _EMPTY = {
     **dict.fromkeys(("loop_type", "loop_obj1", "loop_obj2"), (np.int32, ())),
@@ -137,8 +139,7 @@ class Model:
     | qpos_spring | positions at which joint springs are at rest | (nq,) |
     | body_parentid | parent body; the world is body 0 and its own parent | (nbody,) |
     | body_pos, body_quat | frame relative to the parent's [m] | (nbody, 3), (nbody, 4) |
-    | body_mass | mass [kg] | (nbody,) |
-    | body_inertia | principal moments of inertia about the centre of mass [kg m^2] | (nbody, 3) |
+    | body_mass, body_inertia | [kg]; principal moments about the centre of mass [kg m^2] | (nbody,), (nbody, 3) |
     | body_ipos, body_iquat | centre of mass [m] and principal axes in the body's frame | (nbody, 3), (nbody, 4) |
     | body_gravcomp | share of its weight that is lifted (gravity compensation) | (nbody,) |
     | body_mocapid | which of the mocap bodies it is, whose pose is an input (-1: none) | (nbody,) |
@@ -148,8 +149,7 @@ class Model:
     | jnt_pos, jnt_axis | anchor [m] and axis in the body's frame | (njnt, 3) |
     | jnt_limited | has a position limit | (njnt,) bool |
     | jnt_range | lower and upper limit [m, rad]; ball: (0, largest angle) | (njnt, 2) |
-    | jnt_limit_ke | penalty stiffness of the limit [N/m, N m/rad] | (njnt,) |
-    | jnt_limit_kd | damping while the limit is violated [N s/m, N m s/rad], the largest where it has loss | (njnt,) |
+    | jnt_limit_ke, jnt_limit_kd | a penalty's stiffness and damping, the largest where it has loss | (njnt,), (njnt,) |
     | jnt_limit_loss | share of the spring's force that dry damping takes; 0: damping is viscous | (njnt,) |
     | jnt_limit_ref, jnt_limit_solimp, jnt_limit_invweight | as loop_... | (njnt, 2), (njnt, 5), (njnt,) |
     | jnt_stiffness | spring stiffness [N/m, N m/rad] | (njnt,) |
@@ -158,26 +158,22 @@ class Model:
     | dof_bodyid, dof_jntid | its body, its joint | (nv,) |
     | dof_armature | rotor inertia added to the diagonal of M [kg, kg m^2] | (nv,) |
     | dof_damping | viscous damping [N s/m, N m s/rad] | (nv,) |
-    | dof_frictionloss | dry friction while sliding [N, N m] | (nv,) |
-    | dof_friction_kf | its largest coefficient, of sticking [N s/m, N m s/rad] | (nv,) |
+    | dof_frictionloss, dof_friction_kf | [N, N m]; its coefficient of sticking [N s/m, N m s/rad] | (nv,), (nv,) |
     | dof_friction_mass, dof_friction_rate | inertia it slows at qpos0 [kg, kg m^2]; MuJoCo's b [1/s] | (nv,), (nv,) |
     | geom_type | GEOM_* code | (ngeom,) |
     | geom_bodyid, geom_pos, geom_quat | its body, pose in the body's frame [m] | (ngeom,), (ngeom, 3), (ngeom, 4) |
     | geom_size | MuJoCo's size parameters (radius, half-length; half-extents) [m] | (ngeom, 3) |
     | geom_rgba | colour; its material's where the file gives the geom none of its own | (ngeom, 4) |
     | geom_group | group for drawing; groups above 2 (collision shapes and the like) are hidden | (ngeom,) |
-    | geom_dataid | mesh of a GEOM_MESH, else -1 | (ngeom,) |
-    | geom_hfieldid | height field of a GEOM_HFIELD, else -1 | (ngeom,) |
+    | geom_dataid, geom_hfieldid | a GEOM_MESH's mesh, a GEOM_HFIELD's height field; else -1 | (ngeom,), (ngeom,) |
     | hfield_adr, hfield_nrow, hfield_ncol | first node, numbers of nodes along y and x | (nhfield,) each |
     | hfield_size | half-lengths along x and y, height where the data is 1, thickness below 0 [m] | (nhfield, 4) |
     | hfield_data | heights of the nodes, row by row, as shares | (nhfieldnode,) |
     | mesh_vertadr, mesh_vertnum, mesh_vert | vertices in the geom's frame [m] | (nmesh,), (nmesh,), (nmeshvert, 3) |
-    | mesh_hulladr, mesh_hullnum | where the vertices of its convex hull begin, their number | (nmesh,), (nmesh,) |
-    | mesh_hull | vertices of the convex hulls, indices in the mesh | (nmeshhull,) |
+    | mesh_hulladr, mesh_hullnum, mesh_hull | the convex hulls' vertices, as indices in the mesh | as mesh_vert... |
     | mesh_faceadr, mesh_facenum, mesh_face | triangles, indices in the mesh | (nmesh,), (nmesh,), (nmeshface, 3) |
     | pair_geom1, pair_geom2, pair_dim | geoms that can touch, a plane first; the contact's condim | (npair,) each |
-    | pair_ke | stiffness of a contact point [N/m] | (npair,) |
-    | pair_kd | its damping while approaching, per depth [N s/m^2] | (npair,) |
+    | pair_ke, pair_kd | a contact point's stiffness [N/m], damping per depth [N s/m^2] | (npair,), (npair,) |
     | pair_loss | share of the spring's force that dry damping takes, besides kd | (npair,) |
     | pair_kc | its largest damping [N s/m], infinite where it is implicit and without loss | (npair,) |
     | pair_kf | largest friction coefficient, of sticking [N s/m] | (npair,) |
@@ -200,10 +196,11 @@ class Model:
     | wrap_type, wrap_objid | WRAP_* code of an element; its joint, site or geom (pulley: -1) | (nwrap,), (nwrap,) |
     | wrap_prm | joint: coefficient; pulley: divisor; sphere, cylinder: side site or -1 | (nwrap,) |
     | tendon_stiffness, tendon_damping | [N/m], [N s/m] | (ntendon,), (ntendon,) |
-    | tendon_frictionloss, tendon_friction_kf, tendon_friction_mass | as of a dof [N], [N s/m], [kg] | (ntendon,) each |
+    | tendon_frictionloss, tendon_friction_kf, _mass, _rate | as of a dof [N], [N s/m], [kg], [1/s] | (ntendon,) each |
     | tendon_lengthspring | lengths between which its spring is slack [m] | (ntendon, 2) |
     | tendon_limited, tendon_range | has a length limit, lower and upper [m] | (ntendon,), (ntendon, 2) |
     | tendon_limit_ke, tendon_limit_kd, tendon_limit_loss | as of a joint's limit [N/m], [N s/m] | (ntendon,) each |
+    | tendon_limit_ref, tendon_limit_solimp, _invweight | as loop_... | (ntendon, 2), (ntendon, 5), (ntendon,) |
     | tendon_width, tendon_rgba | for drawing: radius [m], colour | (ntendon,), (ntendon, 4) |
     | actuator_trntype, actuator_trnid | TRN_*; the joint, tendon or site it acts on | (nu,), (nu,) |
     | actuator_gear | transmission ratio; scalar joints and tendons use the first entry | (nu, 6) |
@@ -216,8 +213,7 @@ class Model:
     | muscle_law | LAW_* of a muscle, -1: another actuator | (nu,) |
     | muscle_force | peak isometric force F0 [N] | (nu,) |
     | muscle_optimal_length, muscle_slack_length | of the fibre, of the tendon in series with it [m] | (nu,), (nu,) |
-    | muscle_tendon_strain | strain of an elastic tendon at F0, 0: a rigid one | (nu,) |
-    | muscle_tendonadr | entry in act of an elastic tendon's strain, -1: a rigid one | (nu,) |
+    | muscle_tendon_strain, muscle_tendonadr | an elastic tendon's at F0, entry in act; 0, -1: rigid | (nu,), (nu,) |
     | muscle_prm | MuJoCo's lmin, lmax, vmax, fpmax, fvmax; stretched lmax, stretch, shift; see below | (nu, 10) |
     | actuator_ctrllimited, actuator_ctrlrange | controls are clamped | (nu,), (nu, 2) |
     | actuator_forcelimited, actuator_forcerange | forces are clamped [N, N m] | (nu,), (nu, 2) |
@@ -343,6 +339,10 @@ class Model:
     tendon_frictionloss: np.ndarray | None = None
     tendon_friction_kf: np.ndarray | None = None
     tendon_friction_mass: np.ndarray | None = None
+    tendon_friction_rate: np.ndarray | None = None
+    tendon_limit_ref: np.ndarray | None = None
+    tendon_limit_solimp: np.ndarray | None = None
+    tendon_limit_invweight: np.ndarray | None = None
     muscle_tendon_strain: np.ndarray | None = None
     muscle_tendonadr: np.ndarray | None = None
     pair_spin_kf: np.ndarray | None = None

@@ -5,6 +5,7 @@ from taichi_sim.bodies.external import add, add_motion
 from taichi_sim.constraint import cone, dry, touch
 from taichi_sim.constraint.rows import along, edge, motion, prepare, product, violation, virtual_mass
 from taichi_sim.contact import pairs, planes
+from taichi_sim.muscles import tendon
 from taichi_sim.runtime import ti
 from taichi_sim.types import JNT_BALL
 
@@ -16,7 +17,7 @@ def forces(m: ti.template(), d: ti.template(), e):
     if ti.static(m.constraint.dry.number > 0):
         dry.adjoint_forces(m, d, e)
     if ti.static(m.constraint.limits.number > 0):
-        for i in range(m.constraint.limits.number):
+        for i in range(m.constraint.limits.joints):
             if d.constraint.limit_mass[e, i].max() > 0.0:
                 limit(m, d, e, i)
     if ti.static(m.constraint.contacts.number > 0):
@@ -31,15 +32,36 @@ def forces(m: ti.template(), d: ti.template(), e):
 
 
 @ti.func
-def limit(m: ti.template(), d: ti.template(), e, i):
-    """Of limit i."""
+def tendon_forces(m: ti.template(), d: ti.template(), e):
+    """What `forces` does, of tendons' limits and dry friction, to the tendons' adjoints."""
+    if ti.static(m.constraint.dry.tendons > 0):
+        for i in range(m.constraint.dry.joints, m.constraint.dry.number):
+            dry.adjoint_tendon(m, d, e, i)
+    if ti.static(m.constraint.limits.tendons > 0):
+        for i in range(m.constraint.limits.joints, m.constraint.limits.number):
+            _x, J, _u, f, a_bar, x_bar = pushed(m, d, e, i)
+            v_bar = m.constraint.limits.damping[i] * a_bar
+            side = J[0, :]
+            tendon.add_row(d, e, m.constraint.limits.tendon[i], -side * x_bar, side * f, side * v_bar, side * a_bar)
+
+
+@ti.func
+def pushed(m: ti.template(), d: ti.template(), e, i):
+    """Of limit i `violation`, its force along J, and the adjoints of J a and of the violation."""
     x, J, u = violation(m, d, e, i)
-    mass, mass_slope, _push, push_slope = virtual_mass(m.constraint.limits, i, ti.max(x, 0.0))
-    pull = d.constraint.limit_ref[e, i] - along(m, d, e, i, J, d.qacc)
+    mass, mass_slope, push, push_slope = virtual_mass(m.constraint.limits, i, ti.max(x, 0.0))
+    speed = along(m, d, e, i, J, d.qvel)
+    pull = push - m.constraint.limits.damping[i] * speed - along(m, d, e, i, J, d.qacc)
     on = ti.select((x > 0.0) & (pull > 0.0), x * 0.0 + 1.0, x * 0.0)
-    lam = along(m, d, e, i, J, d.lam)
-    x_bar = on * lam * (mass_slope * pull + mass * push_slope)
-    v_bar = -on * lam * mass * m.constraint.limits.damping[i]
+    lam = on * along(m, d, e, i, J, d.lam)
+    return x, J, u, on * mass * pull, -lam * mass, lam * (mass_slope * pull + mass * push_slope)
+
+
+@ti.func
+def limit(m: ti.template(), d: ti.template(), e, i):
+    """Of limit i, of a joint."""
+    _x, J, u, f, a_bar, x_bar = pushed(m, d, e, i)
+    v_bar = m.constraint.limits.damping[i] * a_bar
     dof = m.constraint.limits.dof[i]
     d.grad_qvel[e, dof] = d.grad_qvel[e, dof] + v_bar * J[0, :]
     if ti.static(m.constraint.limits.ball):
@@ -50,9 +72,7 @@ def limit(m: ti.template(), d: ti.template(), e, i):
             a = spatial.load_vec3(d.qacc, e, dof) + spatial.scale(
                 spatial.load_vec3(d.qvel, e, dof), m.constraint.limits.damping[i]
             )
-            J_bar = spatial.scale(spatial.load_vec3(d.lam, e, dof), on * mass * pull) - spatial.scale(
-                a, on * lam * mass
-            )
+            J_bar = spatial.scale(spatial.load_vec3(d.lam, e, dof), f) + spatial.scale(a, a_bar)
             per_angle = 1.0 / ti.max(ti.sqrt(spatial.dot(u, u)), 1e-6)
             across = J_bar - spatial.scale(J, spatial.dot(J, J_bar))
             g = -spatial.scale(J, x_bar) - spatial.scale(across, per_angle)

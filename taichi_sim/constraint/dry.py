@@ -1,4 +1,4 @@
-"""Dry friction of dofs by MuJoCo's law: rows that push against the motion, at most as hard as friction does.
+"""Dry friction of dofs and tendons by MuJoCo's law: rows that push against motion, at most as hard as it does.
 
 With mu and a_ref as in `rows`, at no violation,
 
@@ -9,20 +9,22 @@ A row within its bounds is linear in the acceleration: mu joins the mass matrix.
 Source: MuJoCo's documentation, "Computation: Constraint model", "Friction loss".
 """
 
+from taichi_sim.constraint import scalar
 from taichi_sim.constraint.search import bound, loss
+from taichi_sim.muscles import tendon
 from taichi_sim.runtime import ti
 
 
 @ti.func
 def reference(m: ti.template(), d: ti.template(), e, i):
     """a_ref of row i."""
-    return -m.constraint.dry.rate[i] * d.qvel[e, m.constraint.dry.dof[i]]
+    return -m.constraint.dry.rate[i] * scalar.rate(m, d, e, m.constraint.dry, i, d.qvel)
 
 
 @ti.func
 def pull(m: ti.template(), d: ti.template(), e, i):
     """a_ref - a of row i, a being qacc."""
-    return reference(m, d, e, i) - d.qacc[e, m.constraint.dry.dof[i]]
+    return reference(m, d, e, i) - scalar.rate(m, d, e, m.constraint.dry, i, d.qacc)
 
 
 @ti.func
@@ -43,35 +45,46 @@ def begin(m: ti.template(), d: ti.template(), e):
 def add_forces(m: ti.template(), d: ti.template(), e):
     """qacc += what the rows push at a bound, and mu a_ref within."""
     for i in range(m.constraint.dry.number):
-        dof, at = m.constraint.dry.dof[i], d.constraint.on[e, i]
+        at = d.constraint.on[e, i]
         inside = (1.0 - abs(at)) * m.constraint.dry.mass[i] * reference(m, d, e, i)
-        d.qacc[e, dof] = d.qacc[e, dof] + at * loss(m, e, i) + inside
+        scalar.add(m, d, e, m.constraint.dry, i, at * loss(m, e, i) + inside, d.qacc)
 
 
 @ti.func
 def add_to_matrix(m: ti.template(), d: ti.template(), e):
     """mu of the rows within their bounds to qM."""
     for i in range(m.constraint.dry.number):
-        k = m.row_adr[m.constraint.dry.dof[i]]
-        d.qM[e, k] = d.qM[e, k] + (1.0 - abs(d.constraint.on[e, i])) * m.constraint.dry.mass[i]
+        mass = (1.0 - abs(d.constraint.on[e, i])) * m.constraint.dry.mass[i]
+        scalar.add_mass(m, d, e, m.constraint.dry, i, mass)
 
 
 @ti.func
 def report(m: ti.template(), d: ti.template(), e):
     """qacc -> the rows' forces, added to qfrc_friction."""
     for i in range(m.constraint.dry.number):
-        dof, most = m.constraint.dry.dof[i], loss(m, e, i)
+        most = loss(m, e, i)
         f = ti.max(ti.min(m.constraint.dry.mass[i] * pull(m, d, e, i), most), -most)
-        d.qfrc_friction[e, dof] = d.qfrc_friction[e, dof] + f
+        scalar.add(m, d, e, m.constraint.dry, i, f, d.qfrc_friction)
 
 
 @ti.func
 def adjoint_forces(m: ti.template(), d: ti.template(), e):
-    """grad_qvel += lam' df/dv at fixed qacc, and likewise the adjoint of the loss."""
-    for i in range(m.constraint.dry.number):
+    """grad_qvel += lam' df/dv of dofs at fixed qacc, and likewise the adjoint of the loss."""
+    for i in range(m.constraint.dry.joints):
         dof, at = m.constraint.dry.dof[i], bound(m, e, i, pull(m, d, e, i))
         lam = d.lam[e, dof]
         slope = (1.0 - abs(at)) * m.constraint.dry.mass[i] * m.constraint.dry.rate[i]
         d.grad_qvel[e, dof] = d.grad_qvel[e, dof] - lam * slope
         if ti.static(m.fit):
             m.grad_dof_frictionloss[e, dof] = m.grad_dof_frictionloss[e, dof] + lam * at
+
+
+@ti.func
+def adjoint_tendon(m: ti.template(), d: ti.template(), e, i):
+    """What `adjoint_forces` does, of row i, that of a tendon."""
+    mass, most = m.constraint.dry.mass[i], loss(m, e, i)
+    x = pull(m, d, e, i)
+    inside = 1.0 - abs(bound(m, e, i, x))
+    a_bar = -inside * mass * scalar.rate(m, d, e, m.constraint.dry, i, d.lam)
+    f = ti.max(ti.min(mass * x, most), -most)
+    tendon.add_row(d, e, m.constraint.dry.tendon[i], x * 0.0, f, m.constraint.dry.rate[i] * a_bar, a_bar)

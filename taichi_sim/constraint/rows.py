@@ -18,7 +18,7 @@ Source: MuJoCo's documentation, "Computation: Constraint model" and "Solver para
 
 from taichi_sim import spatial
 from taichi_sim.bodies import damping, dynamics, kinematics
-from taichi_sim.constraint import cone, dry, touch
+from taichi_sim.constraint import cone, dry, scalar, touch
 from taichi_sim.constraint.impedance import impedance
 from taichi_sim.runtime import ti
 from taichi_sim.types import JNT_BALL
@@ -66,8 +66,11 @@ def virtual_mass(t: ti.template(), i, x):
 
 @ti.func
 def violation(m: ti.template(), d: ti.template(), e, i):
-    """Of limit i: x, negative within the range, J, and of a ball the rotation vector."""
+    """Of limit i: x, negative within the range, J of a ball's dofs or in `scalar.rate`, a ball's rotation vector."""
     q = d.qpos[e, m.constraint.limits.qpos[i]]
+    if ti.static(m.constraint.limits.tendons > 0):
+        if i >= m.constraint.limits.joints:
+            q = d.tendon.length[e, m.constraint.limits.tendon[i]]
     low, high = m.constraint.limits.low[i] - q, q - m.constraint.limits.high[i]
     x = ti.max(low, high)
     side = ti.select(low > high, x * 0.0 + 1.0, x * 0.0 - 1.0)
@@ -86,7 +89,7 @@ def violation(m: ti.template(), d: ti.template(), e, i):
 def along(m: ti.template(), d: ti.template(), e, i, J, y: ti.template()):
     """J y of limit i, y a vector of dofs."""
     dof = m.constraint.limits.dof[i]
-    s = J[0, :] * y[e, dof]
+    s = J[0, :] * scalar.rate(m, d, e, m.constraint.limits, i, y)
     if ti.static(m.constraint.limits.ball):
         if m.constraint.limits.kind[i] == JNT_BALL:
             s = s + J[1, :] * y[e, dof + 1] + J[2, :] * y[e, dof + 2]
@@ -209,7 +212,6 @@ def assemble(m: ti.template(), d: ti.template(), e):
     """tau -> qacc = tau + J' mu a_ref of the rows that push; mu J'J to diag and to the links' implicit part."""
     for i in range(m.nv):
         d.qacc[e, i] = d.constraint.tau[e, i]
-        d.constraint.diag[e, i] = d.constraint.tau[e, i] * 0.0
     if ti.static(m.constraint.dry.number > 0):
         dry.add_forces(m, d, e)
     if ti.static(m.constraint.limits.number > 0):
@@ -217,10 +219,9 @@ def assemble(m: ti.template(), d: ti.template(), e):
             mass = d.constraint.limit_mass[e, i] * d.constraint.on[e, m.constraint.limits.row + i]
             if mass.max() > 0.0:
                 add_limit(m, d, e, i, mass * d.constraint.limit_ref[e, i], d.qacc)
-                dof = m.constraint.limits.dof[i]
-                d.constraint.diag[e, dof] = mass
                 if ti.static(m.constraint.limits.ball):
                     if m.constraint.limits.kind[i] == JNT_BALL:
+                        dof = m.constraint.limits.dof[i]
                         # the block is that of the vector whose entries these are, see `add_to_matrix`
                         J = spatial.scale(d.constraint.limit_side[e, i], ti.sqrt(mass))
                         for k in ti.static(range(3)):
@@ -240,7 +241,7 @@ def add_limit(m: ti.template(), d: ti.template(), e, i, f, y: ti.template()):
     """Adds J' f of limit i to y, a vector of dofs."""
     dof = m.constraint.limits.dof[i]
     J = d.constraint.limit_side[e, i]
-    y[e, dof] = y[e, dof] + J[0, :] * f
+    scalar.add(m, d, e, m.constraint.limits, i, J[0, :] * f, y)
     if ti.static(m.constraint.limits.ball):
         if m.constraint.limits.kind[i] == JNT_BALL:
             for k in ti.static((1, 2)):
@@ -289,20 +290,23 @@ def contact_forces(m: ti.template(), d: ti.template(), e, aim: ti.template()):
 
 @ti.func
 def add_to_matrix(m: ti.template(), d: ti.template(), e):
-    """diag to qM; of a ball whose limit pushes x x', x the three entries. And dry friction's part, and contacts'."""
+    """mu J'J to qM: of limits, of a ball as the square of diag's three entries, of dry friction, and of contacts."""
     if ti.static(m.constraint.dry.number > 0):
         dry.add_to_matrix(m, d, e)
     if ti.static(m.constraint.limits.number > 0):
         for i in range(m.constraint.limits.number):
             dof = m.constraint.limits.dof[i]
-            if d.constraint.on[e, m.constraint.limits.row + i].max() > 0.0:
-                if m.constraint.limits.kind[i] == JNT_BALL:
+            mass = d.constraint.limit_mass[e, i] * d.constraint.on[e, m.constraint.limits.row + i]
+            if mass.max() > 0.0:
+                if ti.static(not m.constraint.limits.ball):
+                    scalar.add_mass(m, d, e, m.constraint.limits, i, mass)
+                elif m.constraint.limits.kind[i] == JNT_BALL:
                     for r in range(dof, dof + 3):
                         for k in range(m.row_adr[r], m.row_adr[r] + r - dof + 1):
                             x = d.constraint.diag[e, r] * d.constraint.diag[e, m.row_dof[k]]
                             d.qM[e, k] = d.qM[e, k] + x
                 else:
-                    d.qM[e, m.row_adr[dof]] = d.qM[e, m.row_adr[dof]] + d.constraint.diag[e, dof]
+                    scalar.add_mass(m, d, e, m.constraint.limits, i, mass)
     if ti.static(m.constraint.contacts.between > 0):
         for c in range(m.constraint.contacts.planes, m.constraint.contacts.number):
             if d.constraint.mass[e, c].max() > 0.0:

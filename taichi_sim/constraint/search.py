@@ -35,8 +35,12 @@ def bound(m: ti.template(), e, i, pull):
 
 @ti.func
 def loss(m: ti.template(), e, i):
-    """Largest force of row i of dry friction, which the user may fit."""
-    return m.dof_frictionloss[e * m.per_block, m.constraint.dry.dof[i]]
+    """Largest force of row i of dry friction; that of a dof the user may fit."""
+    most = m.dof_frictionloss[e * m.per_block, m.constraint.dry.dof[i]]
+    if ti.static(m.constraint.dry.tendons > 0):
+        if i >= m.constraint.dry.joints:
+            most = most * 0.0 + m.constraint.dry.loss[i]
+    return most
 
 
 @ti.func

@@ -13,7 +13,7 @@ from taichi_sim.buffers import Fields
 from taichi_sim.constraint import impedance
 from taichi_sim.contact.tables import Touching
 from taichi_sim.runtime import ti
-from taichi_sim.types import CONES, JNT_BALL, LAWS, Model
+from taichi_sim.types import CONES, JNT_BALL, JNT_SLIDE, LAWS, Model
 
 # Edges of a friction pyramid by the contact's dimensions, MuJoCo's condim.
 EDGES = {1: 1, 3: 4, 4: 6, 6: 10}
@@ -25,7 +25,7 @@ _OLD = "load the MJCF and save the model anew for MuJoCo's law of constraints: a
 
 
 class Constants:
-    """Limits and dry friction of joints, and contacts by MuJoCo's law; none if the model has another.
+    """Limits and dry friction of joints and tendons, and contacts by MuJoCo's law; none if the model has another.
 
     Contacts are those of `contact.planes`, in its order, and after them those of `contact.pairs`.
 
@@ -34,9 +34,11 @@ class Constants:
     | any | whether there are any |
     | limits.number, contacts.number, dry.number | how many |
     | nrow, limits.row, contacts.row | rows in all; first one of the limits, of the contacts (`search`) |
-    | dry.dof, rate, mass | of dry friction: its dof, b, mu |
+    | limits.joints, tendons, dry.joints, tendons | rows of joints, and those of tendons, which come after them |
+    | limits.tendon, dry.tendon | of rows of tendons: which |
+    | dry.dof, rate, mass, loss | of dry friction: its dof, b, mu; a tendon's largest force |
     | limits.ball | whether some joint is a ball |
-    | limits.kind, qpos, dof, low, high | its type, place in qpos and qvel, range |
+    | limits.kind, qpos, dof, low, high | a joint's type, place in qpos and qvel; range |
     | contacts.planes, between | how many of the contacts are on planes, how many are not |
     | contacts.link | the link that touches the plane, or the first of two |
     | contacts.adr, dof, side | between bodies: dof[adr[k]:adr[k+1]] move the first link or, side -1, the other |
@@ -60,37 +62,60 @@ class Constants:
             if said not in known:
                 raise ValueError(f"model.opt.{what} must be one of {', '.join(map(repr, known))}, got {said!r}")
         mine = law == "mujoco"
-        limited = np.flatnonzero(np.asarray(model.jnt_limited, bool) & model.opt.limit & mine)
+        limited, tied = (
+            np.flatnonzero(np.asarray(x, bool) & model.opt.limit & mine)
+            for x in (model.jnt_limited, model.tendon_limited)
+        )
         planes, between = (len(table["pair"]) * mine for table in (touching.on_planes, touching.between))
         number = planes + between
-        self.limits = types.SimpleNamespace(number=len(limited))
+        self.limits = _rows(limited, tied)
         elliptic = model.opt.cone == "elliptic"
         self.contacts = types.SimpleNamespace(number=number, planes=planes, between=between, most=0, elliptic=elliptic)
-        rough = np.flatnonzero((model.dof_frictionloss > 0) | ("dof_frictionloss" in fitted))
-        rough = rough if mine and model.opt.friction else rough[:0]
-        self.dry = types.SimpleNamespace(number=len(rough))
-        self.any = bool(len(limited) + number + len(rough))
-        if len(limited):
-            self._limits(model, limited, f)
+        rough, slow = (
+            np.flatnonzero(x & model.opt.friction & mine)
+            for x in (
+                (model.dof_frictionloss > 0) | ("dof_frictionloss" in fitted),
+                model.tendon_frictionloss > 0,
+            )
+        )
+        self.dry = _rows(rough, slow)
+        self.any = bool(self.limits.number + number + self.dry.number)
+        if self.limits.number:
+            self._limits(model, limited, tied, f)
         if number:
             self._contacts(model, touching, f)
         if between:
             self._between(tree, touching.between, f)
-        if len(rough):
-            kf, rate = model.dof_friction_kf[rough], model.dof_friction_rate[rough]
-            if not np.all(rate > 0):
-                raise ValueError(f"{_OLD} rates of friction")
-            vars(self.dry).update(f.table({"dof": rough.astype(np.int32), "rate": rate, "mass": kf / rate}))
-        self.limits.row, self.contacts.row = len(rough), len(rough) + len(limited)
+        if self.dry.number:
+            self._dry(model, rough, slow, f)
+        self.limits.row, self.contacts.row = self.dry.number, self.dry.number + self.limits.number
         self.nrow = self.contacts.row + self.contacts.most * number
 
-    def _limits(self, model: Model, j: np.ndarray, f: Fields) -> None:
+    def _limits(self, model: Model, j: np.ndarray, t: np.ndarray, f: Fields) -> None:
         self.limits.ball = JNT_BALL in model.jnt_type[j]
-        low, high = model.jnt_range[j].T
+        low, high = np.concatenate([model.jnt_range[j], model.tendon_range[t]]).T
+        none = np.zeros(len(t), np.int32)
         places = {"kind": model.jnt_type[j], "qpos": model.jnt_qposadr[j], "dof": model.jnt_dofadr[j]}
+        # as if a tendon were a slide
+        places = {name: np.concatenate([x, none + (name == "kind") * JNT_SLIDE]) for name, x in places.items()}
         vars(self.limits).update(f.table({**places, "low": low, "high": high}))
-        weight = model.jnt_limit_invweight[j]
-        _gains(self.limits, model.jnt_limit_ref[j], model.jnt_limit_solimp[j], weight, f)
+        ref, solimp, weight = (
+            np.concatenate([getattr(model, f"jnt_limit_{name}")[j], getattr(model, f"tendon_limit_{name}")[t]])
+            for name in ("ref", "solimp", "invweight")
+        )
+        self.limits.tendon = f.ints(_behind(j, t))
+        _gains(self.limits, ref, solimp, weight, f)
+
+    def _dry(self, model: Model, i: np.ndarray, t: np.ndarray, f: Fields) -> None:
+        kf, rate, loss = (
+            np.concatenate([getattr(model, f"dof_friction{name}")[i], getattr(model, f"tendon_friction{name}")[t]])
+            for name in ("_kf", "_rate", "loss")
+        )
+        if not np.all(rate > 0):
+            raise ValueError(f"{_OLD} rates of friction")
+        dof = np.concatenate([i, 0 * t]).astype(np.int32)
+        vars(self.dry).update(f.table({"dof": dof, "rate": rate, "mass": kf / rate, "loss": loss}))
+        self.dry.tendon = f.ints(_behind(i, t))
 
     def _contacts(self, model: Model, touching: Touching, f: Fields) -> None:
         on_planes, between = touching.on_planes, touching.between
@@ -132,6 +157,15 @@ class Constants:
         self.contacts.side = f.ints([1 if dof in moved[pair] else -1 for pair in links for dof in dofs[pair]])
 
 
+def _rows(joints: np.ndarray, tendons: np.ndarray) -> types.SimpleNamespace:
+    return types.SimpleNamespace(number=len(joints) + len(tendons), joints=len(joints), tendons=len(tendons))
+
+
+def _behind(joints: np.ndarray, tendons: np.ndarray) -> np.ndarray:
+    """Tendons of rows; 0 for those of joints."""
+    return np.concatenate([0 * joints, tendons])
+
+
 def _across(n: np.ndarray, aligned: bool) -> np.ndarray:
     """First tangent of a contact with the normal n; where a capsule has none, too. MuJoCo's mju_makeFrame."""
     y = np.eye(3)[0 if aligned else 1 if abs(n[1]) < 0.5 else 2]
@@ -156,7 +190,7 @@ class Scratch:
     |---|---|---|
     | tau | generalised forces but those of the rows | nv |
     | cw, cl | motion of a link by qacc | nlink |
-    | diag | what limits add to the mass matrix's diagonal; ball: to the block of its dofs | nv |
+    | diag | of a ball whose limit pushes: x, as x x' joins the mass matrix' block of its dofs | nv |
     | fn, ff, qfrc | forces on links, and the generalised ones | nlink, nv |
     | limit_side | Jacobian of a limit: 1 or -1; ball: of its three dofs | limits, 3 |
     | limit_mass, limit_ref | d / (1 - d) times the inertia, reference acceleration | limits |
@@ -173,9 +207,11 @@ class Scratch:
     def __init__(self, m, f: Fields):
         if not m.constraint.any:
             return
-        allot(self, f, "tau diag qfrc start descent", m.nv)
+        allot(self, f, "tau qfrc start descent", m.nv)
         allot(self, f, "on pull pull_start", m.constraint.nrow)
         allot(self, f, "cw cl fn ff yn yf", m.nlink, 3)
+        if m.constraint.limits.number and m.constraint.limits.ball:
+            allot(self, f, "diag", m.nv)
         if m.constraint.limits.number:
             allot(self, f, "limit_side", m.constraint.limits.number, 3)
             allot(self, f, "limit_mass limit_ref", m.constraint.limits.number)

@@ -34,21 +34,9 @@ def forces(m: ti.template(), d: ti.template(), e):
 
 @ti.func
 def scalar_forces(m: ti.template(), d: ti.template(), e):
-    """Adds that of the other rows to grad_qpos, grad_qvel and the links' adjoints. tw, tl are left at h_theta = 1."""
-    if ti.static(m.loops.tendons):
-        # J a is J v' - J v with v' = v + a
-        external.ahead(m, d, e, 1.0)
-        for t in range(m.tendon.number):
-            zero = d.tendon.length[e, t] * 0.0
-            d.tendon.force[e, t] = zero
-            d.tendon.length_bar[e, t] = zero
-            d.tendon.velocity_bar[e, t] = zero
-            d.tendon.ahead_bar[e, t] = zero
+    """Adds that of the other rows to grad_qpos and grad_qvel, or to the tendons'."""
     for s in range(m.loops.scalar.number):
         scalar(m, d, e, s)
-    if ti.static(m.loops.tendons):
-        tendon.adjoint_lengths(m, d, e)
-        external.adjoint_project(m, d, e)
 
 
 @ti.func
@@ -172,15 +160,6 @@ def scalar(m: ti.template(), d: ti.template(), e, s):
             d.grad_qvel[e, i] = d.grad_qvel[e, i] - p1 * b * mu
     if ti.static(m.loops.tendons):
         if m.loops.scalar.is_tendon[s] == 1:
-            share(d, e, m.loops.scalar.one[s], of_one, f, mu, b)
+            tendon.add_row(d, e, m.loops.scalar.one[s], of_one, f, b * mu, mu)
             if m.loops.scalar.two[s] >= 0:
-                share(d, e, m.loops.scalar.two[s], of_two, -p1 * f, -p1 * mu, b)
-
-
-@ti.func
-def share(d: ti.template(), e, t, length_bar, f, mu, b):
-    """A row's part of tendon t's adjoints: of f J lam + mu (J v' + (b - 1) J v)."""
-    d.tendon.length_bar[e, t] = d.tendon.length_bar[e, t] + length_bar
-    d.tendon.force[e, t] = d.tendon.force[e, t] + f
-    d.tendon.velocity_bar[e, t] = d.tendon.velocity_bar[e, t] + (b - 1.0) * mu
-    d.tendon.ahead_bar[e, t] = d.tendon.ahead_bar[e, t] + mu
+                tendon.add_row(d, e, m.loops.scalar.two[s], of_two, -p1 * f, -p1 * b * mu, -p1 * mu)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from taichi_sim.mjcf.constraint import LOSS, friction_gains, stop_gains
+from taichi_sim.mjcf.constraint import LOSS, friction_gains, reference_gains, stop_gains
 from taichi_sim.mjcf.numerics import choice
 from taichi_sim.mjcf.report import Report, element_name
 from taichi_sim.mjcf.unsupported import actuator_group_enabled, actuator_simulated, stages
@@ -52,7 +52,7 @@ def tendons(m, substep: float, refsafe: bool, report: Report) -> dict[str, np.nd
     gains = stop_gains(*reference, m.tendon_invweight0, m.opt.timestep, substep, refsafe)
     ke, kd, loss = (np.where(limited, gain, 0.0) for gain in (*gains, LOSS))
     reference = m.tendon_solref_fri, m.tendon_solimp_fri
-    kf, mass, _ = friction_gains(*reference, m.tendon_invweight0, m.opt.timestep, refsafe)
+    kf, mass, rate = friction_gains(*reference, m.tendon_invweight0, m.opt.timestep, refsafe)
     return {
         "tendon_adr": np.array(m.tendon_adr),
         "tendon_num": np.array(m.tendon_num),
@@ -64,12 +64,17 @@ def tendons(m, substep: float, refsafe: bool, report: Report) -> dict[str, np.nd
         "tendon_frictionloss": m.tendon_frictionloss * float(on.frictionloss),
         "tendon_friction_kf": kf,
         "tendon_friction_mass": mass,
+        "tendon_friction_rate": rate,
         "tendon_lengthspring": np.array(m.tendon_lengthspring),
         "tendon_limited": limited,
         "tendon_range": length_range,
         "tendon_limit_ke": ke,
         "tendon_limit_kd": kd,
         "tendon_limit_loss": loss,
+        "tendon_limit_ref": reference_gains(m.tendon_solref_lim, m.tendon_solimp_lim[:, 1], m.opt.timestep, refsafe),
+        "tendon_limit_solimp": np.array(m.tendon_solimp_lim, float),
+        # of what moves nothing 0; MuJoCo's mjMINVAL
+        "tendon_limit_invweight": np.maximum(m.tendon_invweight0, 1e-15),
         "tendon_width": np.array(m.tendon_width, dtype=np.float64),
         "tendon_rgba": colours(m, m.tendon_rgba, m.tendon_matid),
     }

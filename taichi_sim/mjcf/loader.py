@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from taichi_sim.mjcf import actuators, compiler, loops, npz, structure, values
+from taichi_sim.mjcf import actuators, compiler, loops, npz, reflected, structure, values
 from taichi_sim.mjcf.constraint import LOSS, friction_gains, reference_gains, stop_gains
 from taichi_sim.mjcf.contact_pairs import Pairs, gains, inverse_mass
 from taichi_sim.mjcf.numerics import Numerics, choice
@@ -196,7 +196,9 @@ def _bodies_and_joints(m) -> dict[str, np.ndarray]:
         **_copies(m, "qpos0", "qpos_spring", "body_parentid", "body_pos", "body_quat", "body_mass", "body_inertia"),
         **_copies(m, "body_ipos", "body_iquat", "body_jntadr", "body_jntnum", "body_mocapid"),
         **_copies(m, "jnt_type", "jnt_bodyid", "jnt_qposadr", "jnt_dofadr", "jnt_pos", "jnt_axis", "jnt_stiffness"),
-        **_copies(m, "dof_bodyid", "dof_jntid", "dof_armature", "dof_damping", "dof_frictionloss"),
+        **_copies(m, "dof_bodyid", "dof_jntid", "dof_frictionloss"),
+        "dof_armature": reflected.armature(m),
+        "dof_damping": reflected.damping(m),
         **_copies(m, "jnt_actfrcrange"),
         "jnt_limited": np.array(m.jnt_limited, dtype=bool),
         "jnt_actfrclimited": np.array(m.jnt_actfrclimited, dtype=bool),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from taichi_sim.mjcf import reflected
+
 
 def check(m, report) -> None:
     """Refuse joints whose inertia is zero: MuJoCo's compiler finds most, not parallel axes nor edited models."""
@@ -39,7 +41,7 @@ def _generic_mass_matrix(m) -> np.ndarray:
     data = generic_pose(m)
     mujoco.mj_kinematics(m, data)
     mujoco.mj_comPos(m, data)
-    inertia = np.diag(m.dof_armature).astype(float)
+    inertia = np.diag(reflected.armature(m))
     linear, angular = np.zeros((3, m.nv)), np.zeros((3, m.nv))
     for body in range(1, m.nbody):
         mujoco.mj_jacBodyCom(m, data, linear, angular, body)

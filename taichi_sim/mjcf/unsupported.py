@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from taichi_sim.contact import points
-from taichi_sim.mjcf import loops, singular
+from taichi_sim.mjcf import loops, reflected, singular
 from taichi_sim.mjcf.contact_pairs import Pairs
 from taichi_sim.mjcf.equalities import Equality, acting, resolved
 from taichi_sim.mjcf.report import Report
@@ -257,9 +257,22 @@ def _check_actuators(m, on: Stages, report: Report) -> None:
         several = (m.actuator_ctrlnum != 1) | (m.actuator_outnum != 1)
         cure = "use one actuator per control"
         report.add_where("actuator", several, "takes or drives other than one scalar, which is not supported", cure)
+    _check_reflected(m, on, report)
     enabled = actuator_group_enabled(m) & on.actuation
     for mask, what, cure in _actuator_defects(m):
         report.add_where("actuator", enabled & mask, what, cure)
+
+
+def _check_reflected(m, on: Stages, report: Report) -> None:
+    """Armature and damping of actuators, which act also where these are disabled."""
+    n, elsewhere = len(m.actuator_trntype), ~reflected.on_one_dof(m)
+    for name, acts in (("armature", True), ("damping", on.damper)):
+        what = f"{name} of an actuator is simulated on hinges and slides alone"
+        own = (_field(m, f"actuator_{name}", n) != 0) & acts
+        report.add_where("actuator", own & elsewhere, what, f"give the joints {name} instead")
+    poly = np.any(_field(m, "actuator_dampingpoly", n, 2) != 0, axis=1) & on.damper
+    what, cure = "a polynomial damping is not simulated", "give damping one number, its linear term"
+    report.add_where("actuator", poly, what, cure)
 
 
 def _actuator_defects(m) -> list[tuple[np.ndarray, str, str]]:
@@ -277,8 +290,6 @@ def _actuator_defects(m) -> list[tuple[np.ndarray, str, str]]:
     by_motion |= np.any(m.actuator_biasprm[:, 1:3] != 0, axis=1) & (m.actuator_biastype == bias.mjBIAS_AFFINE)
     turning = np.flatnonzero(np.isin(m.jnt_type, [mujoco.mjtJoint.mjJNT_BALL, mujoco.mjtJoint.mjJNT_FREE]))
     delayed = (_field(m, "actuator_delay", n) > 0) | (_field(m, "actuator_history", n, 2)[:, 0] > 0)
-    damped = _field(m, "actuator_damping", n) != 0
-    damped |= np.any(_field(m, "actuator_dampingpoly", n, 2) != 0, axis=1)
     dynamics = [dyn.mjDYN_NONE, dyn.mjDYN_INTEGRATOR, dyn.mjDYN_FILTER, dyn.mjDYN_FILTEREXACT, dyn.mjDYN_MUSCLE]
     passive = m.actuator_biastype == bias.mjBIAS_MUSCLE
     return [
@@ -313,16 +324,6 @@ def _actuator_defects(m) -> list[tuple[np.ndarray, str, str]]:
         ),
         (m.actuator_plugin >= 0, "plugins are not run", "use a built-in actuator"),
         (delayed, "delayed controls (delay, nsample) are not simulated", "remove delay and nsample"),
-        (
-            _field(m, "actuator_armature", n) != 0,
-            "armature of an actuator is not simulated",
-            "give its joint armature times gear squared instead",
-        ),
-        (
-            damped,
-            "damping of an actuator is not simulated",
-            "give its joint damping times gear squared instead",
-        ),
     ]
 
 

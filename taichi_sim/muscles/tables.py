@@ -53,8 +53,10 @@ class Tendons:
         # MuJoCo's muscles have MuJoCo's lengths
         self.rounded = bool((model.muscle_law == LAW_DEGROOTE).any())
         self.passive = bool(model.tendon_stiffness.any() or model.tendon_damping.any())
-        self.limit = model.opt.limit and bool(np.any(model.tendon_limited))
-        self.friction = model.opt.friction and bool(model.tendon_frictionloss.any())
+        # by MuJoCo's law they are rows: `constraint.tables`
+        penalty = model.opt.constraint == "penalty"
+        self.limit = penalty and model.opt.limit and bool(np.any(model.tendon_limited))
+        self.friction = penalty and model.opt.friction and bool(model.tendon_frictionloss.any())
         if self.friction:
             self.frictionloss = f.shared.constant(model.tendon_frictionloss)
             self.friction_kf, self.friction_per_kf, self.friction_per_mass = friction_constants(
@@ -67,6 +69,7 @@ class Tendons:
         self.term_dof, self.term_end = f.ints(tables.term_dof), f.ints(tables.term_end)
         self.term_entry = f.ints(tables.term_entry)
         self.pair_tendon, self.pair_target = f.ints(tables.pair_tendon), f.ints(tables.pair_target)
+        self.pair_adr = f.ints(np.searchsorted(tables.pair_tendon, np.arange(model.ntendon + 1)))
         self.pair_entry1, self.pair_entry2 = f.ints(tables.pair_entry1), f.ints(tables.pair_entry2)
         self.stiffness, self.damping = (
             f.shared.constant(model.tendon_stiffness),

@@ -5,6 +5,7 @@ is taken at v + theta h a with the coefficient frozen, hence h theta c J' J in t
 """
 
 from taichi_sim import spatial
+from taichi_sim.bodies import external
 from taichi_sim.bodies.friction import coefficients
 from taichi_sim.bodies.passive import stop_damping
 from taichi_sim.muscles import wrap
@@ -129,10 +130,16 @@ def add_terms(m: ti.template(), d: ti.template(), e, start, end, n1, f1, n2, f2,
 def rate(m: ti.template(), d: ti.template(), e, x: ti.template(), out: ti.template()):
     """out = J x for every tendon."""
     for t in range(m.tendon.number):
-        s = d.tendon.length[e, t] * 0.0
-        for k in range(m.tendon.adr[t], m.tendon.adr[t + 1]):
-            s = s + d.tendon.J[e, k] * x[e, m.tendon.dof[k]]
-        out[e, t] = s
+        out[e, t] = stretch(m, d, e, t, x)
+
+
+@ti.func
+def stretch(m: ti.template(), d: ti.template(), e, t, x: ti.template()):
+    """J x of tendon t."""
+    s = d.tendon.length[e, t] * 0.0
+    for k in range(m.tendon.adr[t], m.tendon.adr[t + 1]):
+        s = s + d.tendon.J[e, k] * x[e, m.tendon.dof[k]]
+    return s
 
 
 @ti.func
@@ -253,6 +260,15 @@ def implicit(m: ti.template(), d: ti.template(), e, h_theta):
 
 
 @ti.func
+def add_mass(m: ti.template(), d: ti.template(), e, t, mass):
+    """qM += mass J'J of tendon t."""
+    for k in range(m.tendon.pair_adr[t], m.tendon.pair_adr[t + 1]):
+        i = m.tendon.pair_target[k]
+        x = mass * d.tendon.J[e, m.tendon.pair_entry1[k]] * d.tendon.J[e, m.tendon.pair_entry2[k]]
+        d.qM[e, i] = d.qM[e, i] + x
+
+
+@ti.func
 def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
     """Clears the tendons' adjoints and begins them with passive forces and limits; force sums their forces."""
     rate(m, d, e, d.lam, d.tendon.lam)
@@ -287,6 +303,27 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
         d.tendon.length_bar[e, t] = length_bar
         d.tendon.velocity_bar[e, t] = velocity_bar
         d.tendon.ahead_bar[e, t] = ahead_bar
+
+
+@ti.func
+def begin_rows(m: ti.template(), d: ti.template(), e):
+    """Adjoints of nothing yet, for rows' (`add_row`); then `adjoint_lengths`. J a is J v' - J v, v' = v + a."""
+    external.ahead(m, d, e, 1.0)
+    for t in range(m.tendon.number):
+        zero = d.tendon.length[e, t] * 0.0
+        d.tendon.force[e, t] = zero
+        d.tendon.length_bar[e, t] = zero
+        d.tendon.velocity_bar[e, t] = zero
+        d.tendon.ahead_bar[e, t] = zero
+
+
+@ti.func
+def add_row(d: ti.template(), e, t, length_bar, f, v_bar, a_bar):
+    """Adds a row's part of tendon t's adjoints: of its length, and that of f J lam + v_bar J v + a_bar J a."""
+    d.tendon.length_bar[e, t] = d.tendon.length_bar[e, t] + length_bar
+    d.tendon.force[e, t] = d.tendon.force[e, t] + f
+    d.tendon.velocity_bar[e, t] = d.tendon.velocity_bar[e, t] + v_bar - a_bar
+    d.tendon.ahead_bar[e, t] = d.tendon.ahead_bar[e, t] + a_bar
 
 
 @ti.func

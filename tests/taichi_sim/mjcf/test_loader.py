@@ -70,6 +70,32 @@ def test_files_of_other_projects(name):
         assert_same_as_mujoco(mjcf.load(spec), spec.compile())
 
 
+@pytest.mark.skipif(int(mujoco.__version__.split(".")[0]) < 4, reason="actuators have neither in this MuJoCo")
+@pytest.mark.parametrize("off", ["", 'actuatorgroupdisable="3"'])
+def test_actuators_inertia_and_damping_are_the_dofs_that_they_turn(off):
+    text = """<mujoco><option gravity="0 0 0" {off}/><worldbody><body><joint name="a" armature=".1" damping=".05"/>
+    <geom size=".1" pos=".3 0 0"/><body pos=".5 0 0"><joint name="b" type="slide"/><geom size=".1"/></body></body>
+    </worldbody><actuator><motor joint="a" gear="3" group="3" {one}/><motor joint="a" gear="-2" {two}/>
+    <motor jointinparent="b" gear="5" {one}/></actuator></mujoco>"""
+    bare, full = (
+        mujoco.MjModel.from_xml_string(text.format(off=off, **own))
+        for own in (
+            {"one": "", "two": ""},
+            {"one": 'armature=".01" damping=".5"', "two": 'armature=".02"'},
+        )
+    )
+    found = []
+    for m in (bare, full):
+        data, inertia = mujoco.MjData(m), np.zeros((2, 2))
+        data.qvel[:] = 1
+        mujoco.mj_forward(m, data)
+        mujoco.mj_fullM(m, data, inertia)
+        found.append((inertia, data.qfrc_passive))
+    model = mjcf.load(full)
+    np.testing.assert_allclose(model.dof_armature - bare.dof_armature, np.diag(found[1][0] - found[0][0]), rtol=1e-12)
+    np.testing.assert_allclose(bare.dof_damping - model.dof_damping, found[1][1] - found[0][1], rtol=1e-12)
+
+
 def test_cartpole_has_the_papers_figures():
     model = mjcf.load("cartpole")
     assert model.names["joint"] == ["slider", "hinge"]

@@ -96,6 +96,21 @@ REFUSED = {
         f'{NO_CONTACT} limit="disable"',
     ),
     "tendon armature": ({"rest": TENDON.format('armature="1"')}, ["tendon 'cord'"], None),
+    "actuator armature": (
+        {"rest": TENDON.format("") + '<actuator><motor name="m" tendon="cord" armature="1"/></actuator>'},
+        ["actuator 'm'", "armature"],
+        None,
+    ),
+    "actuator damping": (
+        {"rest": TENDON.format("") + '<actuator><motor name="m" tendon="cord" damping="1"/></actuator>'},
+        ["actuator 'm'", "damping"],
+        f'{NO_CONTACT} damper="disable"',
+    ),
+    "actuator dampingpoly": (
+        {"rest": '<actuator><motor name="m" joint="elbow" damping="0 1 0"/></actuator>'},
+        ["actuator 'm'", "polynomial damping"],
+        f'{NO_CONTACT} damper="disable"',
+    ),
     "clamped joint on a tendon": (
         {
             "joint": 'actuatorfrcrange="-1 1"',
@@ -133,9 +148,6 @@ ACTUATORS = {
         "muscle's gain",
     ),
     "delay": ("<actuator><motor name='m' joint='elbow' delay='.1' nsample='9'/></actuator>", "delay"),
-    "armature": ("<actuator><motor name='m' joint='elbow' armature='1'/></actuator>", "armature"),
-    "damping": ("<actuator><motor name='m' joint='elbow' damping='1'/></actuator>", "damping"),
-    "dampingpoly": ("<actuator><motor name='m' joint='elbow' damping='0 1 0'/></actuator>", "damping"),
 }
 ACTUATOR_WORLD = '<site name="rail"/><body><joint name="neck" type="ball"/><geom name="head" size=".1"/></body>'
 
@@ -191,7 +203,7 @@ def test_everything_wrong_stands_in_one_message_with_its_line(tmp_path):
             flag="",
             joint='limited="true" range="-.1 .1" margin=".2"',
             rest=TENDON.format('armature="1"')
-            + "<actuator><motor joint='elbow' armature='1'/></actuator>"
+            + "<actuator><motor joint='elbow' damping='1 1 0'/></actuator>"
             + "<custom><numeric name='substeps' data='0'/></custom>"
             + HEIGHTS,
         )
