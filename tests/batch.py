@@ -19,6 +19,28 @@ def random_batch(model: ts.Model, num_worlds: int, seed: int) -> tuple[ts.State,
     return ts.State(qpos, qvel, torch.zeros(num_worlds, model.na, dtype=torch.float64)), ctrl
 
 
+def driven(
+    mj_model: mujoco.MjModel, num_worlds: int, rng, kept: float, push: float, begin=None
+) -> tuple[ts.State, torch.Tensor]:
+    """States of bodies that random controls drove for a while in MuJoCo, and the last controls.
+
+    Args:
+        kept, push: share of the controls that is kept from step to step, and standard deviation of what comes to it.
+        begin: changes the `mujoco.MjData` that each begins with.
+    """
+    data, found = mujoco.MjData(mj_model), []
+    for _ in range(num_worlds):
+        mujoco.mj_resetData(mj_model, data)
+        if begin is not None:
+            begin(data)
+        for _ in range(rng.integers(60, 200)):
+            data.ctrl[:] = kept * data.ctrl + rng.normal(size=mj_model.nu) * push
+            mujoco.mj_step(mj_model, data)
+        found.append([x.copy() for x in (data.qpos, data.qvel, data.act, data.ctrl)])
+    *state, ctrl = (torch.tensor(np.array(x)) for x in zip(*found, strict=True))
+    return ts.State(*state), ctrl
+
+
 def strayed(
     mj_model: mujoco.MjModel, sim: ts.Simulator, state: ts.State, ctrl: torch.Tensor, steps: int
 ) -> list[float]:

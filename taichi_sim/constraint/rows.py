@@ -209,7 +209,7 @@ def pulls(m: ti.template(), d: ti.template(), e):
 
 @ti.func
 def assemble(m: ti.template(), d: ti.template(), e):
-    """tau -> qacc = tau + J' mu a_ref of the rows that push; mu J'J to diag and to the links' implicit part."""
+    """tau -> qacc = tau + J' mu a_ref of the rows that push; mu J'J of balls to diag, of planes to the links' part."""
     for i in range(m.nv):
         d.qacc[e, i] = d.constraint.tau[e, i]
     if ti.static(m.constraint.dry.number > 0):

@@ -1,4 +1,4 @@
-"""What rows of limits and of dry friction are of: a joint's dof, or a tendon. Those of tendons come last in either table."""  # noqa: E501
+"""What rows of limits and of dry friction are of: the dof of a joint, or a tendon, in either table the last ones."""
 
 from taichi_sim.muscles import tendon
 from taichi_sim.runtime import ti

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from batch import mujoco_data, strayed
+from batch import driven, mujoco_data, strayed
 from differences import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
@@ -56,19 +56,12 @@ def batch() -> tuple[ts.State, torch.Tensor]:
     """States of bodies that were dropped and driven for a while: rows of every kind push, and others do not."""
     rng = np.random.default_rng(9)
     body = mujoco.MjModel.from_xml_string(BODY.format("pyramidal"))
-    data = mujoco.MjData(body)
-    states, controls = [], []
-    for _ in range(WORLDS):
-        mujoco.mj_resetData(body, data)
+
+    def drop(data):
         data.qvel[:] = rng.normal(size=body.nv)
         data.qpos[3:7] = rng.normal(size=4) + [0.5, 0, 0, 0]
-        for _ in range(rng.integers(60, 200)):
-            data.ctrl[:] = 0.8 * data.ctrl + rng.normal(size=body.nu) * 0.5
-            mujoco.mj_step(body, data)
-        states.append((data.qpos.copy(), data.qvel.copy()))
-        controls.append(data.ctrl.copy())
-    qpos, qvel = (torch.tensor(np.array(x)) for x in zip(*states, strict=True))
-    return ts.State(qpos, qvel, torch.zeros(WORLDS, 0, dtype=torch.float64)), torch.tensor(np.array(controls))
+
+    return driven(body, WORLDS, rng, 0.8, 0.5, drop)
 
 
 def test_accelerations_and_forces_are_mujocos(body, sim, batch):

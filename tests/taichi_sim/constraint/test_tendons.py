@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from batch import mujoco_data, strayed
+from batch import driven, mujoco_data, strayed
 from differences import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
@@ -56,19 +56,7 @@ def sim(body) -> ts.Simulator:
 
 @pytest.fixture(scope="module")
 def batch(body) -> tuple[ts.State, torch.Tensor]:
-    """States of a body that was driven for a while."""
-    rng = np.random.default_rng(4)
-    data = mujoco.MjData(body)
-    states, controls = [], []
-    for _ in range(WORLDS):
-        mujoco.mj_resetData(body, data)
-        for _ in range(rng.integers(60, 200)):
-            data.ctrl[:] = 0.9 * data.ctrl + rng.normal(size=body.nu) * 0.4
-            mujoco.mj_step(body, data)
-        states.append((data.qpos.copy(), data.qvel.copy()))
-        controls.append(data.ctrl.copy())
-    qpos, qvel = (torch.tensor(np.array(x)) for x in zip(*states, strict=True))
-    return ts.State(qpos, qvel, torch.zeros(WORLDS, 0, dtype=torch.float64)), torch.tensor(np.array(controls))
+    return driven(body, WORLDS, np.random.default_rng(4), 0.9, 0.4)
 
 
 def test_accelerations_and_forces_are_mujocos(body, sim, batch):
