@@ -41,6 +41,13 @@ def driven(
     return ts.State(*state), ctrl
 
 
+def explicit(mj_model: mujoco.MjModel, num_worlds: int) -> ts.Simulator:
+    """A simulator with explicit velocities, as in MuJoCo's Euler step without damping."""
+    model = ts.load(mj_model)
+    model.opt.theta = 0.0
+    return ts.Simulator(model, num_worlds)
+
+
 def strayed(
     mj_model: mujoco.MjModel, sim: ts.Simulator, state: ts.State, ctrl: torch.Tensor, steps: int
 ) -> list[float]:

@@ -298,9 +298,7 @@ def add_to_matrix(m: ti.template(), d: ti.template(), e):
             dof = m.constraint.limits.dof[i]
             mass = d.constraint.limit_mass[e, i] * d.constraint.on[e, m.constraint.limits.row + i]
             if mass.max() > 0.0:
-                if ti.static(not m.constraint.limits.ball):
-                    scalar.add_mass(m, d, e, m.constraint.limits, i, mass)
-                elif m.constraint.limits.kind[i] == JNT_BALL:
+                if m.constraint.limits.kind[i] == JNT_BALL:
                     for r in range(dof, dof + 3):
                         for k in range(m.row_adr[r], m.row_adr[r] + r - dof + 1):
                             x = d.constraint.diag[e, r] * d.constraint.diag[e, m.row_dof[k]]

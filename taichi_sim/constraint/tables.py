@@ -207,11 +207,9 @@ class Scratch:
     def __init__(self, m, f: Fields):
         if not m.constraint.any:
             return
-        allot(self, f, "tau qfrc start descent", m.nv)
+        allot(self, f, "tau diag qfrc start descent", m.nv)
         allot(self, f, "on pull pull_start", m.constraint.nrow)
         allot(self, f, "cw cl fn ff yn yf", m.nlink, 3)
-        if m.constraint.limits.number and m.constraint.limits.ball:
-            allot(self, f, "diag", m.nv)
         if m.constraint.limits.number:
             allot(self, f, "limit_side", m.constraint.limits.number, 3)
             allot(self, f, "limit_mass limit_ref", m.constraint.limits.number)

@@ -49,7 +49,6 @@ class Tendons:
             for x in (tables.straight, tables.wrapped)
         )
         self.npath, self.njoint = self.straight.number + self.wrapped.number, len(tables.joint_coef)
-        self.npair = len(tables.pair_target)
         # MuJoCo's muscles have MuJoCo's lengths
         self.rounded = bool((model.muscle_law == LAW_DEGROOTE).any())
         self.passive = bool(model.tendon_stiffness.any() or model.tendon_damping.any())
@@ -68,7 +67,7 @@ class Tendons:
         self.joint_qposadr, self.joint_coef = f.ints(tables.joint_qposadr), f.shared.constant(tables.joint_coef)
         self.term_dof, self.term_end = f.ints(tables.term_dof), f.ints(tables.term_end)
         self.term_entry = f.ints(tables.term_entry)
-        self.pair_tendon, self.pair_target = f.ints(tables.pair_tendon), f.ints(tables.pair_target)
+        self.pair_target = f.ints(tables.pair_target)
         self.pair_adr = f.ints(np.searchsorted(tables.pair_tendon, np.arange(model.ntendon + 1)))
         self.pair_entry1, self.pair_entry2 = f.ints(tables.pair_entry1), f.ints(tables.pair_entry2)
         self.stiffness, self.damping = (

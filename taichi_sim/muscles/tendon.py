@@ -253,10 +253,8 @@ def actuate(m: ti.template(), d: ti.template(), e):
 @ti.func
 def implicit(m: ti.template(), d: ti.template(), e, h_theta):
     """qM += h_theta J' implicit J."""
-    for k in range(m.tendon.npair):
-        c = h_theta * d.tendon.implicit[e, m.tendon.pair_tendon[k]]
-        i = m.tendon.pair_target[k]
-        d.qM[e, i] = d.qM[e, i] + c * d.tendon.J[e, m.tendon.pair_entry1[k]] * d.tendon.J[e, m.tendon.pair_entry2[k]]
+    for t in range(m.tendon.number):
+        add_mass(m, d, e, t, h_theta * d.tendon.implicit[e, t])
 
 
 @ti.func

@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from batch import mujoco_data, strayed
+from batch import explicit, mujoco_data, strayed
 from differences import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
@@ -48,10 +48,7 @@ def batch(body) -> tuple[ts.State, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def sim(body, batch) -> ts.Simulator:
-    model = ts.load(body)
-    # explicit velocities, as in MuJoCo's Euler step without damping
-    model.opt.theta = 0.0
-    return ts.Simulator(model, len(batch[1]))
+    return explicit(body, len(batch[1]))
 
 
 def test_accelerations_and_forces_are_mujocos(body, sim, batch):

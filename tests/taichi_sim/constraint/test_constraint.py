@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from batch import driven, mujoco_data, strayed
+from batch import driven, explicit, mujoco_data, strayed
 from differences import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
@@ -45,10 +45,7 @@ def body(request) -> mujoco.MjModel:
 
 @pytest.fixture(scope="module")
 def sim(body) -> ts.Simulator:
-    model = ts.load(body)
-    # explicit velocities, as in MuJoCo's Euler step without damping
-    model.opt.theta = 0.0
-    return ts.Simulator(model, WORLDS)
+    return explicit(body, WORLDS)
 
 
 @pytest.fixture(scope="module")
@@ -218,10 +215,8 @@ UNEVEN = """<mujoco><compiler angle="radian"/>
 @pytest.mark.parametrize("cone", ["pyramidal", "elliptic"])
 def test_friction_may_differ_by_direction(cone):
     body = mujoco.MjModel.from_xml_string(UNEVEN.format(cone))
-    model = ts.load(body)
-    model.opt.theta = 0.0
     state, ctrl = dropped(body)
-    sim, sliding = ts.Simulator(model, len(ctrl)), set()
+    sim, sliding = explicit(body, len(ctrl)), set()
     ours = sim.forward(state, ctrl)
     for world in range(len(ctrl)):
         data = mujoco_data(body, state, ctrl, world)

@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from batch import driven, mujoco_data, strayed
+from batch import driven, explicit, mujoco_data, strayed
 from differences import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
@@ -48,10 +48,7 @@ def body() -> mujoco.MjModel:
 
 @pytest.fixture(scope="module")
 def sim(body) -> ts.Simulator:
-    model = ts.load(body)
-    # explicit velocities, as in MuJoCo's Euler step without damping
-    model.opt.theta = 0.0
-    return ts.Simulator(model, WORLDS)
+    return explicit(body, WORLDS)
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +94,11 @@ def test_motion_is_mujocos(body, sim, batch):
 
 
 @pytest.mark.parametrize("theta", [0.0, 0.6])
-def test_gradients_are_those_of_the_step(body, sim, batch, theta):
+def test_gradients_are_those_of_the_step(sim, batch, theta, monkeypatch):
     state, ctrl = batch
-    sim.model.opt.theta = theta
+    monkeypatch.setattr(sim.model.opt, "theta", theta)
 
     def end(qpos, qvel, ctrl):
         return weighted(rollout(sim, qpos, qvel, ctrl, 2), 1)
 
     assert_gradient(end, {"qpos": state.qpos, "qvel": state.qvel, "ctrl": ctrl}, {"qpos": 1e-7, "qvel": 1e-6})
-    sim.model.opt.theta = 0.0
