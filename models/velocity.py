@@ -88,6 +88,10 @@ class Velocity(Task):
     """Largest change of the trunk's horizontal velocity by a push [m/s]."""
     push_every: float = 5.0
     """Mean time between two pushes [s]."""
+    friction: tuple[float, float] = (1.0, 1.0)
+    """Range of what an episode's friction is, over the file's."""
+    payload: tuple[float, float] = (0.0, 0.0)
+    """Range of the mass that the trunk carries in an episode, at its centre of mass [kg]."""
 
     kernel: Literal["rational", "exp"] = "rational"
     """What errors in velocity cost: 1 / (1 + e^2 / sigma^2), which has a slope far away, or exp(-e^2 / sigma^2)."""
@@ -151,7 +155,7 @@ class Velocity(Task):
         ratio = self.control_step / self.substep
         if abs(ratio - round(ratio)) > 1e-6:
             raise ValueError("control_step must be a whole number of substeps")
-        for name in ("forward", "sideways", "turning"):
+        for name in ("forward", "sideways", "turning", "friction", "payload"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name} must be lowest, highest, got {low}, {high}")
@@ -166,6 +170,9 @@ class Velocity(Task):
             self.file = str(Path(self.file).expanduser().resolve())
         # a robot that cannot be simulated is refused here
         _ = self.robot
+        trunk = float(self.asset.body_mass[self._trunk])
+        if self.friction[0] < 0 or trunk + self.payload[0] <= 0:
+            raise ValueError(f"friction must be at least 0, and payload more than the trunk's {-trunk:.3g} kg")
         # made when they are first asked for
         self._feet: dict[tuple[torch.dtype, torch.device], Feet] = {}
 
@@ -191,6 +198,10 @@ class Velocity(Task):
     @property
     def num_obs(self) -> int:
         return TRUNK + 3 * self.num_actions
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        return ("pair_mu",) * (self.friction != (1.0, 1.0)) + ("body_mass",) * (self.payload != (0.0, 0.0))
 
     @property
     def num_draws(self) -> int:
@@ -264,6 +275,22 @@ class Velocity(Task):
         act[:, -4:-1], act[:, -1] = self._command(command), phase
         return state._replace(qpos=qpos, qvel=qvel, act=act)
 
+    def vary(
+        self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True
+    ) -> dict[str, torch.Tensor]:
+        def drawn(low: float, high: float) -> torch.Tensor:
+            return low + (high - low) * torch.rand(num, 1, generator=generator, dtype=sim.dtype, device=sim.device)
+
+        constants = {
+            name: constant(tuple(getattr(sim.model, name)), sim.dtype, sim.device).expand(num, -1).clone()
+            for name in self.varied
+        }
+        if stochastic and "pair_mu" in constants:
+            constants["pair_mu"] *= drawn(*self.friction)
+        if stochastic and "body_mass" in constants:
+            constants["body_mass"][:, self._trunk : self._trunk + 1] += drawn(*self.payload)
+        return constants
+
     def perturb(self, state: State, draws: torch.Tensor) -> State:
         if self.redraw:
             now = draws[:, :1] < self.control_step / self.redraw
@@ -288,6 +315,11 @@ class Velocity(Task):
         found["speed_wanted"] = states.act[..., -4:-2].norm(dim=-1)
         found = {name: (values * alive).sum(0) / steps for name, values in found.items()}
         return {**found, "finished": alive[-1].to(linear.dtype)}
+
+    @property
+    def _trunk(self) -> int:
+        """The body that moves freely."""
+        return int(self.asset.jnt_bodyid[0])
 
     def _stance(self, like: torch.Tensor) -> torch.Tensor:
         """The servos' joints in the pose that it stands in [rad], (n,)."""

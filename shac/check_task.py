@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from shac.errors import UserError
+from taichi_sim.parameters import NAMES
 from taichi_sim.types import State
 
 if TYPE_CHECKING:
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
 
 # Control steps of a rehearsal, in which actions must have reached the reward: an excitation takes two to move a body.
 _STEPS = 4
-_METHODS = ("observe", "reward", "reset", "terminated", "control", "perturb", "measures", "simulator")
+_METHODS = ("observe", "reward", "reset", "vary", "terminated", "control", "perturb", "measures", "simulator")
 
 
 def check_attributes(task: Task) -> None:
     """Looks at what a task's class declares.
 
     Raises:
-      UserError: a number is not a positive integer, presets are not settings by algorithm, or a method is none.
+      UserError: a number is not a positive integer, a constant that is varied is not known, presets are not settings by
+        algorithm, or a method is none.
     """
     name = type(task).__name__
     for field in ("episode_length", "num_obs", "num_actions", "history"):
@@ -34,6 +36,9 @@ def check_attributes(task: Task) -> None:
     draws = _attribute(task, "num_draws")
     if not isinstance(draws, int) or isinstance(draws, bool) or draws < 0:
         raise UserError(f"{name}.num_draws must be a whole number from 0 up, got {draws!r}")
+    varied = _attribute(task, "varied")
+    if not isinstance(varied, tuple) or not set(varied) <= set(NAMES):
+        raise UserError(f"{name}.varied must be a tuple of names from {', '.join(NAMES)}; got {varied!r}")
     presets = _attribute(task, "presets")
     if not isinstance(presets, dict) or not all(isinstance(preset, dict) for preset in presets.values()):
         raise UserError(f"{name}.presets must be a dict of dicts, algorithm -> setting -> value, got {presets!r}")
@@ -120,6 +125,23 @@ def expect_state(task: Task, state: Any, num: int, sim, method: str = "reset") -
     for name, size in zip(State._fields, (sim.model.nq, sim.model.nv, sim.model.na), strict=True):
         expect(task, f"{method} (its {name})", getattr(state, name), (num, size), sim.dtype, sim)
     return state
+
+
+def varied(task: Task, num: int, generator: torch.Generator, sim, stochastic: bool) -> dict[str, torch.Tensor]:
+    """The constants of `num` episodes, by a task's `vary`; empty if none are varied.
+
+    Raises:
+      UserError: it raises, or gives others than those of `Task.varied`.
+    """
+    if not task.varied:
+        return {}
+    constants = call(task, "vary", num, generator, sim, stochastic)
+    if not isinstance(constants, dict) or set(constants) != set(task.varied):
+        found = list(constants) if isinstance(constants, dict) else _describe(constants)
+        raise UserError(f"{_name(task, 'vary')} must return a dict with {', '.join(task.varied)}, got {found}")
+    for name, value in constants.items():
+        expect(task, f"vary (its {name})", value, (num, *getattr(sim.model, name).shape), sim.dtype, sim)
+    return constants
 
 
 def expect_simulator(task: Task, num_envs: int, device: str | None) -> Any:
@@ -212,7 +234,7 @@ def _rehearsal(
             raise UserError(f"{_name(task, 'control')} returns controls without a gradient in the actions")
         _require_finite(task, "control", control, when)
         try:
-            state = env.sim.step(state, control)
+            state = env.simulate(state, control)
         except FloatingPointError as error:
             raise UserError(f"the simulation of {type(task).__name__} goes wrong{when}: {error}") from error
         if task.num_draws:

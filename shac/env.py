@@ -35,6 +35,7 @@ class Task(abc.ABC):
     | num_obs, num_actions | sizes of one observation and one action |
     | num_draws | random numbers that `perturb` takes a step; 0: it is not called |
     | history | observations that a policy sees at once, the latest first; a setting of every task |
+    | varied | the model's constants that differ between episodes, of `taichi_sim.parameters.NAMES`; see `vary` |
     | presets | algorithm ("shac", "ppo", ...) -> its settings (`shac.runs.settings`) that differ from defaults |
     """
 
@@ -44,6 +45,7 @@ class Task(abc.ABC):
     num_actions: ClassVar[int]
     num_draws: ClassVar[int] = 0
     history: ClassVar[int] = 1
+    varied: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     @classmethod
@@ -77,6 +79,17 @@ class Task(abc.ABC):
 
         They are on `sim.device`, of `sim.dtype`. `nominal` gives states to begin with.
         """
+
+    def vary(
+        self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True
+    ) -> dict[str, torch.Tensor]:
+        """The constants named in `varied` for `num` episodes, drawn with `generator` alone; the model's own, repeated,
+        unless `stochastic`.
+
+        Returns:
+          name -> a tensor (num, ...) as the model's array, on `sim.device`, of `sim.dtype`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} names constants in varied, but does not define vary")
 
     def terminated(self, state: State, obs: torch.Tensor) -> torch.Tensor:
         """Whether the episode has failed, so that nothing more is to be earned: bool (num_envs,). Default: never."""
@@ -126,7 +139,7 @@ class Task(abc.ABC):
                 ts.init(device=device)
         except RuntimeError as error:
             raise UserError(str(error)) from error
-        return ts.Simulator(self.model(), num_worlds=num_envs)
+        return ts.Simulator(self.model(), num_worlds=num_envs, parameters=self.varied)
 
     def model(self) -> ts.Model:
         """What is simulated; override it for a model that is not loaded from a file, or for other options."""
@@ -201,7 +214,7 @@ class Env:
         self.stochastic_init = stochastic_init
         self.early_limits = early_limits
         # drawn ahead on a card; see `_draw_beginnings`
-        self._beginnings: list[tuple[State, torch.Tensor]] = []
+        self._beginnings: list[tuple[State, torch.Tensor, dict[str, torch.Tensor]]] = []
         self.sim = check_task.expect_simulator(task, self.num_envs, device)
         if substeps is not None or theta is not None:
             option = self.sim.model.opt
@@ -227,7 +240,7 @@ class Env:
             self.generator = seeding.generator(seed, "reset", self.device)
             self._beginnings.clear()
         if mask is None:
-            self.state = self._begin(self._everywhere, self._own, torch.arange(self.num_envs, device=self.device))
+            self.state, self.constants = self._begin(self._everywhere, self._own)
             self.action = torch.zeros(self.num_envs, self.task.num_actions, dtype=self.dtype, device=self.device)
             self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
             self.limit = torch.full_like(self.progress, self.task.episode_length)
@@ -258,7 +271,7 @@ class Env:
         if action.shape != shape:
             raise ValueError(f"action must have shape {shape}, got {tuple(action.shape)}")
         action = action.clamp(-1, 1)
-        self.state = self._perturbed(self.sim.step(self.state, self._ask("control", action)))
+        self.state = self._perturbed(self.simulate(self.state, self._ask("control", action)))
         self.action = action
         obs = self._ask("observe", self.state, action)
         reward = self._ask("reward", self.state, obs, action)
@@ -271,6 +284,10 @@ class Env:
         info = {"final_obs": self.obs, "final_state": self.state, "whole": whole}
         self._restart(terminated | truncated)
         return self.obs, reward, terminated, truncated, info
+
+    def simulate(self, state: State, control: torch.Tensor) -> State:
+        """What a control step of the simulator makes of `state`, with the constants of the episodes under way."""
+        return self.sim.step(state, control, self.constants) if self.constants else self.sim.step(state, control)
 
     def stagger(self) -> None:
         """Gives the episodes under way early time limits."""
@@ -294,6 +311,7 @@ class Env:
         gather = self.ranks.gather
         return {
             "state": {name: gather(x.detach()) for name, x in self.state._asdict().items()},
+            "constants": {name: gather(x) for name, x in self.constants.items()},
             "action": gather(self.action.detach()),
             "obs": gather(self.obs.detach()),
             "progress": gather(self.progress),
@@ -307,6 +325,7 @@ class Env:
         if num_envs != self._everywhere:
             raise ValueError(f"the saved state has {num_envs} worlds, this environment {self._everywhere}")
         self.state = State(**{name: x[self._own].to(self.device) for name, x in saved["state"].items()})
+        self.constants = {name: x[self._own].to(self.device) for name, x in saved.get("constants", {}).items()}
         self.action = saved["action"][self._own].to(self.device)
         self.obs = saved["obs"][self._own].to(self.device)
         self.progress = saved["progress"][self._own].to(self.device)
@@ -331,11 +350,12 @@ class Env:
         before = int(everywhere[: self._own.start].sum())
         rows = ended.nonzero().squeeze(1)
         own = slice(before, before + len(rows))
-        fresh = self._begin(num, own, rows)
+        fresh, constants = self._begin(num, own)
         limit = self._draw_limits(num)[own]
         if len(rows) == 0:
             return
         self.state = State(*(x.index_put((rows,), new) for x, new in zip(self.state, fresh)))
+        self.constants = {name: x.index_put((rows,), constants[name]) for name, x in self.constants.items()}
         self.action = self.action.index_fill(0, rows, 0.0)
         self.progress = self.progress.index_fill(0, rows, 0)
         self.limit = self.limit.index_put((rows,), limit)
@@ -345,29 +365,31 @@ class Env:
         """The same with states drawn for all worlds: how many have ended is not known without waiting for the card."""
         if not self._beginnings:
             self._beginnings = self._draw_beginnings()
-        fresh, limit = self._beginnings.pop()
+        fresh, limit, constants = self._beginnings.pop()
         action = torch.zeros_like(self.action)
         # of fresh states alone: all worlds' would be looked at, and differentiated, twice
         obs = self._ask("observe", fresh, action).repeat(1, self.task.history)
 
         def choose(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
-            return torch.where(ended.unsqueeze(1) if old.dim() > 1 else ended, new, old)
+            return torch.where(ended.view(-1, *[1] * (old.dim() - 1)), new, old)
 
         self.state = State(*map(choose, fresh, self.state))
+        self.constants = {name: choose(constants[name], x) for name, x in self.constants.items()}
         self.action, self.obs = choose(action, self.action), choose(obs, self.obs)
         self.progress = self.progress.masked_fill(ended, 0)
         self.limit = choose(limit, self.limit)
 
-    def _draw_beginnings(self) -> list[tuple[State, torch.Tensor]]:
-        """Initial states and time limits of all worlds for some steps to come, the next one's last.
+    def _draw_beginnings(self) -> list[tuple[State, torch.Tensor, dict[str, torch.Tensor]]]:
+        """Initial states, time limits and constants of all worlds for some steps to come, the next one's last.
 
         To draw them takes as many launches as the rest of a step, for one step or for many.
         """
         steps = min(_STEPS_AHEAD, max(1, _ROWS_AHEAD // self._everywhere))
-        state = self._begin(steps * self._everywhere, slice(None), torch.arange(0))
-        limit = self._draw_limits(steps * self._everywhere).view(steps, -1)
-        states = zip(*(x.unflatten(0, limit.shape)[:, self._own].unbind(0) for x in state))
-        return [(State(*x), own) for x, own in zip(states, limit[:, self._own].unbind(0))][::-1]
+        state, constants = self._begin(steps * self._everywhere, slice(None))
+        limit = self._draw_limits(steps * self._everywhere)
+        own = [x.unflatten(0, (steps, -1))[:, self._own].unbind(0) for x in (*state, limit, *constants.values())]
+        size = len(state)
+        return [(State(*x[:size]), x[size], dict(zip(constants, x[size + 1 :]))) for x in zip(*own)][::-1]
 
     def _followed(self, obs: torch.Tensor) -> torch.Tensor:
         """An observation in front of those before it."""
@@ -388,11 +410,12 @@ class Env:
         """Looks now at what a simulator on CUDA has not looked at yet; see `taichi_sim.Simulator.require_finite`."""
         getattr(self.sim, "require_finite", lambda: None)()
 
-    def _begin(self, num: int, own: slice, rows: torch.Tensor) -> State:
-        """States that episodes begin with in `num` worlds, of which `own` are this process's, its worlds `rows`."""
+    def _begin(self, num: int, own: slice) -> tuple[State, dict[str, torch.Tensor]]:
+        """States and constants that `num` episodes begin with, of which `own` are this process's."""
         state = check_task.call(self.task, "reset", num, self.generator, self.sim, self.stochastic_init)
         state = check_task.expect_state(self.task, state, num, self.sim)
-        return State(*(x[own] for x in state))
+        constants = check_task.varied(self.task, num, self.generator, self.sim, self.stochastic_init)
+        return State(*(x[own] for x in state)), {name: x[own] for name, x in constants.items()}
 
     def _perturbed(self, state: State) -> State:
         """The state after the task's `perturb`."""

@@ -28,6 +28,7 @@ from taichi_sim.bodies import (
 from taichi_sim.bodies.tree import LINK_MOCAP
 from taichi_sim.constraint import adjoint as constraint
 from taichi_sim.contact import pairs, planes
+from taichi_sim.fluid import forces as fluid
 from taichi_sim.loops import adjoint as loops
 from taichi_sim.loops import rows
 from taichi_sim.muscles import activation, actuator, tendon
@@ -81,8 +82,8 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
         loops.forces(m, d, e)
     if ti.static(m.gravcomp):
         body_forces.adjoint_lift(m, d, e)
-    if ti.static(m.fluid):
-        body_forces.adjoint_resist(m, d, e)
+    if ti.static(m.fluid.any):
+        fluid.adjoint_resist(m, d, e)
     if ti.static(m.tendon.number > 0):
         tendon.lengths(m, d, e)
     actuator.transmission(m, d, e)

@@ -26,9 +26,9 @@ class Simulator(Bound):
         model: what `taichi_sim.load` returns.
         num_worlds: number of worlds, N.
         parameters: names of model constants that `step` takes as tensors and gives gradients for: body_mass,
-            body_inertia, body_ipos, dof_armature, dof_damping, dof_frictionloss, jnt_stiffness, actuator_gainprm,
-            actuator_biasprm, muscle_force, muscle_optimal_length, muscle_slack_length, muscle_timeconst. None cost
-            nothing.
+            body_inertia, body_ipos, dof_armature, dof_damping, dof_frictionloss, jnt_stiffness, pair_mu, pair_spin_mu,
+            pair_roll_mu, actuator_gainprm, actuator_biasprm, muscle_force, muscle_optimal_length, muscle_slack_length,
+            muscle_timeconst. None cost nothing.
         check_finite: look for non-finite numbers in what enters a step and in its gradient; without it they spread. On
             CUDA 64 looks are taken together, or those that there are by `require_finite`.
 

@@ -10,6 +10,7 @@ from taichi_sim.bodies import tables as bodies
 from taichi_sim.buffers import Fields, Ints, Items
 from taichi_sim.constraint import tables as constraint
 from taichi_sim.contact import tables as contact
+from taichi_sim.fluid import tables as fluid
 from taichi_sim.loops import tables as loops
 from taichi_sim.muscles import tables as muscles
 from taichi_sim.runtime import ti
@@ -24,6 +25,7 @@ class DeviceModel(bodies.Constants):
     |---|---|
     | (its own) | bodies, joints and dofs: `bodies.tables.Constants` |
     | contact | where bodies can touch: `contact.tables.Constants` |
+    | fluid | what a fluid meets: `fluid.tables.Constants` |
     | tendon, actuator | `muscles.tables.Tendons`, `muscles.tables.Actuators` |
     | loops | equalities that close loops: `loops.tables.Constants` |
     | constraint | limits, contacts, dry friction by MuJoCo's law: `constraint.tables.Constants` |
@@ -39,13 +41,14 @@ class DeviceModel(bodies.Constants):
     def __init__(self, model: Model, fields: Fields, fitted: tuple[str, ...]):
         super().__init__(model, fields, fitted)
         touching = contact.touching(model, self._tree)
-        self.contact = contact.Constants(model, touching, fields)
+        self.contact = contact.Constants(model, touching, fields, fitted)
+        self.fluid = fluid.Constants(model, self._tree, self._heavy, fields)
         self.tendon = muscles.Tendons(model, self._tree, fields)
         self.actuator = muscles.Actuators(model, self._tree, fields)
         self.loops = loops.Constants(model, self._tree, fields)
         self.constraint = constraint.Constants(model, self._tree, fields, fitted, touching)
         self.external = self.external or self.contact.any or self.tendon.npath > 0 or self.loops.any
-        self.external = self.external or self.actuator.sites.number > 0
+        self.external = self.external or self.fluid.any or self.actuator.sites.number > 0
         on_tendons = self.constraint.limits.tendons + self.constraint.dry.tendons
         self.rows_on_tendons = self.loops.tendons or on_tendons > 0
         self.external = self.external or self.rows_on_tendons
@@ -58,8 +61,9 @@ class DeviceModel(bodies.Constants):
 
     def fitted_cells(self, name: str):
         """Where a parameter's entries go, see `parameters`."""
-        room = super() if name in bodies.PARAMETERS else self.actuator
-        return room.fitted_cells(name)
+        if name in contact.PARAMETERS:
+            return (self.contact if self.contact.penalty else self.constraint).fitted_cells(name)
+        return (super() if name in bodies.PARAMETERS else self.actuator).fitted_cells(name)
 
 
 @ti.data_oriented
@@ -70,6 +74,7 @@ class Data(bodies.Scratch):
     |---|---|
     | (its own) | state, bodies, joints and dofs: `bodies.tables.Scratch` |
     | contact | `contact.tables.Scratch` |
+    | fluid | `fluid.tables.Scratch` |
     | tendon, actuator | `muscles.tables.TendonScratch`, `muscles.tables.ActuatorScratch` |
     | loops | `loops.tables.Scratch` |
     | constraint | `constraint.tables.Scratch` |
@@ -78,6 +83,7 @@ class Data(bodies.Scratch):
     def __init__(self, m: DeviceModel, fields: Fields):
         super().__init__(m, fields)
         self.contact = contact.Scratch(m, fields)
+        self.fluid = fluid.Scratch(m, fields)
         self.tendon = muscles.TendonScratch(m, fields)
         self.actuator = muscles.ActuatorScratch(m, fields)
         self.loops = loops.Scratch(m, fields)

@@ -20,6 +20,7 @@ from taichi_sim.bodies import (
 from taichi_sim.constraint import rows as constraint
 from taichi_sim.constraint import search
 from taichi_sim.contact import pairs, planes
+from taichi_sim.fluid import forces as fluid
 from taichi_sim.loops import rows
 from taichi_sim.loops import solve as loops
 from taichi_sim.muscles import activation, actuator, fibres, tendon
@@ -55,8 +56,8 @@ def forces(m: ti.template(), d: ti.template(), e, h, h_theta):
     passive.limits(m, d, e)
     if ti.static(m.gravcomp):
         body_forces.lift(m, d, e)
-    if ti.static(m.fluid):
-        body_forces.resist(m, d, e)
+    if ti.static(m.fluid.any):
+        fluid.resist(m, d, e)
     if ti.static(m.any_friction):
         friction.forces(m, d, e, h_theta)
     if ti.static(m.tendon.number > 0):

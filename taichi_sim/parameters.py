@@ -6,14 +6,16 @@ import numpy as np
 import torch
 
 from taichi_sim.bodies import tables as bodies
+from taichi_sim.contact import tables as contact
 from taichi_sim.data import DeviceModel
 from taichi_sim.muscles import tables as muscles
 from taichi_sim.types import Model
 
 # What can be fitted; the shape of each is that of the Model's array.
-NAMES = bodies.PARAMETERS + muscles.PARAMETERS
+NAMES = bodies.PARAMETERS + contact.PARAMETERS + muscles.PARAMETERS
 # Values below these would give NaN, or a mass matrix without meaning, a step later and under another name.
-_LEAST = {"body_mass": 0.0, "dof_frictionloss": 0.0, "body_inertia": 0.0, "muscle_optimal_length": 1e-6}
+_LEAST = dict.fromkeys(("body_mass", "body_inertia", "dof_frictionloss", *contact.PARAMETERS), 0.0)
+_LEAST["muscle_optimal_length"] = 1e-6
 
 
 class Parameters:

@@ -103,16 +103,17 @@ class Option:
 
 # Fields of `Model` with a default; of each kind one that has as many entries; and numbers per entry if several.
 _NAMES = (
-    "geom_hfieldid body_gravcomp body_mocapid jnt_actgravcomp jnt_limit_loss jnt_limit_ref jnt_limit_solimp "
-    "jnt_limit_invweight dof_frictionloss dof_friction_kf dof_friction_mass dof_friction_rate tendon_limit_loss "
-    "tendon_frictionloss tendon_friction_kf tendon_friction_mass tendon_friction_rate tendon_limit_ref "
-    "tendon_limit_solimp tendon_limit_invweight muscle_tendon_strain muscle_tendonadr pair_loss "
-    "pair_ref pair_solimp pair_invweight pair_dim pair_spin_kf pair_spin_mu pair_roll_kf pair_roll_mu pair_across"
+    "geom_hfieldid geom_fluid body_gravcomp body_mocapid jnt_actgravcomp jnt_limit_loss jnt_limit_ref "
+    "jnt_limit_solimp jnt_limit_invweight dof_frictionloss dof_friction_kf dof_friction_mass dof_friction_rate "
+    "tendon_limit_loss tendon_frictionloss tendon_friction_kf tendon_friction_mass tendon_friction_rate "
+    "tendon_limit_ref tendon_limit_solimp tendon_limit_invweight muscle_tendon_strain muscle_tendonadr "
+    "pair_loss pair_ref pair_solimp pair_invweight pair_dim pair_spin_kf pair_spin_mu pair_roll_kf pair_roll_mu "
+    "pair_across"
 )
 _LIKE = ("geom_type", "body_parentid", "jnt_type", "dof_bodyid", "tendon_adr", "muscle_law", "pair_geom1")
 _LATER = {name: next(x for x in _LIKE if x.startswith(name.split("_")[0])) for name in _NAMES.split()}
 _WIDTHS = dict.fromkeys(("jnt_limit_ref", "tendon_limit_ref", "pair_ref", "pair_across"), (2,))
-_WIDTHS |= dict.fromkeys(("jnt_limit_solimp", "tendon_limit_solimp", "pair_solimp"), (5,))
+_WIDTHS |= dict.fromkeys(("jnt_limit_solimp", "tendon_limit_solimp", "pair_solimp"), (5,)) | {"geom_fluid": (12,)}
 # Fields of `Model` without entries by default: (their dtype, numbers per entry).
 _EMPTY = {
     **dict.fromkeys(("loop_type", "loop_obj1", "loop_obj2"), (np.int32, ())),
@@ -156,8 +157,7 @@ class Model:
     | jnt_actfrclimited, jnt_actfrcrange | total actuator force on the joint is clamped [N, N m] | (njnt,), (njnt, 2) |
     | jnt_actgravcomp | gravity compensation is one of the actuators' forces there | (njnt,) bool |
     | dof_bodyid, dof_jntid | its body, its joint | (nv,) |
-    | dof_armature | rotor inertia added to the diagonal of M [kg, kg m^2] | (nv,) |
-    | dof_damping | viscous damping [N s/m, N m s/rad] | (nv,) |
+    | dof_armature, dof_damping | on M's diagonal [kg, kg m^2]; viscous [N s/m, N m s/rad] | (nv,), (nv,) |
     | dof_frictionloss, dof_friction_kf | [N, N m]; its coefficient of sticking [N s/m, N m s/rad] | (nv,), (nv,) |
     | dof_friction_mass, dof_friction_rate | inertia it slows at qpos0 [kg, kg m^2]; MuJoCo's b [1/s] | (nv,), (nv,) |
     | geom_type | GEOM_* code | (ngeom,) |
@@ -165,6 +165,7 @@ class Model:
     | geom_size | MuJoCo's size parameters (radius, half-length; half-extents) [m] | (ngeom, 3) |
     | geom_rgba | colour; its material's where the file gives the geom none of its own | (ngeom, 4) |
     | geom_group | group for drawing; groups above 2 (collision shapes and the like) are hidden | (ngeom,) |
+    | geom_fluid | `fluidshape`: share, drag (blunt, slender, turning), Kutta, Magnus, mass, inertia | (ngeom, 12) |
     | geom_dataid, geom_hfieldid | a GEOM_MESH's mesh, a GEOM_HFIELD's height field; else -1 | (ngeom,), (ngeom,) |
     | hfield_adr, hfield_nrow, hfield_ncol | first node, numbers of nodes along y and x | (nhfield,) each |
     | hfield_size | half-lengths along x and y, height where the data is 1, thickness below 0 [m] | (nhfield, 4) |
@@ -174,12 +175,10 @@ class Model:
     | mesh_faceadr, mesh_facenum, mesh_face | triangles, indices in the mesh | (nmesh,), (nmesh,), (nmeshface, 3) |
     | pair_geom1, pair_geom2, pair_dim | geoms that can touch, a plane first; the contact's condim | (npair,) each |
     | pair_ke, pair_kd | a contact point's stiffness [N/m], damping per depth [N s/m^2] | (npair,), (npair,) |
-    | pair_loss | share of the spring's force that dry damping takes, besides kd | (npair,) |
-    | pair_kc | its largest damping [N s/m], infinite where it is implicit and without loss | (npair,) |
-    | pair_kf | largest friction coefficient, of sticking [N s/m] | (npair,) |
+    | pair_loss, pair_kc | share of the spring's force that dry damping takes; largest damping [N s/m] | (npair,) each |
     | pair_mu, pair_spin_mu, pair_roll_mu | friction against sliding, spinning, rolling [-, m, m] | (npair,) |
     | pair_across | MuJoCo's law alone: of sliding, rolling along the second tangent, or 0 | (npair, 2) |
-    | pair_spin_kf, pair_roll_kf | its largest coefficient, of sticking [N m s] | (npair,), (npair,) |
+    | pair_kf, pair_spin_kf, pair_roll_kf | largest coefficients, of sticking [N s/m, N m s] | (npair,) each |
     | pair_margin | distance from which on contact forces act [m] | (npair,) |
     | pair_ref, pair_solimp, pair_invweight | of MuJoCo's law, as loop_... | (npair, 2), (npair, 5), (npair,) |
     | eq_joint1, eq_joint2 | a hinge or slide, and that which determines it (-1: locked) | (neq,), (neq,) |
@@ -372,6 +371,7 @@ class Model:
     loop_solimp: np.ndarray | None = None
     loop_invweight: np.ndarray | None = None
     geom_hfieldid: np.ndarray | None = None
+    geom_fluid: np.ndarray | None = None
     hfield_adr: np.ndarray | None = None
     hfield_nrow: np.ndarray | None = None
     hfield_ncol: np.ndarray | None = None

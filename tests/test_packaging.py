@@ -22,7 +22,7 @@ ROOMS = [
     ["taichi_sim.runtime"],
     ["taichi_sim.spatial", "taichi_sim.buffers"],
     ["taichi_sim.bodies"],
-    ["taichi_sim.contact", "taichi_sim.muscles"],
+    ["taichi_sim.contact", "taichi_sim.fluid", "taichi_sim.muscles"],
     ["taichi_sim.constraint"],
     ["taichi_sim.loops"],
     ["taichi_sim.data"],

@@ -48,7 +48,7 @@ def random_window(env, warm_up: int, scale: float, seed: int) -> tuple[ts.State,
     env.sim.model.opt.divide(*REFERENCE)
     with torch.no_grad():
         for action in acts[:warm_up]:
-            state = env.sim.step(state, env.task.control(action))
+            state = env.simulate(state, env.task.control(action))
     return state, acts[warm_up:]
 
 
@@ -62,7 +62,7 @@ def policy_window(env, policy, warm_up: int, seed: int) -> tuple[ts.State, torch
     state, obs = env.state, env.obs
     for _ in range(HORIZON):
         acts.append(policy(obs, generator))
-        state = env.sim.step(state, env.task.control(acts[-1]))
+        state = env.simulate(state, env.task.control(acts[-1]))
         obs = env.task.observe(state, acts[-1])
     return start, torch.stack(acts)
 
@@ -85,7 +85,7 @@ def gradient(env, state: ts.State, acts: torch.Tensor, substeps: int, theta: flo
     begin = time.perf_counter()
     total = 0.0
     for t, action in enumerate(acts):
-        state = env.sim.step(state, env.task.control(action))
+        state = env.simulate(state, env.task.control(action))
         obs = env.task.observe(state, action)
         total = total + GAMMA**t * env.task.reward(state, obs, action).sum()
     total.backward()

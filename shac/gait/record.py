@@ -80,7 +80,7 @@ def record(env: Env, policy: Policy, seconds: float) -> Recording:
     rows, fallen = [], torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
     for played in itertools.islice(play(env, policy), steps):
         ctrl = env.task.control(played.action)
-        data = env.sim.forward(played.state, ctrl)
+        data = env.sim.forward(played.state, ctrl, env.constants)
         turned = angles.anatomical(model, legs, data.xquat)
         power = data.actuator_force * data.actuator_velocity
         metabolic = burn(data.fibres).sum(1) + burn.basal if burn else torch.full_like(power[:, 0], math.nan)

@@ -54,8 +54,8 @@ class InMujoco:
         """As the simulator's."""
         return self._sim.initial_state()
 
-    def step(self, state: State, ctrl: torch.Tensor) -> State:
-        """One control step of all worlds.
+    def step(self, state: State, ctrl: torch.Tensor, constants: dict | None = None) -> State:
+        """One control step of all worlds, with the file's own constants: those that a task varies do not count here.
 
         Raises:
           FloatingPointError: a world has become unstable.

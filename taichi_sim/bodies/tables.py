@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from taichi_sim.bodies.conditioning import ill_conditioned
-from taichi_sim.bodies.tree import Tree, quat_matrix, quat_mul
+from taichi_sim.bodies.tree import Tree, quat_matrix
 from taichi_sim.buffers import Buffer, Fields, Items
 from taichi_sim.types import JNT_BALL, JNT_FREE, Model
 
@@ -62,7 +62,7 @@ class Constants:
         self._friction(model, f, fitted)
         if self.neq:
             self._equalities(model, tree, f)
-        self.external = self.gravcomp or self.fluid
+        self.external = self.gravcomp
         # equalities make a symmetric problem of it
         self.coriolis = model.opt.coriolis and self.neq == 0
         self.wide = f.wide is not f.state and self.neq == 0 and ill_conditioned(model, tree)
@@ -123,12 +123,6 @@ class Constants:
         if self.gravcomp:
             self.heavy_gravcomp = f.shared.constant(model.body_gravcomp[heavy])
             self.dof_actgravcomp = f.shared.constant(actuated.astype(float))
-        self.fluid = model.opt.density > 0 or model.opt.viscosity > 0
-        if self.fluid:
-            self.wind = f.shared.constant(np.asarray(model.opt.wind)[None])
-            self.fluid_quat = f.shared.constant([quat_mul(tree.body_quat[b], model.body_iquat[b]) for b in heavy])
-            for name, values in resistance(model).items():
-                setattr(self, f"fluid_{name}", f.shared.constant(values[heavy]))
         for name in ("heavy_mass", "heavy_com", "heavy_diag", "heavy_off"):
             setattr(self, f"grad_{name}", f.gradient_of(getattr(self, name)))
 
@@ -218,27 +212,6 @@ def link_inertia(model: Model, tree: Tree):
     return model.body_mass, com, diag, off
 
 
-def resistance(model: Model) -> dict[str, np.ndarray]:
-    """What fluid resists the boxes with that have the bodies' mass and inertia, by name, each (nbody, 3).
-
-    viscous [N s/m], drag [N s^2/m^2], viscous_spin [N m s], drag_spin [N m s^2]: those of `body_forces.drag` along and
-    about each axis. MuJoCo documentation, Computation, "Passive forces: inertia model". Bodies without mass have none.
-    """
-    density, viscosity, inertia = model.opt.density, model.opt.viscosity, model.body_inertia
-    # squares of the sides
-    others = inertia.sum(1, keepdims=True) - 2 * inertia
-    weighs = model.body_mass[:, None] > 0
-    box = np.sqrt(6 * np.maximum(others, 1e-15) / np.where(weighs, model.body_mass[:, None], 1.0)) * weighs
-    one, other = np.roll(box, -1, axis=1), np.roll(box, -2, axis=1)
-    size = np.repeat(box.mean(1, keepdims=True), 3, axis=1)
-    return {
-        "viscous": 3 * np.pi * viscosity * size,
-        "drag": density / 2 * one * other,
-        "viscous_spin": np.pi * viscosity * size**3,
-        "drag_spin": density / 64 * box * (one**4 + other**4),
-    }
-
-
 class Scratch:
     """The state and the intermediate results of bodies.
 
@@ -264,7 +237,7 @@ class Scratch:
     | kept_lam, kept_qvel | lam and qvel, put aside | nv |
     | eq_slope, eq_gamma | of a dof in terms of the independent ones: v = slope v_i, a = slope a_i + gamma | nv |
     | eq_product, eq_force | qM times a vector; the force [N, N m] by which an equality moves its joint1 | nv, neq |
-    | qfrc_bias, qfrc_passive, qfrc_limit, qfrc_friction, qfrc_gravcomp, qfrc_fluid | generalised forces [N, N m] | nv |
+    | qfrc_bias, qfrc_passive, qfrc_limit, qfrc_friction, qfrc_gravcomp | generalised forces [N, N m] | nv |
     | dof_implicit | coefficient c of the velocity-dependent force -c v that is taken at v + theta h a | nv |
     | bm, bh, bd, bo | a link's damping along each normal: mass, arm, diagonal, off-diagonal (`damping`) | nlink * number |
     | gl, ga | that along other normals, linear and angular: diagonal, off-diagonal | 2 nlink |
@@ -288,8 +261,6 @@ class Scratch:
             allot(self, f, "qfrc_friction", m.nv)
         if m.gravcomp:
             allot(self, f, "qfrc_gravcomp", m.nv)
-        if m.fluid:
-            allot(self, f, "qfrc_fluid", m.nv)
         if m.external:
             allot(self, f, "tw tl xn xf gn gf", m.nlink, 3)
         if m.damping.any:

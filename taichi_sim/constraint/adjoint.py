@@ -49,7 +49,9 @@ def tendon_forces(m: ti.template(), d: ti.template(), e):
 def pushed(m: ti.template(), d: ti.template(), e, i):
     """Of limit i `violation`, its force along J, and the adjoints of J a and of the violation."""
     x, J, u = violation(m, d, e, i)
-    mass, mass_slope, push, push_slope = virtual_mass(m.constraint.limits, i, ti.max(x, 0.0))
+    mass, mass_slope, push, push_slope = virtual_mass(
+        m.constraint.limits, i, ti.max(x, 0.0), m.constraint.limits.weight[i]
+    )
     speed = along(m, d, e, i, J, d.qvel)
     pull = push - m.constraint.limits.damping[i] * speed - along(m, d, e, i, J, d.qacc)
     on = ti.select((x > 0.0) & (pull > 0.0), x * 0.0 + 1.0, x * 0.0)
@@ -89,7 +91,7 @@ def limit(m: ti.template(), d: ti.template(), e, i):
 def contact(m: ti.template(), d: ti.template(), e, c):
     """Of contact c: the gradient of nu . f at its point."""
     n, p, x = d.constraint.n[e, c], d.constraint.p[e, c], d.constraint.depth[e, c]
-    mass, mass_slope, _push, push_slope = virtual_mass(m.constraint.contacts, c, ti.max(x, 0.0))
+    mass, mass_slope, _push, push_slope = virtual_mass(m.constraint.contacts, c, ti.max(x, 0.0), cone.weight(m, e, c))
     v, vw = touch.relative(m, d, e, c, p, d.vw, d.vl)
     a, aw = touch.relative(m, d, e, c, p, d.constraint.cw, d.constraint.cl)
     nu, nw = touch.relative(m, d, e, c, p, d.nw, d.nl)
@@ -105,20 +107,20 @@ def contact(m: ti.template(), d: ti.template(), e, c):
     q, r, slides, per_T, h_nu = x_bar, x_bar, x_bar, x_bar, x_bar
     if ti.static(m.constraint.contacts.elliptic):
         for k in range(m.constraint.contacts.edges[c]):
-            y, w = edge(m, c, n, t1, t2, k)
+            y, w = edge(m, e, c, n, t1, t2, k)
             d.constraint.pull[e, cone.place(m, c) + k] = d.constraint.ref[e, at + k] - product(m, y, w, a, aw)
         q, r, slides, per_T = cone.second(m, d, e, c)
         for k in range(1, m.constraint.contacts.edges[c]):
-            y, w = edge(m, c, n, t1, t2, k)
+            y, w = edge(m, e, c, n, t1, t2, k)
             h_nu = h_nu + cone.heading(m, d, e, c, k, per_T) * product(m, y, w, nu, nw)
     for k in range(m.constraint.contacts.edges[c]):
-        y, w = edge(m, c, n, t1, t2, k)
+        y, w = edge(m, e, c, n, t1, t2, k)
         along_nu = product(m, y, w, nu, nw)
         push, back = x_bar * 0.0, x_bar * 0.0
         if ti.static(m.constraint.contacts.elliptic):
             h = cone.heading(m, d, e, c, k, per_T)
             push = cone.pushed(m, d, e, c, k, q, r, slides, per_T)
-            back = cone.product(m, c, k, q, r, slides, h, spatial.dot(n, nu), along_nu, h_nu)
+            back = cone.product(m, e, c, k, q, r, slides, h, spatial.dot(n, nu), along_nu, h_nu)
             if k == 0:
                 x_bar = x_bar + back * push_slope
         else:
@@ -127,9 +129,21 @@ def contact(m: ti.template(), d: ti.template(), e, c):
             push, back = held * pull, held * along_nu
             x_bar = x_bar + back * push_slope
         x_bar = x_bar + push * along_nu * per_mass
+        if ti.static(m.constraint.contacts.fit and not m.constraint.contacts.elliptic):
+            if m.constraint.contacts.edges[c] > 1:
+                # by how much friction times its direction would be more
+                leg = y - n
+                more = push * product(m, leg, w, nu, nw)
+                more = more - back * (b * product(m, leg, w, v, vw) + product(m, leg, w, a, aw))
+                rough(m, e, c, 1 + k // 2, more / cone.rough(m, e, c, 1 + k // 2))
+                mu = cone.rough(m, e, c, 1)
+                rough(m, e, c, 1, -push * along_nu * (2.0 / mu + 2.0 * mu / (1.0 + mu * mu)))
         f, g = f + spatial.scale(y, push), g + spatial.scale(y, back)
         if ti.static(m.constraint.contacts.turning):
             moment, turning_g = moment + spatial.scale(w, push), turning_g + spatial.scale(w, back)
+    if ti.static(m.constraint.contacts.fit and m.constraint.contacts.elliptic):
+        if m.constraint.contacts.edges[c] > 1:
+            cone_friction(m, d, e, c, q, r, slides, per_T, h_nu, n, t1, t2, nu, nw)
     v_bar, a_bar = -spatial.scale(g, b), -g
     w_bar, aw_bar = -spatial.scale(turning_g, b), -turning_g
     # of turning the normal and the tangents together
@@ -162,6 +176,32 @@ def contact(m: ti.template(), d: ti.template(), e, c):
             add_acceleration(d, e, two, p - apart, -a_bar)
             if ti.static(m.constraint.contacts.turning):
                 add_moment(m, d, e, two, -moment, -w_bar, -aw_bar)
+
+
+@ti.func
+def rough(m: ti.template(), e, c, k, bar):
+    """Adds the adjoint of friction coefficient k of contact c."""
+    at = m.constraint.contacts.dims * c + k
+    m.constraint.contacts.grad_rough[e, at] = m.constraint.contacts.grad_rough[e, at] + bar
+
+
+@ti.func
+def cone_friction(m: ti.template(), d: ti.template(), e, c, q, r, slides, per_T, h_nu, n, t1, t2, nu, nw):
+    """The gradient of nu . f in the friction of an elliptic contact, with H and h' nu of `contact`."""
+    nu2 = cone.regularised(m, e, c)
+    normal = spatial.dot(n, nu)
+    # nu . f of the tangents
+    across = q * 0.0
+    for k in range(1, m.constraint.contacts.edges[c]):
+        y, w = edge(m, e, c, n, t1, t2, k)
+        along_nu = product(m, y, w, nu, nw)
+        across = across + cone.pushed(m, d, e, c, k, q, r, slides, per_T) * along_nu
+        mu, pull = cone.rough(m, e, c, k), d.constraint.pull[e, cone.place(m, c) + k]
+        bar = mu * pull * per_T * (q * (normal + h_nu) - r * h_nu)
+        rough(m, e, c, k, pull * (bar + 2.0 * r * mu * along_nu))
+    total = across + cone.pushed(m, d, e, c, 0, q, r, slides, per_T) * normal
+    bar = -ti.select(slides > 0.0, total / (1.0 + nu2), across / nu2)
+    rough(m, e, c, 1, bar * 2.0 * nu2 / cone.rough(m, e, c, 1))
 
 
 @ti.func

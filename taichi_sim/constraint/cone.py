@@ -19,6 +19,9 @@ from taichi_sim import spatial
 from taichi_sim.constraint.touch import join
 from taichi_sim.runtime import ti
 
+# MuJoCo's mjMINMU.
+LEAST_FRICTION = 1e-5
+
 # What a contact does, as `on` of its first row says it.
 SLIDES, STICKS = 1.0, 2.0
 
@@ -41,9 +44,36 @@ def row(n, t1, t2, k):
 
 
 @ti.func
-def rough(m: ti.template(), c, k):
+def rough(m: ti.template(), e, c, k):
     """Friction coefficient of row k of a cone; 0 of the normal's."""
-    return m.constraint.contacts.rough[m.constraint.contacts.dims * c + k]
+    mu = m.constraint.contacts.rough[e * m.constraint.contacts.per_block, m.constraint.contacts.dims * c + k]
+    if ti.static(m.constraint.contacts.fit):
+        # as the model's own, `tables`
+        mu = ti.max(mu, ti.select(k == 0, 0.0, LEAST_FRICTION))
+    return mu
+
+
+@ti.func
+def regularised(m: ti.template(), e, c):
+    """nu^2 of contact c."""
+    nu2 = m.constraint.contacts.per_impratio[0]
+    if m.constraint.contacts.edges[c] > 1:
+        mu = rough(m, e, c, 1)
+        nu2 = mu * mu * nu2
+    else:
+        nu2 = nu2 * 0.0 + 1.0
+    return nu2
+
+
+@ti.func
+def weight(m: ti.template(), e, c):
+    """The inverse mass that a row of contact c sees; an edge of a pyramid by its friction, as in MuJoCo."""
+    w = m.constraint.contacts.weight[c]
+    if ti.static(not m.constraint.contacts.elliptic):
+        if m.constraint.contacts.edges[c] > 1:
+            mu2 = rough(m, e, c, 1) * rough(m, e, c, 1)
+            w = w * 2.0 * mu2 * (1.0 + mu2) * m.constraint.contacts.per_impratio[0]
+    return w
 
 
 @ti.func
@@ -64,15 +94,15 @@ def slip(m: ti.template(), d: ti.template(), e, c, share):
     """T at a share of the way, which is 1 at its end."""
     T2 = share * 0.0
     for k in range(1, m.constraint.contacts.edges[c]):
-        u = rough(m, c, k) * between(d, place(m, c) + k, e, share)
+        u = rough(m, e, c, k) * between(d, place(m, c) + k, e, share)
         T2 = T2 + u * u
     return ti.sqrt(T2)
 
 
 @ti.func
-def masses(m: ti.template(), c, mass, normal, T):
+def masses(m: ti.template(), e, c, mass, normal, T):
     """q, r, and 1 if the contact slides, by the pulls p_n and T."""
-    nu2 = m.constraint.contacts.nu2[c]
+    nu2 = regularised(m, e, c)
     sticks = (nu2 * normal >= T) & (mass > 0.0)
     slides = (nu2 * normal < T) & (normal + T > 0.0) & (mass > 0.0)
     q = ti.select(sticks, mass, ti.select(slides, mass / (1.0 + nu2), mass * 0.0))
@@ -84,21 +114,21 @@ def masses(m: ti.template(), c, mass, normal, T):
 def second(m: ti.template(), d: ti.template(), e, c):
     """H of contact c at its pulls: q, r, whether it slides, and 1 / T of what does."""
     T = slip(m, d, e, c, d.constraint.mass[e, c] * 0.0 + 1.0)
-    q, r, slides = masses(m, c, d.constraint.mass[e, c], d.constraint.pull[e, place(m, c)], T)
+    q, r, slides = masses(m, e, c, d.constraint.mass[e, c], d.constraint.pull[e, place(m, c)], T)
     return q, r, slides, slides / ti.max(T, 1e-30)
 
 
 @ti.func
 def heading(m: ti.template(), d: ti.template(), e, c, k, per_T):
     """h_k: 0 of the normal's row, and of what does not slide."""
-    mu = rough(m, c, k)
+    mu = rough(m, e, c, k)
     return mu * mu * d.constraint.pull[e, place(m, c) + k] * per_T
 
 
 @ti.func
-def product(m: ti.template(), c, k, q, r, slides, h, normal, x, along):
+def product(m: ti.template(), e, c, k, q, r, slides, h, normal, x, along):
     """Row k of H x, x_n being the normal's entry and `along` h' x."""
-    mu = rough(m, c, k)
+    mu = rough(m, e, c, k)
     y = q * (normal + slides * along)
     if k > 0:
         y = slides * h * (y - r * along) + r * mu * mu * x
@@ -120,11 +150,11 @@ def add(m: ti.template(), d: ti.template(), e, c, p, n, t1, t2, aim: ti.template
     for k in range(m.constraint.contacts.edges[c]):
         y, w = row(n, t1, t2, k)
         h = heading(m, d, e, c, k, per_T)
-        push = product(m, c, k, q, r, slides, h, d.constraint.ref[e, at], d.constraint.ref[e, at + k], along)
+        push = product(m, e, c, k, q, r, slides, h, d.constraint.ref[e, at], d.constraint.ref[e, at + k], along)
         f, moment = f + spatial.scale(y, push), moment + spatial.scale(w, push)
         both, both_w = both + spatial.scale(y, h), both_w + spatial.scale(w, h)
         if k > 0:
-            mu = rough(m, c, k)
+            mu = rough(m, e, c, k)
             join(m, d, e, c, p, y, w, r * mu * mu, aim)
     if slides.max() > 0.0:
         join(m, d, e, c, p, both, both_w, -r * slides, aim)
@@ -138,7 +168,7 @@ def pushed(m: ti.template(), d: ti.template(), e, c, k, q, r, slides, per_T):
     at = place(m, c)
     h = heading(m, d, e, c, k, per_T)
     T = ti.select(slides > 0.0, 1.0 / ti.max(per_T, 1e-30), slides)
-    return product(m, c, k, q, r, slides, h, d.constraint.pull[e, at], d.constraint.pull[e, at + k], T)
+    return product(m, e, c, k, q, r, slides, h, d.constraint.pull[e, at], d.constraint.pull[e, at + k], T)
 
 
 @ti.func
@@ -164,7 +194,7 @@ def decide(m: ti.template(), d: ti.template(), e, c):
     d.constraint.on[e, at] = new
     off, all2 = one * 0.0, one * 0.0
     for k in range(m.constraint.contacts.edges[c]):
-        mu = ti.max(rough(m, c, k), ti.select(k == 0, 1.0, 0.0))
+        mu = ti.max(rough(m, e, c, k), ti.select(k == 0, 1.0, 0.0))
         pull = d.constraint.pull[e, at + k]
         step = mu * (pull - d.constraint.pull_start[e, at + k])
         off, all2 = off + step * step, all2 + mu * mu * pull * pull
@@ -179,11 +209,11 @@ def slope(m: ti.template(), d: ti.template(), e, c, share):
     at = place(m, c)
     normal = between(d, at, e, share)
     T = slip(m, d, e, c, share)
-    q, r, slides = masses(m, c, d.constraint.mass[e, c], normal, T)
+    q, r, slides = masses(m, e, c, d.constraint.mass[e, c], normal, T)
     # of how p changes with the share: mu^2 p' p, mu^2 p'^2
     along, size = share * 0.0, share * 0.0
     for k in range(1, m.constraint.contacts.edges[c]):
-        mu = rough(m, c, k)
+        mu = rough(m, e, c, k)
         rate = mu * (d.constraint.pull[e, at + k] - d.constraint.pull_start[e, at + k])
         along = along + mu * between(d, at + k, e, share) * rate
         size = size + rate * rate

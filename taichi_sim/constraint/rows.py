@@ -56,12 +56,12 @@ def prepare(m: ti.template(), d: ti.template(), e):
 
 
 @ti.func
-def virtual_mass(t: ti.template(), i, x):
+def virtual_mass(t: ti.template(), i, x, weight):
     """mu, its slope in x, and k d x with its slope, of row i of a table at the violation x > 0."""
     share, slope = impedance(t.solimp, i, x)
     free = 1.0 - share
     k = t.stiffness[i]
-    return share / (free * t.weight[i]), slope / (free * free * t.weight[i]), k * share * x, k * (slope * x + share)
+    return share / (free * weight), slope / (free * free * weight), k * share * x, k * (slope * x + share)
 
 
 @ti.func
@@ -106,13 +106,15 @@ def limit(m: ti.template(), d: ti.template(), e, i):
     d.constraint.limit_side[e, i] = J
     d.constraint.limit_mass[e, i] = x * 0.0
     if x.max() > 0.0:
-        mass, _mass_slope, push, _push_slope = virtual_mass(m.constraint.limits, i, ti.max(x, 0.0))
+        mass, _mass_slope, push, _push_slope = virtual_mass(
+            m.constraint.limits, i, ti.max(x, 0.0), m.constraint.limits.weight[i]
+        )
         d.constraint.limit_mass[e, i] = beyond * mass
         d.constraint.limit_ref[e, i] = push - m.constraint.limits.damping[i] * along(m, d, e, i, J, d.qvel)
 
 
 @ti.func
-def edge(m: ti.template(), c, n, t1, t2, k):
+def edge(m: ti.template(), e, c, n, t1, t2, k):
     """Edge k of contact c's pyramid, or row k of its cone: its linear part and its angular one, which sliding lacks."""
     y, w = n, n * 0.0
     if ti.static(m.constraint.contacts.elliptic):
@@ -124,15 +126,15 @@ def edge(m: ti.template(), c, n, t1, t2, k):
             t = t1
             if k > 1:
                 t = t2
-            y = n + spatial.scale(t, side * cone.rough(m, c, 1 + k // 2))
+            y = n + spatial.scale(t, side * cone.rough(m, e, c, 1 + k // 2))
         if ti.static(m.constraint.contacts.turning):
             if k > 5:
                 t = t1
                 if k > 7:
                     t = t2
-                w = spatial.scale(t, side * cone.rough(m, c, 1 + k // 2))
+                w = spatial.scale(t, side * cone.rough(m, e, c, 1 + k // 2))
             elif k > 3:
-                w = spatial.scale(n, side * cone.rough(m, c, 1 + k // 2))
+                w = spatial.scale(n, side * cone.rough(m, e, c, 1 + k // 2))
     return y, w
 
 
@@ -161,13 +163,15 @@ def contact(m: ti.template(), d: ti.template(), e, c):
         v, turning = touch.relative(m, d, e, c, p, d.vw, d.vl)
         t1, _axis, _turns = touch.tangent(m, d, e, c, n)
         t2 = spatial.cross(n, t1)
-        mass, _mass_slope, push, _push_slope = virtual_mass(m.constraint.contacts, c, ti.max(x, 0.0))
+        mass, _mass_slope, push, _push_slope = virtual_mass(
+            m.constraint.contacts, c, ti.max(x, 0.0), cone.weight(m, e, c)
+        )
         d.constraint.mass[e, c] = touching * mass
         d.constraint.p[e, c] = p
         d.constraint.n[e, c] = n
         d.constraint.t1[e, c] = t1
         for k in range(m.constraint.contacts.edges[c]):
-            y, w = edge(m, c, n, t1, t2, k)
+            y, w = edge(m, e, c, n, t1, t2, k)
             speed = product(m, y, w, v, turning)
             at = m.constraint.contacts.most * c + k
             if ti.static(m.constraint.contacts.elliptic):
@@ -201,7 +205,7 @@ def pulls(m: ti.template(), d: ti.template(), e):
                 n, t1 = d.constraint.n[e, c], d.constraint.t1[e, c]
                 t2 = spatial.cross(n, t1)
                 for k in range(m.constraint.contacts.edges[c]):
-                    y, w = edge(m, c, n, t1, t2, k)
+                    y, w = edge(m, e, c, n, t1, t2, k)
                     at = m.constraint.contacts.most * c + k
                     rate = product(m, y, w, a, turning)
                     d.constraint.pull[e, cone.place(m, c) + k] = d.constraint.ref[e, at] - rate
@@ -263,7 +267,7 @@ def add_contact(m: ti.template(), d: ti.template(), e, c, aim: ti.template()):
             at = m.constraint.contacts.most * c + k
             mass = d.constraint.mass[e, c] * d.constraint.on[e, cone.place(m, c) + k]
             if mass.max() > 0.0:
-                y, w = edge(m, c, n, t1, t2, k)
+                y, w = edge(m, e, c, n, t1, t2, k)
                 push = mass * d.constraint.ref[e, at]
                 if ti.static(aim == touch.SOLVED):
                     a, turning = touch.relative(m, d, e, c, p, d.constraint.cw, d.constraint.cl)

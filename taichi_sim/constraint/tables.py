@@ -11,7 +11,8 @@ from taichi_sim.bodies.tables import allot
 from taichi_sim.bodies.tree import Tree
 from taichi_sim.buffers import Fields
 from taichi_sim.constraint import impedance
-from taichi_sim.contact.tables import Touching
+from taichi_sim.constraint.cone import LEAST_FRICTION
+from taichi_sim.contact.tables import PARAMETERS, Touching
 from taichi_sim.runtime import ti
 from taichi_sim.types import CONES, JNT_BALL, JNT_SLIDE, LAWS, Model
 
@@ -19,8 +20,6 @@ from taichi_sim.types import CONES, JNT_BALL, JNT_SLIDE, LAWS, Model
 EDGES = {1: 1, 3: 4, 4: 6, 6: 10}
 # Digits to which pulls of what slides must be the same in two solutions (`cone`).
 _DIGITS = {ti.f64: 9, ti.f32: 4}
-# MuJoCo's mjMINMU.
-_LEAST_FRICTION = 1e-5
 _OLD = "load the MJCF and save the model anew for MuJoCo's law of constraints: an older release saved it, without"
 
 
@@ -45,7 +44,9 @@ class Constants:
     | contacts.elliptic, turning | whether the cone is elliptic; whether some resist spinning |
     | contacts.edges, most | edges of the pyramid or rows of the cone, 1: the normal alone; the largest number |
     | contacts.dims, rough | largest condim; 0, and friction along the tangents, about the normal, the tangents [m] |
-    | contacts.nu2, digits | of elliptic ones: see `cone` |
+    | contacts.per_impratio | 1 / impratio: see `cone` |
+    | contacts.digits | of elliptic ones, to which what slides is found |
+    | contacts.fit, per_block | whether users may fit `rough`: then it has one row per block, and an adjoint |
     | contacts.margin | distance from which on it acts [m] |
     | contacts.axis | a capsule's direction in its link's frame, along which MuJoCo lays the pyramid; else zero |
     | contacts.across, any_aligned | the pyramid's direction elsewhere on planes; whether there are capsules |
@@ -83,7 +84,7 @@ class Constants:
         if self.limits.number:
             self._limits(model, limited, tied, f)
         if number:
-            self._contacts(model, touching, f)
+            self._contacts(model, touching, f, fitted)
         if between:
             self._between(tree, touching.between, f)
         if self.dry.number:
@@ -117,7 +118,7 @@ class Constants:
         vars(self.dry).update(f.table({"dof": dof, "rate": rate, "mass": kf / rate, "loss": loss}))
         self.dry.tendon = f.ints(_behind(i, t))
 
-    def _contacts(self, model: Model, touching: Touching, f: Fields) -> None:
+    def _contacts(self, model: Model, touching: Touching, f: Fields, fitted: tuple[str, ...]) -> None:
         on_planes, between = touching.on_planes, touching.between
         pair = np.concatenate([on_planes["pair"], between["pair"]])
         axis, normal = on_planes["axis"], on_planes["frame"][on_planes["normal"]]
@@ -131,21 +132,22 @@ class Constants:
         self.contacts.turning, self.contacts.any_aligned = bool(dim.max() > 3), bool(axis.any())
         mu, spin, roll = (getattr(model, f"pair_{name}")[pair] for name in ("mu", "spin_mu", "roll_mu"))
         mu2, roll2 = (np.where(x > 0, x, y) for x, y in zip(model.pair_across[pair].T, (mu, roll), strict=True))
-        rough = np.maximum(np.stack([mu, mu2, spin, roll, roll2], axis=1), _LEAST_FRICTION)
-        mu = rough[:, 0]
-        # of a pyramid's edges: MuJoCo's documentation, "Computation: Constraint model", and mj_makeImpedance
-        pyramid = 2 * mu**2 / model.opt.impratio * (1 + mu**2)
-        weight = model.pair_invweight[pair] * np.where((dim == 1) | elliptic, 1.0, pyramid)
+        rough = np.maximum(np.stack([mu, mu2, spin, roll, roll2], axis=1), LEAST_FRICTION)
         across = np.array([_across(n, bool(a.any())) for n, a in zip(normal, axis, strict=True)]).reshape(-1, 3)
         self.contacts.dims = int(dim.max())
-        rough = np.concatenate([0 * mu[:, None], rough], axis=1)[:, : self.contacts.dims]
+        rough = np.concatenate([0 * rough[:, :1], rough], axis=1)[:, : self.contacts.dims]
         columns = {"margin": model.pair_margin[pair], "axis": axis, "across": across}
         if elliptic:
             self.contacts.digits = _DIGITS[f.state.real]
-            columns["nu2"] = np.where(dim == 1, 1.0, mu**2 / model.opt.impratio)
-        vars(self.contacts).update(f.table({"rough": rough.reshape(-1)}))
+        self.contacts.per_impratio = f.shared.constant([1 / model.opt.impratio])
+        self.contacts.fit = bool(set(PARAMETERS) & set(fitted))
+        self.contacts.per_block = int(self.contacts.fit)
+        self.contacts.rough = (f.fitted if self.contacts.fit else f.shared).constant(rough.reshape(-1))
+        if self.contacts.fit:
+            self.contacts.grad_rough = f.gradient_of(self.contacts.rough)
+        self._sources = pair, dim, model.pair_across[pair] > 0
         vars(self.contacts).update(f.table(columns))
-        _gains(self.contacts, model.pair_ref[pair], model.pair_solimp[pair], weight, f)
+        _gains(self.contacts, model.pair_ref[pair], model.pair_solimp[pair], model.pair_invweight[pair], f)
 
     def _between(self, tree: Tree, between: dict[str, np.ndarray], f: Fields) -> None:
         links = list(zip(between["link1"].tolist(), between["link2"].tolist(), strict=True))
@@ -155,6 +157,20 @@ class Constants:
         self.contacts.adr = f.ints(np.cumsum([0] + [len(dofs[pair]) for pair in links]))
         self.contacts.dof = f.ints([dof for pair in links for dof in dofs[pair]])
         self.contacts.side = f.ints([1 if dof in moved[pair] else -1 for pair in links for dof in dofs[pair]])
+
+    def fitted_cells(self, name: str):
+        """Where a parameter of `contact.tables.PARAMETERS` goes, see there.
+
+        Friction that differs between two directions keeps its second coefficient.
+        """
+        if not self.contacts.number:
+            return
+        rows = {"pair_mu": (1, 2), "pair_spin_mu": (3,), "pair_roll_mu": (4, 5)}[name]
+        for c, (pair, dim, across) in enumerate(zip(*self._sources, strict=True)):
+            for row in rows:
+                own = row == 2 and across[0] or row == 5 and across[1]
+                if row < dim and not own:
+                    yield self.contacts.rough, self.contacts.dims * c + row, np.ones((1, 1)), [pair], 0.0
 
 
 def _rows(joints: np.ndarray, tendons: np.ndarray) -> types.SimpleNamespace:

@@ -57,18 +57,18 @@ def normal_damping(c: ti.template(), k, depth, vn):
 
 
 @ti.func
-def force(c: ti.template(), k, n, depth, v):
+def force(c: ti.template(), e, k, n, depth, v):
     """Force of contact k of a table c at the velocity v; and its spring, normal damping and friction coefficient."""
     vn, vt = along(n, v)
     spring = c.ke[k] * depth
-    s, _, _ = sliding(c.kf[k], c.mu[k] * spring, spatial.dot(vt, vt))
+    s, _, _ = sliding(c.kf[k], c.mu[e * c.per_block, k] * spring, spatial.dot(vt, vt))
     damping, _, _ = normal_damping(c, k, depth, vn)
     return spatial.scale(n, spring - damping * vn) - spatial.scale(vt, s), spring, damping, s
 
 
 @ti.func
-def adjoint(c: ti.template(), k, n, depth, v, t, nu):
-    """The force f of contact k at the velocities v and t ahead, and the gradient of nu . f.
+def adjoint(c: ti.template(), e, k, n, depth, v, t, nu):
+    """The force f of contact k at the velocities v and t ahead, and the gradient of nu . f; that in mu is added.
 
     Returns:
         f, the gradients in v, t, n and the depth, and the spring's force.
@@ -77,7 +77,8 @@ def adjoint(c: ti.template(), k, n, depth, v, t, nu):
     tn, tt = along(n, t)
     nun, nut = along(n, nu)
     spring = c.ke[k] * depth
-    s, slides, speed = sliding(c.kf[k], c.mu[k] * spring, spatial.dot(vt, vt))
+    mu = c.mu[e * c.per_block, k]
+    s, slides, speed = sliding(c.kf[k], mu * spring, spatial.dot(vt, vt))
     damping, slope, fall = normal_damping(c, k, depth, vn)
     f = spatial.scale(n, spring - damping * tn) - spatial.scale(tt, s)
     slip = spatial.dot(tt, nut)
@@ -87,15 +88,19 @@ def adjoint(c: ti.template(), k, n, depth, v, t, nu):
     t_bar = -spatial.scale(n, damping * nun) - spatial.scale(nut, s)
     n_bar = spatial.scale(nu, spring - damping * tn + s * tn) + spatial.scale(v, check - grip * vn)
     n_bar = n_bar + spatial.scale(t, s * nun - damping * nun)
-    d_bar = nun * (c.ke[k] - slope * tn) - slides * c.mu[k] * c.ke[k] / speed * slip
+    # by how much it grows with the bound of friction
+    held = -slides / speed * slip
+    d_bar = nun * (c.ke[k] - slope * tn) + mu * c.ke[k] * held
+    if ti.static(c.fit):
+        c.grad_mu[e, k] = c.grad_mu[e, k] + spring * held
     return f, v_bar, t_bar, n_bar, d_bar, spring
 
 
 @ti.func
-def turning_coefficients(c: ti.template(), k, spring, wn, wt):
+def turning_coefficients(c: ti.template(), e, k, spring, wn, wt):
     """s_n, s_t of contact k of a table c, and for each of the two whether it slides and the angular velocity."""
-    sn, slides_n, speed_n = sliding(c.spin_kf[k], c.spin_mu[k] * spring, wn * wn)
-    st, slides_t, speed_t = sliding(c.roll_kf[k], c.roll_mu[k] * spring, spatial.dot(wt, wt))
+    sn, slides_n, speed_n = sliding(c.spin_kf[k], c.spin_mu[e * c.per_block, k] * spring, wn * wn)
+    st, slides_t, speed_t = sliding(c.roll_kf[k], c.roll_mu[e * c.per_block, k] * spring, spatial.dot(wt, wt))
     return sn, st, slides_n, speed_n, slides_t, speed_t
 
 
@@ -106,8 +111,9 @@ def moment(n, sn, st, wn, wt):
 
 
 @ti.func
-def adjoint_moment(c: ti.template(), k, spring, n, w, t, nu):
-    """The moment of contact k at the angular velocities w and t ahead, and the gradient of nu . moment.
+def adjoint_moment(c: ti.template(), e, k, spring, n, w, t, nu):
+    """The moment of contact k at the angular velocities w and t ahead, and the gradient of nu . moment;
+    those in spin_mu and roll_mu are added.
 
     Returns:
         The moment, the gradients in w, t and n, and that in the depth, relative to ke.
@@ -115,11 +121,15 @@ def adjoint_moment(c: ti.template(), k, spring, n, w, t, nu):
     wn, wt = along(n, w)
     tn, tt = along(n, t)
     nun, nut = along(n, nu)
-    sn, st, slides_n, speed_n, slides_t, speed_t = turning_coefficients(c, k, spring, wn, wt)
+    sn, st, slides_n, speed_n, slides_t, speed_t = turning_coefficients(c, e, k, spring, wn, wt)
     slip_n, slip_t = tn * nun, spatial.dot(tt, nut)
     slope_n, slope_t = slides_n * sn * slip_n / (speed_n * speed_n), slides_t * st * slip_t / (speed_t * speed_t)
     w_bar = spatial.scale(n, slope_n * wn) + spatial.scale(wt, slope_t)
     n_bar = spatial.scale(nu, (st - sn) * tn) + spatial.scale(t, (st - sn) * nun)
     n_bar = n_bar + spatial.scale(w, (slope_n - slope_t) * wn)
-    grip = slides_n * c.spin_mu[k] / speed_n * slip_n + slides_t * c.roll_mu[k] / speed_t * slip_t
-    return moment(n, sn, st, tn, tt), w_bar, moment(n, sn, st, nun, nut), n_bar, -grip
+    held_n, held_t = -slides_n / speed_n * slip_n, -slides_t / speed_t * slip_t
+    if ti.static(c.fit):
+        c.grad_spin_mu[e, k] = c.grad_spin_mu[e, k] + spring * held_n
+        c.grad_roll_mu[e, k] = c.grad_roll_mu[e, k] + spring * held_t
+    grip = c.spin_mu[e * c.per_block, k] * held_n + c.roll_mu[e * c.per_block, k] * held_t
+    return moment(n, sn, st, tn, tt), w_bar, moment(n, sn, st, nun, nut), n_bar, grip

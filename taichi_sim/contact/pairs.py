@@ -106,7 +106,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
                 depth = ti.max(depth, 0.0)
                 one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
                 v, w = relative(one, two, e, d.vw, d.vl, p, apart)
-                f, spring, damping, s = force(m.contact.pairs, k, n, depth, v)
+                f, spring, damping, s = force(m.contact.pairs, e, k, n, depth, v)
                 d.contact.kn[e, one] = d.contact.kn[e, one] + spatial.cross(p, f)
                 d.contact.kf[e, one] = d.contact.kf[e, one] + f
                 d.contact.kn[e, two] = d.contact.kn[e, two] - spatial.cross(p - apart, f)
@@ -117,7 +117,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
                         add_block(d, e, one, spatial.cross(p, n), n, h_theta * (damping - s))
                 if ti.static(m.contact.pairs.turning):
                     wn, wt = along(n, w)
-                    sn, st, _, _, _, _ = turning_coefficients(m.contact.pairs, k, spring, wn, wt)
+                    sn, st, _, _, _, _ = turning_coefficients(m.contact.pairs, e, k, spring, wn, wt)
                     torque = moment(n, sn, st, wn, wt)
                     d.contact.kn[e, one] = d.contact.kn[e, one] + torque
                     d.contact.kn[e, two] = d.contact.kn[e, two] - torque
@@ -143,9 +143,9 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
                 if ti.static(m.contact.pairs.static):
                     if two == 0:
                         t, tw = relative(one, two, e, d.tw, d.tl, p, apart)
-                f, v_bar, t_bar, n_bar, d_bar, spring = adjoint(m.contact.pairs, k, n, depth, v, t, nu)
+                f, v_bar, t_bar, n_bar, d_bar, spring = adjoint(m.contact.pairs, e, k, n, depth, v, t, nu)
                 if ti.static(m.contact.pairs.turning):
-                    torque, w_bar, tw_bar, turned, grip = adjoint_moment(m.contact.pairs, k, spring, n, vw, tw, nw)
+                    torque, w_bar, tw_bar, turned, grip = adjoint_moment(m.contact.pairs, e, k, spring, n, vw, tw, nw)
                     d_bar = d_bar + m.contact.pairs.ke[k] * grip
                     n_bar = n_bar + turned
                     ahead = tw_bar * 0.0

@@ -58,14 +58,14 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
             link = m.contact.planes.link[c]
             n = m.damping.normals[m.contact.planes.normal[c]]
             v = particle(d.vw[e, link], d.vl[e, link], p)
-            f, spring, damping, s = force(m.contact.planes, c, n, depth, v)
+            f, spring, damping, s = force(m.contact.planes, e, c, n, depth, v)
             d.contact.kn[e, link] = d.contact.kn[e, link] + spatial.cross(p, f)
             d.contact.kf[e, link] = d.contact.kf[e, link] + f
             add_particle(d, e, link, p, h_theta * s)
             add_along(m, d, e, link, m.contact.planes.normal[c], p, h_theta * (damping - s))
             if ti.static(m.contact.planes.turning):
                 wn, wt = along(n, d.vw[e, link])
-                sn, st, _, _, _, _ = turning_coefficients(m.contact.planes, c, spring, wn, wt)
+                sn, st, _, _, _, _ = turning_coefficients(m.contact.planes, e, c, spring, wn, wt)
                 d.contact.kn[e, link] = d.contact.kn[e, link] + moment(n, sn, st, wn, wt)
                 add_turning(d, e, link, n, h_theta * sn, h_theta * st)
 
@@ -83,10 +83,10 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
             v = particle(d.vw[e, link], d.vl[e, link], p)
             t = particle(d.tw[e, link], d.tl[e, link], p)
             nu = particle(d.nw[e, link], d.nl[e, link], p)
-            f, v_bar, t_bar, _n_bar, d_bar, spring = adjoint(m.contact.planes, c, n, depth, v, t, nu)
+            f, v_bar, t_bar, _n_bar, d_bar, spring = adjoint(m.contact.planes, e, c, n, depth, v, t, nu)
             if ti.static(m.contact.planes.turning):
                 w, tw, nw = d.vw[e, link], d.tw[e, link], d.nw[e, link]
-                torque, w_bar, tw_bar, _turned, grip = adjoint_moment(m.contact.planes, c, spring, n, w, tw, nw)
+                torque, w_bar, tw_bar, _turned, grip = adjoint_moment(m.contact.planes, e, c, spring, n, w, tw, nw)
                 add_moment(d, e, link, torque, w_bar, tw_bar)
                 d_bar = d_bar + m.contact.planes.ke[c] * grip
             lift = -spatial.scale(n, touching * d_bar)

@@ -16,6 +16,9 @@ from taichi_sim.contact.shapes import Shapes
 from taichi_sim.runtime import ti
 from taichi_sim.types import Model
 
+# Model constants of this room that users may fit.
+PARAMETERS = ("pair_mu", "pair_spin_mu", "pair_roll_mu")
+
 
 class Touching(NamedTuple):
     """Where a model's bodies can touch, `points.on_planes` and `points.between_bodies`."""
@@ -37,6 +40,7 @@ class Constants:
     | planes.number, pairs.number | how many there are |
     | planes.kinds, pairs.kinds | which kinds there are; what a model has none of is left out of its kernels |
     | planes.turning, pairs.turning | whether some contact has torsional or rolling friction |
+    | planes.fit, pairs.fit, per_block | whether users may fit friction: then it has one row per block, and an adjoint |
     | planes.lossy, pairs.lossy | whether some contact's damping is dry |
     | penalty | whether the law is the penalty, and not MuJoCo's (`constraint`) |
     | pairs.static | whether it holds some pair of which one geom belongs to the world |
@@ -47,21 +51,16 @@ class Constants:
     | damping | what is implicit about it |
     """
 
-    def __init__(self, model: Model, touching: Touching, f: Fields):
+    def __init__(self, model: Model, touching: Touching, f: Fields, fitted: tuple[str, ...]):
         on_planes, between, shapes = dict(touching.on_planes), dict(touching.between), touching.shapes
         # how exact overlaps of convex shapes are found
         between["tolerance"] = between["size"] * (1e-10 if f.shared.real is ti.f64 else 3e-6)
         frame = on_planes.pop("frame")
-        # `constraint.tables` reads them
-        del on_planes["pair"], on_planes["axis"], between["pair"]
-        self.planes, self.pairs = (
-            types.SimpleNamespace(number=len(table["kind"]), kinds=frozenset(table["kind"].tolist()), **f.table(table))
-            for table in (on_planes, between)
-        )
-        for contacts, table in ((self.planes, on_planes), (self.pairs, between)):
-            contacts.turning = bool(table["spin_mu"].any() or table["roll_mu"].any())
-            contacts.lossy = bool(table["loss"].any())
+        # `constraint.tables` reads it
+        del on_planes["axis"]
         self.penalty = model.opt.constraint == "penalty"
+        fit = self.penalty and bool(set(PARAMETERS) & set(fitted))
+        self.planes, self.pairs = (_contacts(table, fit, f) for table in (on_planes, between))
         self.pairs.static = self.penalty and bool((between["link2"] == 0).any())
         self.shapes = types.SimpleNamespace(
             round=bool(shapes.columns["ellipsoid"].any()), **f.table(shapes.columns), **f.table(shapes.points)
@@ -75,6 +74,31 @@ class Constants:
         normals, fixed = f.shared.constant(frame), len(frame) * (not later)
         damped = self.any if self.penalty else later
         self.damping = Damping(normals, fixed, self.pairs.static or later, damped, later)
+
+    def fitted_cells(self, name: str):
+        """Where a parameter of `PARAMETERS` goes, see `parameters`: (items, entry, weights, entries of it, offset)."""
+        for contacts in (self.planes, self.pairs):
+            for k, pair in enumerate(contacts._pair):
+                yield getattr(contacts, name.removeprefix("pair_")), k, np.ones((1, 1)), [pair], 0.0
+
+
+def _contacts(table: dict[str, np.ndarray], fit: bool, f: Fields) -> types.SimpleNamespace:
+    """A table of contacts by the penalty."""
+    table = dict(table)
+    contacts = types.SimpleNamespace(
+        number=len(table["kind"]), kinds=frozenset(table["kind"].tolist()), fit=fit, per_block=int(fit)
+    )
+    contacts._pair = table.pop("pair").tolist()
+    contacts.turning = any(table[name].any() for name in ("spin_mu", "roll_mu"))
+    contacts.turning |= fit and any(table[name].any() for name in ("spin_kf", "roll_kf"))
+    contacts.lossy = bool(table["loss"].any())
+    if fit:
+        for name in ("mu", "spin_mu", "roll_mu"):
+            items = f.fitted.constant(table.pop(name))
+            setattr(contacts, name, items)
+            setattr(contacts, f"grad_{name}", f.gradient_of(items))
+    vars(contacts).update(f.table(table))
+    return contacts
 
 
 def height_fields(model: Model) -> np.ndarray:

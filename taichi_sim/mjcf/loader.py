@@ -214,7 +214,7 @@ def _geoms_and_sites(m) -> dict[str, np.ndarray]:
     # a signed distance field collides as such, but is drawn as its mesh
     is_mesh = np.isin(m.geom_type, [GEOM_MESH, mujoco.mjtGeom.mjGEOM_SDF])
     return {
-        **_copies(m, "geom_bodyid", "geom_pos", "geom_quat", "geom_size", "geom_group"),
+        **_copies(m, "geom_bodyid", "geom_pos", "geom_quat", "geom_size", "geom_group", "geom_fluid"),
         **_copies(m, "mesh_vertadr", "mesh_vertnum", "mesh_vert", "mesh_faceadr", "mesh_facenum", "mesh_face"),
         **_copies(m, "site_bodyid", "site_pos", "site_quat"),
         "geom_type": np.where(is_mesh, GEOM_MESH, m.geom_type).astype(np.int32),

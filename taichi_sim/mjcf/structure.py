@@ -55,6 +55,7 @@ _SHAPES = {
     **dict.fromkeys(("mesh_vertadr", "mesh_vertnum", "mesh_faceadr", "mesh_facenum"), ("nmesh",)),
     **dict.fromkeys(("mesh_hulladr", "mesh_hullnum"), ("nmesh",)),
     "geom_hfieldid": ("ngeom",),
+    "geom_fluid": ("ngeom", 12),
     **dict.fromkeys(("hfield_adr", "hfield_nrow", "hfield_ncol"), ("nhfield",)),
     "hfield_size": ("nhfield", 4),
     "hfield_data": ("nhfieldnode",),
@@ -203,7 +204,8 @@ def _sizes(model: Model) -> dict[str, int]:
 
 
 def _check_array(name: str, array, shape: tuple[int, ...]) -> None:
-    dtype = np.bool_ if name.endswith(_FLAGS) else np.int32 if name.endswith(_INTEGERS) else np.float64
+    integer = name.endswith(_INTEGERS) and name != "geom_fluid"
+    dtype = np.bool_ if name.endswith(_FLAGS) else np.int32 if integer else np.float64
     fits = isinstance(array, np.ndarray) and array.dtype == dtype and array.shape == shape
     found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
     _require(fits, name, f"must be {np.dtype(dtype)} {shape}, not {found}")

@@ -124,13 +124,6 @@ def _check_bodies(m, on: Stages, report: Report) -> None:
         "actuatorgravcomp on a joint whose actuators' force is clamped, or without actuators, is not simulated",
         "remove it: the compensation is a passive force then",
     )
-    if on.passive and (m.opt.density > 0 or m.opt.viscosity > 0):
-        report.add_where(
-            "geom",
-            m.geom_fluid[:, 0] > 0,
-            "the ellipsoid model of fluid forces is not simulated",
-            "remove fluidshape: the fluid then resists boxes of the bodies' inertia",
-        )
     if on.passive:
         report.add_where("body", m.body_plugin >= 0, "plugins are not run", "remove the <plugin> element")
     report.add("flex", range(m.nflex), "deformable bodies are not simulated", "remove the flex, or use rigid bodies")

@@ -38,7 +38,7 @@ _OWNERS = {
 }
 # What MuJoCo computes from the rest, and what the importer leaves out.
 _UNUSED = (
-    *("_user", "_aabb", "_rbound", "_fluid", "_subtreemass", "_invweight0", "_M0", "_acc0", "_length0", "dof_length"),
+    *("_user", "_aabb", "_rbound", "_subtreemass", "_invweight0", "_M0", "_acc0", "_length0", "dof_length"),
     *("site_size", "site_rgba", "_cranklength"),
 )
 _OPTIONS = ("gravity", "density", "viscosity", "wind")

@@ -10,6 +10,7 @@ import torch
 
 import shac
 from shac import models
+from shac.env import Env
 from shac.errors import UserError
 from shac.mirror import Exchange
 from shac.models._feet import Feet
@@ -277,6 +278,31 @@ def test_the_errors_are_measured_against_the_command(biped):
     assert found["finished"].tolist() == [1, 0]
 
 
+def test_friction_and_payload_are_drawn_for_each_episode(biped):
+    settings = {"file": biped, "friction": (0.05, 1.5), "payload": (-1.0, 3.0)}
+    env = Env(models.load_task("velocity", settings), 64, seed=1)
+    model, trunk = env.sim.model, 1
+    factor = env.constants["pair_mu"] / torch.tensor(model.pair_mu)
+    assert (
+        torch.allclose(factor, factor[:, :1].expand_as(factor))
+        and 0.05 <= factor.min() < 0.2 < 1.3 < factor.max() <= 1.5
+    )
+    added = env.constants["body_mass"] - torch.tensor(model.body_mass)
+    assert -1 <= added[:, trunk].min() < -0.7 and 2.6 < added[:, trunk].max() <= 3
+    added[:, trunk] = 0
+    assert not added.any()
+    # the robot stands on two rods: what it weighs is what the floor bears, and slippery ground holds it less
+    state, ctrl = env.state, env.task.control(torch.zeros(64, 4, dtype=F64))
+    bears = env.sim.forward(state, ctrl, env.constants)
+    plain = env.sim.forward(state, ctrl)
+    heavier = 9.81 * (env.constants["body_mass"] - torch.tensor(model.body_mass)).sum(1)
+    torch.testing.assert_close(plain.qfrc_bias[:, 2] + heavier, bears.qfrc_bias[:, 2], rtol=0, atol=1.0)
+    assert models.load_task("velocity", {"file": biped}).varied == ()
+    assert models.load_task("velocity", {"file": biped, "payload": (1.0, 1.0)}).varied == ("body_mass",)
+    nominal = Env(models.load_task("velocity", settings), 2, stochastic_init=False)
+    assert torch.equal(nominal.constants["pair_mu"][0], torch.tensor(model.pair_mu))
+
+
 @pytest.fixture(scope="module")
 def env():
     return shac.make(
@@ -317,6 +343,8 @@ def test_the_gradient_of_some_steps_is_that_of_central_differences(env):
         ({"control_step": 0.01, "substep": 0.004}, "whole number of substeps"),
         ({"filter": 0}, "smoothness_weight=0"),
         ({"forward": (1, 0)}, "lowest, highest"),
+        ({"friction": (-0.1, 1)}, "friction must be at least 0"),
+        ({"payload": (-100, 0)}, "payload more than the trunk's -96.8 kg"),
     ],
 )
 def test_what_makes_no_task_is_one_line(settings, words):

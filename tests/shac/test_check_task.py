@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -76,6 +77,27 @@ def test_perturbed_states_of_the_wrong_kind():
         rehearse(env(num_draws=1, perturb=lambda self, s, draws: None))
     with pytest.raises(UserError, match="Mine.num_draws must be a whole number from 0 up, got -1"):
         env(num_draws=-1)
+
+
+def test_constants_of_the_wrong_kind():
+    def simulator(self, num_envs, device=None):
+        sim = Line.simulator(self, num_envs)
+        sim.model.body_mass = np.ones(2)
+        return sim
+
+    def varying(vary):
+        return env(varied=("body_mass",), simulator=simulator, vary=vary)
+
+    with pytest.raises(UserError, match=r"Mine.varied must be a tuple of names from body_mass, .*; got \('mass',\)"):
+        env(varied=("mass",))
+    with pytest.raises(UserError, match="Mine.vary failed: NotImplementedError: Mine names constants in varied"):
+        env(varied=("body_mass",))
+    with pytest.raises(UserError, match="Mine.vary must return a dict with body_mass, got NoneType"):
+        varying(lambda self, *args: None)
+    with pytest.raises(UserError, match=r"Mine.vary must return a dict with body_mass, got \['dof_damping'\]"):
+        varying(lambda self, *args: {"dof_damping": torch.ones(3, 2)})
+    with pytest.raises(UserError, match=r"Mine.vary \(its body_mass\) must return a tensor \(3, 2\).*\(3, 1\)"):
+        varying(lambda self, *args: {"body_mass": torch.ones(3, 1, dtype=torch.float64)})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from cartpole_double import CartPoleDouble, CartPoleOnDouble
 from gymnasium.utils import env_checker
 from gymnasium.vector import AutoresetMode
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from toy import Line
+from toy import Line, LineSim
 
 import shac
 from shac import models
@@ -105,6 +105,59 @@ def test_what_chance_does_between_steps_is_seen_rewarded_and_drawn_from_the_seed
     assert torch.equal(again.step(action)[0], obs)
 
 
+class Sled(LineSim):
+    """`LineSim` of which each world has a mass: x' = x + action / mass."""
+
+    def __init__(self, num_worlds):
+        super().__init__(num_worlds)
+        self.model.body_mass = np.ones(1)
+
+    def step(self, state, ctrl, constants):
+        return super().step(state, ctrl / constants["body_mass"])
+
+
+class SledLine(Line):
+    """`Line` with a mass from 1 to 2 in each episode."""
+
+    failure = 100.0
+    varied = ("body_mass",)
+
+    def simulator(self, num_envs, device=None):
+        return Sled(num_envs)
+
+    def vary(self, num, generator, sim, stochastic=True):
+        drawn = torch.rand(num, 1, generator=generator, dtype=sim.dtype)
+        return {"body_mass": 1 + drawn * stochastic}
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_an_episode_keeps_the_constants_that_were_drawn_for_it(waits):
+    env = Env(SledLine(), 3, seed=4)
+    if not waits:
+        env._restart = env._restart_without_waiting
+    begun, action = env.constants["body_mass"][:, 0], torch.full((3, 1), 0.5, dtype=env.dtype)
+    assert ((begun >= 1) & (begun < 2)).all() and len(set(begun.tolist())) == 3
+    for step in (1, 2):
+        obs, *_ = env.step(action)
+        torch.testing.assert_close(obs[:, 0], torch.arange(3) + step * 0.5 / begun)
+    env._restart(torch.tensor([False, True, False]))
+    now = env.constants["body_mass"][:, 0]
+    assert (now == begun).tolist() == [True, False, True]
+    saved = env.state_dict()
+    obs, *_ = env.step(action)
+    assert obs[1, 0].item() == pytest.approx(0.5 / now[1].item())
+    # worlds 0 and 2 have come to their time limits
+    after = env.constants["body_mass"][:, 0]
+    assert (after == now).tolist() == [False, True, False] and ((after >= 1) & (after < 2)).all()
+    other = Env(SledLine(), 3, seed=9)
+    if not waits:
+        other._restart = other._restart_without_waiting
+    other.load_state_dict(saved)
+    assert torch.equal(other.step(action)[0], obs)
+    assert torch.equal(other.constants["body_mass"][:, 0], after)
+    assert Env(SledLine(), 3, stochastic_init=False).constants["body_mass"].tolist() == [[1.0]] * 3
+
+
 def test_initial_states_depend_on_the_seed_alone():
     first = shac.Env(CartPoleOnDouble(), 8, seed=1)
     torch.manual_seed(99)
@@ -184,7 +237,7 @@ def test_built_in_models_load():
 
 
 USER_FILE = """
-from toy import Line
+from toy import Line, LineSim
 class Mine(Line):
     episode_length = 7
 """

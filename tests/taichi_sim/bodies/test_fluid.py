@@ -54,6 +54,50 @@ def test_gradients(world):
     )
 
 
+# All shapes that geoms have, every coefficient different, beside a body of which the fluid meets the box.
+SHAPES = """<mujoco><option density="30" viscosity=".4" wind=".3 -.7 .4" timestep=".002"/>
+<default><joint armature=".02"/><geom contype="0" conaffinity="0" density="800" fluidshape="ellipsoid"
+  fluidcoef=".5 .25 1.5 .8 1.2"/></default>
+<asset><mesh name="wedge" vertex="-.1 -.1 0 .1 -.1 0 -.1 .1 0 .1 .1 0 -.1 0 .1 .1 0 .1"/></asset>
+<worldbody><geom type="sphere" size=".1"/><body pos="0 0 1"><freejoint/>
+  <geom type="ellipsoid" size=".05 .1 .2" pos=".1 0 0" euler="20 30 40"/><geom type="sphere" size=".07" pos="-.1 0 0"/>
+  <body pos=".2 0 0"><joint axis="0 1 0"/><geom type="capsule" size=".04 .1" euler="10 50 0" fluidcoef=".3 .5 1 2 .7"/>
+    <body pos="0 0 .2"><joint axis="1 0 0"/><joint type="ball"/><geom type="cylinder" size=".03 .1"/>
+      <body pos=".1 0 0"><joint axis="0 0 1"/><geom type="box" size=".1 .02 .05" fluidshape="none"/></body>
+    </body></body>
+  <body pos="-.2 .1 0"><joint axis="0 0 1"/><geom type="box" size=".1 .02 .05"/></body>
+  <body pos="-.2 -.1 0"><joint axis="1 0 0"/><geom type="mesh" mesh="wedge"/></body></body></worldbody></mujoco>"""
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    """Bodies of which the fluid meets the geoms, moving."""
+    mj_model = mujoco.MjModel.from_xml_string(SHAPES)
+    model = ts.load(mj_model)
+    return mj_model, ts.Simulator(model, 6), *random_batch(model, 6, 0)
+
+
+def test_shapes_meet_what_mujocos_do(shapes):
+    mj_model, sim, state, ctrl = shapes
+    # one world as good as at rest in the wind, where MuJoCo bounds divisors
+    qvel = state.qvel.clone()
+    qvel[5] = 0.0
+    qvel[5, :3] = torch.tensor(mj_model.opt.wind) + 1e-5
+    state = state._replace(qvel=qvel)
+    found = sim.forward(state, ctrl)
+    for k in range(6):
+        data = mujoco_data(mj_model, state, ctrl, k)
+        assert np.abs(data.qfrc_fluid).max() > (1e-8 if k == 5 else 0.1)
+        assert_forces(found, data, k, "qfrc_passive", "qacc")
+
+
+def test_gradients_of_shapes(shapes):
+    _, sim, state, ctrl = shapes
+    assert_gradient(
+        lambda qpos, qvel: weighted(rollout(sim, qpos, qvel, ctrl, 2), 1), {"qpos": state.qpos, "qvel": state.qvel}
+    )
+
+
 def test_a_ball_sinks_at_the_speed_at_which_its_weight_is_borne():
     """That of a cube with a ball's inertia, side b = r sqrt(12 / 5): w - sqrt(2 m g / rho) / b, w the current up."""
     text = """<mujoco><option density="1000" wind="0 0 .2" timestep=".001"/>

@@ -69,11 +69,6 @@ REFUSED = {
         ["joint 'elbow'", "clamped"],
         f'{NO_CONTACT} spring="disable" damper="disable"',
     ),
-    "fluidshape": (
-        {"option": 'density="1"', "world": CAN.replace("/></body>", ' fluidshape="ellipsoid"/></body>')},
-        ["geom 'can'", "fluidshape"],
-        f'{NO_CONTACT} spring="disable" damper="disable"',
-    ),
     "sleep": ({"flag": f'{NO_CONTACT} sleep="enable"'}, ["sleep"], NO_CONTACT),
     "mocap": (
         {"world": '<body mocap="true"><geom name="hand" type="plane" size="1 1 1"/></body>', "flag": ""},

@@ -1,0 +1,1 @@
+"""What a fluid around all bodies does to them: MuJoCo's models of boxes with the bodies' inertia, and of ellipsoids."""
