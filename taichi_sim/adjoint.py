@@ -26,6 +26,7 @@ from taichi_sim.bodies import (
     passive,
 )
 from taichi_sim.bodies.tree import LINK_MOCAP
+from taichi_sim.constraint import adhesion
 from taichi_sim.constraint import adjoint as constraint
 from taichi_sim.contact import pairs, planes
 from taichi_sim.fluid import forces as fluid
@@ -87,10 +88,15 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.tendon.number > 0):
         tendon.lengths(m, d, e)
     actuator.transmission(m, d, e)
+    if ti.static(m.constraint.stick.number > 0):
+        adhesion.find(m, d, e)
+        adhesion.transmission(m, d, e)
     actuator.forces(m, d, e, h, True)
     if ti.static(m.tendon.number > 0):
         tendon.adjoint_forces(m, d, e, h_theta)
     actuator.adjoint_forces(m, d, e, h, h_theta)
+    if ti.static(m.constraint.stick.number > 0):
+        adhesion.adjoint(m, d, e, h)
     if ti.static(m.tendon.number > 0):
         tendon.adjoint_lengths(m, d, e)
     if ti.static(m.contact.any and m.contact.penalty):

@@ -17,8 +17,8 @@ from taichi_sim.bodies import (
     kinematics,
     passive,
 )
+from taichi_sim.constraint import adhesion, search
 from taichi_sim.constraint import rows as constraint
-from taichi_sim.constraint import search
 from taichi_sim.contact import pairs, planes
 from taichi_sim.fluid import forces as fluid
 from taichi_sim.loops import rows
@@ -64,7 +64,12 @@ def forces(m: ti.template(), d: ti.template(), e, h, h_theta):
         tendon.lengths(m, d, e)
         tendon.forces(m, d, e, h_theta)
     actuator.transmission(m, d, e)
+    if ti.static(m.constraint.stick.number > 0):
+        adhesion.find(m, d, e)
+        adhesion.transmission(m, d, e)
     actuator.forces(m, d, e, h, False)
+    if ti.static(m.constraint.stick.number > 0):
+        adhesion.forces(m, d, e)
     if ti.static(m.actuator.on_tendon):
         tendon.actuate(m, d, e)
     if ti.static(m.actgravcomp):

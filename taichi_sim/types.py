@@ -14,7 +14,7 @@ import numpy as np
 # Integer codes follow MuJoCo's enumerations, so that arrays compiled by it need no translation.
 JNT_FREE, JNT_BALL, JNT_SLIDE, JNT_HINGE = range(4)
 (GEOM_PLANE, GEOM_HFIELD, GEOM_SPHERE, GEOM_CAPSULE, GEOM_ELLIPSOID, GEOM_CYLINDER, GEOM_BOX, GEOM_MESH) = range(8)
-TRN_JOINT, TRN_TENDON, TRN_SITE = 0, 3, 4
+TRN_JOINT, TRN_TENDON, TRN_SITE, TRN_BODY = 0, 3, 4, 5
 DYN_NONE, DYN_INTEGRATOR, DYN_FILTER, DYN_FILTEREXACT, DYN_MUSCLE = range(5)
 GAIN_FIXED, GAIN_AFFINE, GAIN_MUSCLE = range(3)
 BIAS_NONE, BIAS_AFFINE, BIAS_MUSCLE = range(3)
@@ -108,7 +108,7 @@ _NAMES = (
     "tendon_limit_loss tendon_frictionloss tendon_friction_kf tendon_friction_mass tendon_friction_rate "
     "tendon_limit_ref tendon_limit_solimp tendon_limit_invweight muscle_tendon_strain muscle_tendonadr "
     "pair_loss pair_ref pair_solimp pair_invweight pair_dim pair_spin_kf pair_spin_mu pair_roll_kf pair_roll_mu "
-    "pair_across"
+    "pair_across pair_gap"
 )
 _LIKE = ("geom_type", "body_parentid", "jnt_type", "dof_bodyid", "tendon_adr", "muscle_law", "pair_geom1")
 _LATER = {name: next(x for x in _LIKE if x.startswith(name.split("_")[0])) for name in _NAMES.split()}
@@ -150,8 +150,7 @@ class Model:
     | jnt_pos, jnt_axis | anchor [m] and axis in the body's frame | (njnt, 3) |
     | jnt_limited | has a position limit | (njnt,) bool |
     | jnt_range | lower and upper limit [m, rad]; ball: (0, largest angle) | (njnt, 2) |
-    | jnt_limit_ke, jnt_limit_kd | a penalty's stiffness and damping, the largest where it has loss | (njnt,), (njnt,) |
-    | jnt_limit_loss | share of the spring's force that dry damping takes; 0: damping is viscous | (njnt,) |
+    | jnt_limit_ke, _kd, _loss | a penalty's stiffness, damping (with loss the largest), loss | (njnt,) each |
     | jnt_limit_ref, jnt_limit_solimp, jnt_limit_invweight | as loop_... | (njnt, 2), (njnt, 5), (njnt,) |
     | jnt_stiffness | spring stiffness [N/m, N m/rad] | (njnt,) |
     | jnt_actfrclimited, jnt_actfrcrange | total actuator force on the joint is clamped [N, N m] | (njnt,), (njnt, 2) |
@@ -179,7 +178,7 @@ class Model:
     | pair_mu, pair_spin_mu, pair_roll_mu | friction against sliding, spinning, rolling [-, m, m] | (npair,) |
     | pair_across | MuJoCo's law alone: of sliding, rolling along the second tangent, or 0 | (npair, 2) |
     | pair_kf, pair_spin_kf, pair_roll_kf | largest coefficients, of sticking [N s/m, N m s] | (npair,) each |
-    | pair_margin | distance from which on contact forces act [m] | (npair,) |
+    | pair_margin, pair_gap | distance from which on it pushes; how far beyond adhesion pulls [m] | (npair,), (npair,) |
     | pair_ref, pair_solimp, pair_invweight | of MuJoCo's law, as loop_... | (npair, 2), (npair, 5), (npair,) |
     | eq_joint1, eq_joint2 | a hinge or slide, and that which determines it (-1: locked) | (neq,), (neq,) |
     | eq_polycoef | coefficients a: q1 - qpos0_1 = a0 + a1 x + ... + a4 x^4, x = q2 - qpos0_2 | (neq, 5) |
@@ -201,7 +200,7 @@ class Model:
     | tendon_limit_ke, tendon_limit_kd, tendon_limit_loss | as of a joint's limit [N/m], [N s/m] | (ntendon,) each |
     | tendon_limit_ref, tendon_limit_solimp, _invweight | as loop_... | (ntendon, 2), (ntendon, 5), (ntendon,) |
     | tendon_width, tendon_rgba | for drawing: radius [m], colour | (ntendon,), (ntendon, 4) |
-    | actuator_trntype, actuator_trnid | TRN_*; the joint, tendon or site it acts on | (nu,), (nu,) |
+    | actuator_trntype, actuator_trnid | TRN_*; the joint, tendon, site or body it acts on | (nu,), (nu,) |
     | actuator_gear | transmission ratio; scalar joints and tendons use the first entry | (nu, 6) |
     | actuator_dyntype | DYN_* | (nu,) |
     | actuator_dynprm | time constants [s]; muscles: of activation, of deactivation, width between them | (nu, 3) |
@@ -356,6 +355,7 @@ class Model:
     pair_solimp: np.ndarray | None = None
     pair_invweight: np.ndarray | None = None
     pair_dim: np.ndarray | None = None
+    pair_gap: np.ndarray | None = None
     loop_type: np.ndarray | None = None
     loop_obj1: np.ndarray | None = None
     loop_obj2: np.ndarray | None = None

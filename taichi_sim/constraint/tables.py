@@ -14,7 +14,7 @@ from taichi_sim.constraint import impedance
 from taichi_sim.constraint.cone import LEAST_FRICTION
 from taichi_sim.contact.tables import PARAMETERS, Touching
 from taichi_sim.runtime import ti
-from taichi_sim.types import CONES, JNT_BALL, JNT_SLIDE, LAWS, Model
+from taichi_sim.types import CONES, JNT_BALL, JNT_SLIDE, LAWS, TRN_BODY, Model
 
 # Edges of a friction pyramid by the contact's dimensions, MuJoCo's condim.
 EDGES = {1: 1, 3: 4, 4: 6, 6: 10}
@@ -50,6 +50,7 @@ class Constants:
     | contacts.margin | distance from which on it acts [m] |
     | contacts.axis | a capsule's direction in its link's frame, along which MuJoCo lays the pyramid; else zero |
     | contacts.across, any_aligned | the pyramid's direction elsewhere on planes; whether there are capsules |
+    | stick.number, unit, contact, gap | contacts of actuators on bodies (`adhesion`): which; reach beyond margins |
     | stiffness, damping | of the reference acceleration, of either table |
     | solimp, weight | of either table: `impedance.table`, and the inverse mass that a row sees |
 
@@ -89,6 +90,7 @@ class Constants:
             self._between(tree, touching.between, f)
         if self.dry.number:
             self._dry(model, rough, slow, f)
+        self._stick(model, touching, f)
         self.limits.row, self.contacts.row = self.dry.number, self.dry.number + self.limits.number
         self.nrow = self.contacts.row + self.contacts.most * number
 
@@ -158,6 +160,21 @@ class Constants:
         self.contacts.dof = f.ints([dof for pair in links for dof in dofs[pair]])
         self.contacts.side = f.ints([1 if dof in moved[pair] else -1 for pair in links for dof in dofs[pair]])
 
+    def _stick(self, model: Model, touching: Touching, f: Fields) -> None:
+        units = np.flatnonzero(model.actuator_trntype == TRN_BODY) if model.opt.actuation else []
+        if len(units) and model.opt.constraint == "penalty":
+            raise ValueError(
+                "actuators on bodies (adhesion) pull by MuJoCo's law alone: model.opt.constraint is penalty"
+            )
+        pair = np.concatenate([touching.on_planes["pair"], touching.between["pair"]])
+        bodies = model.geom_bodyid[np.stack([model.pair_geom1[pair], model.pair_geom2[pair]])]
+        rows = [(u, c) for u in units for c in np.flatnonzero((bodies == model.actuator_trnid[u]).any(0))]
+        unit, contact = np.array(rows, np.int32).reshape(-1, 2).T
+        self.stick = types.SimpleNamespace(number=len(rows))
+        if rows:
+            columns = {"unit": np.ascontiguousarray(unit), "contact": np.ascontiguousarray(contact)}
+            vars(self.stick).update(f.table({**columns, "gap": model.pair_gap[pair[contact]]}))
+
     def fitted_cells(self, name: str):
         """Where a parameter of `contact.tables.PARAMETERS` goes, see there.
 
@@ -218,6 +235,8 @@ class Scratch:
     | pull, pull_start | of a row at qacc, where the step begins | nrow |
     | row | Jacobian of a contact between bodies; zero before and after its use | nv |
     | yn, yf | adjoint of cw, cl, summed over subtrees | nlink |
+    | stick.on, n, p | of a contact of an actuator on a body: whether it is one; normal, point | stick, 3 |
+    | stick.count, pull, qfrc | its contacts, gradient in its force; generalised forces | nu, nv |
     """
 
     def __init__(self, m, f: Fields):
@@ -235,3 +254,9 @@ class Scratch:
             allot(self, f, "ref", m.constraint.contacts.most * m.constraint.contacts.number)
         if m.constraint.contacts.between:
             allot(self, f, "row", m.nv)
+        if m.constraint.stick.number:
+            self.stick = types.SimpleNamespace()
+            allot(self.stick, f, "on", m.constraint.stick.number)
+            allot(self.stick, f, "n p", m.constraint.stick.number, 3)
+            allot(self.stick, f, "count pull", m.nu)
+            allot(self.stick, f, "qfrc", m.nv)

@@ -113,7 +113,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
     | radius1, radius2 | radii of spheres and capsules [m] | (n,), (n,) |
     | quat1, quat2 | orientations in the links' frames | (n, 4), (n, 4) |
     | size1, size2 | half-extents of boxes [m] | (n, 3), (n, 3) |
-    | reach1, reach2 | radii of balls that enclose the geoms, the margin in the first [m] | (n,), (n,) |
+    | reach1, reach2 | radii of balls that enclose the geoms, margin and gap in the first [m] | (n,), (n,) |
     | shape1, shape2, size | CONVEX: rows of the shapes, size of the smaller [m] | (n,), (n,), (n,) |
     | points | CONVEX: how many slots there are besides the least overlap | (n,) |
     | main, row | CONVEX: where in the scratch the least overlap and the row's contact are | (n,), (n,) |
@@ -167,7 +167,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
                 quat2,
                 size1,
                 size2,
-                reach1 + max(margin, 0.0),
+                reach1 + max(margin, 0.0) + model.pair_gap[k],
                 reach2,
             )
             row = convex_columns[4] + (slot + 1 if convex_columns[3] else 0)

@@ -17,6 +17,7 @@ from taichi_sim.types import (
     GAIN_MUSCLE,
     LAW_DEGROOTE,
     LAW_MUJOCO,
+    TRN_BODY,
     TRN_JOINT,
     TRN_SITE,
     TRN_TENDON,
@@ -99,7 +100,9 @@ def actuators(m, numerics, report: Report) -> dict[str, np.ndarray]:
     on_site = on & (m.actuator_trntype == mujoco.mjtTrn.mjTRN_SITE)
     on_joint = np.isin(m.actuator_trntype, [mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT])
     gear = np.array(m.actuator_gear)
-    gear[~on_joint & ~on_tendon & ~on_site] = 0
+    on_body = on & (m.actuator_trntype == mujoco.mjtTrn.mjTRN_BODY)
+    kinds = [on_tendon, on_site, on_body]
+    gear[~on_joint & ~np.any(kinds, axis=0)] = 0
     fields = {}
     for name, without, affine in (("gain", GAIN_FIXED, GAIN_MUSCLE), ("bias", BIAS_NONE, BIAS_MUSCLE)):
         kind = np.where(on, getattr(m, f"actuator_{name}type"), without).astype(np.int32)
@@ -108,8 +111,8 @@ def actuators(m, numerics, report: Report) -> dict[str, np.ndarray]:
         fields[f"actuator_{name}type"], fields[f"actuator_{name}prm"] = kind, parameters
     has_act = on & (m.actuator_dyntype != mujoco.mjtDyn.mjDYN_NONE)
     fields.update(
-        actuator_trntype=np.where(on_tendon, TRN_TENDON, np.where(on_site, TRN_SITE, TRN_JOINT)).astype(np.int32),
-        actuator_trnid=np.where(on_joint | on_tendon | on_site, m.actuator_trnid[:, 0], 0).astype(np.int32),
+        actuator_trntype=np.select(kinds, [TRN_TENDON, TRN_SITE, TRN_BODY], TRN_JOINT).astype(np.int32),
+        actuator_trnid=np.where(on_joint | np.any(kinds, axis=0), m.actuator_trnid[:, 0], 0).astype(np.int32),
         actuator_gear=gear,
         actuator_dyntype=np.where(has_act, m.actuator_dyntype, DYN_NONE).astype(np.int32),
         actuator_dynprm=np.array(m.actuator_dynprm[:, :3]),

@@ -58,7 +58,7 @@ class Pairs:
     | condim | 1: without friction, 3: sliding, 4 and 6: torsional, rolling | (n,) |
     | friction | coefficients: sliding, along two tangents, spinning, rolling about two tangents [m] | (n, 5) |
     | solref, solimp | reference and impedance of MuJoCo's solver | (n, 2), (n, 5) |
-    | margin | distance from which on contact forces act [m] | (n,) |
+    | margin, gap | distance from which on contact forces act, and how far beyond contacts are found [m] | (n,), (n,) |
     """
 
     def __init__(self, mj_model):
@@ -79,6 +79,7 @@ class Pairs:
         larger = np.maximum(m.geom_margin[one], m.geom_margin[two])
         self.margin = np.concatenate([total if _margins_add() else larger, m.pair_margin])
         weigh = self._weighed(m, one, two)
+        self.gap = np.concatenate([m.geom_gap[one] + m.geom_gap[two], m.pair_gap])
         self.solref = np.concatenate([weigh(m.geom_solref), m.pair_solref])
         self.solimp = np.concatenate([weigh(m.geom_solimp), m.pair_solimp])
 

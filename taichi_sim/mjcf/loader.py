@@ -318,11 +318,11 @@ def _friction(m) -> dict[str, np.ndarray]:
 def _contacts(m, pairs: Pairs | None, numerics: Numerics, substep: float) -> dict[str, np.ndarray]:
     """Pairs of geoms that can touch and their penalty parameters; none where the model disables contact."""
     empty = np.zeros(0, np.int32)
-    names = ("kc", "loss", "margin", *_CONTACT_NUMERICS, "spin_kf", "spin_mu", "roll_kf", "roll_mu")
+    names = ("kc", "loss", "margin", "gap", *_CONTACT_NUMERICS, "spin_kf", "spin_mu", "roll_kf", "roll_mu")
     fields = {"geom1": empty, "geom2": empty, **dict.fromkeys((*names, "invweight"), np.zeros(0))}
     fields |= {"ref": np.zeros((0, 2)), "across": np.zeros((0, 2)), "solimp": np.zeros((0, 5)), "dim": empty}
     if pairs is not None:
-        fields = {"geom1": pairs.geom1, "geom2": pairs.geom2, "margin": pairs.margin}
+        fields = {"geom1": pairs.geom1, "geom2": pairs.geom2, "margin": pairs.margin, "gap": pairs.gap}
         found = gains(m, pairs, substep, _refsafe(m))
         most = found.pop("most")
         if numerics.get("contact_kd", None) is not None:

@@ -22,6 +22,7 @@ from taichi_sim.types import (
     JNT_HINGE,
     JNT_SLIDE,
     LAW_DEGROOTE,
+    TRN_BODY,
     TRN_JOINT,
     TRN_SITE,
     TRN_TENDON,
@@ -63,7 +64,7 @@ _SHAPES = {
     "mesh_face": ("nmeshface", 3),
     "mesh_hull": ("nmeshhull",),
     **dict.fromkeys(("pair_geom1", "pair_geom2", "pair_ke", "pair_kd", "pair_kc", "pair_kf"), ("npair",)),
-    **dict.fromkeys(("pair_mu", "pair_loss", "pair_margin", "pair_invweight", "pair_dim"), ("npair",)),
+    **dict.fromkeys(("pair_mu", "pair_loss", "pair_margin", "pair_gap", "pair_invweight", "pair_dim"), ("npair",)),
     **dict.fromkeys(("pair_ref", "pair_across"), ("npair", 2)),
     "pair_solimp": ("npair", 5),
     **dict.fromkeys(("pair_spin_kf", "pair_spin_mu", "pair_roll_kf", "pair_roll_mu"), ("npair",)),
@@ -320,8 +321,8 @@ def _check_paths(m, sizes: dict[str, int]) -> None:
 
 
 def _check_actuators(m: Model, sizes: dict[str, int]) -> None:
-    kinds = {TRN_JOINT: "njnt", TRN_TENDON: "ntendon", TRN_SITE: "nsite"}
-    _require(np.all(np.isin(m.actuator_trntype, list(kinds))), "actuator_trntype", "must be joint, tendon or site")
+    kinds = {TRN_JOINT: "njnt", TRN_TENDON: "ntendon", TRN_SITE: "nsite", TRN_BODY: "nbody"}
+    _require(np.all(np.isin(m.actuator_trntype, list(kinds))), "actuator_trntype", "must be joint, tendon, site, body")
     for kind, size in kinds.items():
         _check_indices("actuator_trnid", m.actuator_trnid[m.actuator_trntype == kind], 0, sizes[size])
     acts = np.concatenate([m.actuator_actadr, m.muscle_tendonadr])

@@ -225,21 +225,24 @@ def _check_side_sites(m, report: Report) -> None:
 
 
 def _check_clamped_joints(m, report: Report) -> None:
-    """Joints whose actuator force is clamped must not be driven through a tendon or a site."""
+    """Joints whose actuator force is clamped must not be driven through a tendon, a site or a body."""
     import mujoco
 
     clamped = np.flatnonzero(m.jnt_actfrclimited)
-    driven = np.isin(m.actuator_trntype, [mujoco.mjtTrn.mjTRN_TENDON, mujoco.mjtTrn.mjTRN_SITE])
-    if not len(clamped) or not driven.any():
+    trn = mujoco.mjtTrn
+    sticky = bool((m.actuator_trntype == trn.mjTRN_BODY).any())
+    driven = np.isin(m.actuator_trntype, [trn.mjTRN_TENDON, trn.mjTRN_SITE])
+    if not len(clamped) or not driven.any() and not sticky:
         return
     data = singular.generic_pose(m)
     mujoco.mj_forward(m, data)
     moment = np.zeros((m.nu, m.nv))
     mujoco.mju_sparse2dense(moment, data.actuator_moment, data.moment_rownnz, data.moment_rowadr, data.moment_colind)
-    moved = np.abs(moment[driven]).sum(axis=0) > 0
+    # what a body sticks to may be anything
+    moved = (np.abs(moment[driven]).sum(axis=0) > 0) | sticky
     joints = np.intersect1d(clamped, m.dof_jntid[moved])
     what, cure = (
-        "its actuator force is clamped, but a tendon or a site drives it, too",
+        "its actuator force is clamped, but a tendon, a site or a body drives it, too",
         "give the actuators a forcerange instead",
     )
     report.add("joint", joints, what, cure)
@@ -277,8 +280,9 @@ def _actuator_defects(m) -> list[tuple[np.ndarray, str, str]]:
     in_parent = m.actuator_trntype == trn.mjTRN_JOINTINPARENT
     muscle = m.actuator_gaintype == gain.mjGAIN_MUSCLE
     on_site = m.actuator_trntype == trn.mjTRN_SITE
-    supported = in_parent | on_site | np.isin(m.actuator_trntype, [trn.mjTRN_JOINT, trn.mjTRN_TENDON])
-    # a site's length is that of a way between two, or none; a force by its velocity would be explicit
+    on_body = m.actuator_trntype == trn.mjTRN_BODY
+    supported = in_parent | on_site | on_body | np.isin(m.actuator_trntype, [trn.mjTRN_JOINT, trn.mjTRN_TENDON])
+    # a site's length is that of a way between two, or none, a body's none; a force by velocity would be explicit
     by_motion = np.any(m.actuator_gainprm[:, 1:3] != 0, axis=1) & (m.actuator_gaintype == gain.mjGAIN_AFFINE)
     by_motion |= np.any(m.actuator_biasprm[:, 1:3] != 0, axis=1) & (m.actuator_biastype == bias.mjBIAS_AFFINE)
     turning = np.flatnonzero(np.isin(m.jnt_type, [mujoco.mjtJoint.mjJNT_BALL, mujoco.mjtJoint.mjJNT_FREE]))
@@ -286,9 +290,13 @@ def _actuator_defects(m) -> list[tuple[np.ndarray, str, str]]:
     dynamics = [dyn.mjDYN_NONE, dyn.mjDYN_INTEGRATOR, dyn.mjDYN_FILTER, dyn.mjDYN_FILTEREXACT, dyn.mjDYN_MUSCLE]
     passive = m.actuator_biastype == bias.mjBIAS_MUSCLE
     return [
-        (~supported, "acts on a body or a slider-crank, which is not supported", "use joint, tendon or site"),
+        (~supported, "acts on a slider-crank, which is not supported", "use joint, tendon, site or body"),
         (on_site & (m.actuator_trnid[:, 1] >= 0), "refsite is not supported", "use a site alone, or a joint"),
-        (on_site & (by_motion | muscle), "a force by a site's motion is not supported", "use a motor, or a joint"),
+        (
+            (on_site | on_body) & (by_motion | muscle),
+            "a force by a site's or a body's motion is not supported",
+            "use a motor or an adhesion, or a joint",
+        ),
         (
             in_parent & np.isin(m.actuator_trnid[:, 0], turning),
             "jointinparent on a ball or free joint is not supported",

@@ -11,7 +11,7 @@ from taichi_sim.runtime import ti
 from taichi_sim.types import JNT_BALL, JNT_FREE
 
 # What `tendon` of an actuator says that acts on none.
-ON_JOINT, ON_SITE = -1, -2
+ON_JOINT, ON_SITE, ON_BODY = -1, -2, -3
 
 
 @ti.func
@@ -69,6 +69,11 @@ def transmission(m: ti.template(), d: ti.template(), e):
         if ti.static(m.actuator.on_joint):
             if t == ON_JOINT:
                 joint_transmission(m, d, e, u)
+        if ti.static(m.actuator.on_body):
+            # of what it touches, see `constraint.adhesion`
+            if t == ON_BODY:
+                d.actuator.length[e, u] = d.qvel[e, 0] * 0.0
+                d.actuator.velocity[e, u] = d.qvel[e, 0] * 0.0
     if ti.static(m.actuator.sites.number > 0):
         site.transmission(m, d, e)
 

@@ -10,7 +10,7 @@ from taichi_sim.bodies.tables import allot, friction_constants
 from taichi_sim.bodies.tree import Tree
 from taichi_sim.buffers import Fields
 from taichi_sim.muscles import laws
-from taichi_sim.muscles.actuator import ON_JOINT, ON_SITE
+from taichi_sim.muscles.actuator import ON_BODY, ON_JOINT, ON_SITE
 from taichi_sim.muscles.tendon_tables import Tables
 from taichi_sim.types import (
     DYN_MUSCLE,
@@ -19,6 +19,7 @@ from taichi_sim.types import (
     JNT_BALL,
     JNT_FREE,
     LAW_DEGROOTE,
+    TRN_BODY,
     TRN_JOINT,
     TRN_SITE,
     TRN_TENDON,
@@ -94,7 +95,9 @@ class Actuators:
         self.on_free, self.on_ball = JNT_FREE in acted, JNT_BALL in acted
         self.on_joint, self.on_tendon = bool(on_joint.any()), bool((model.actuator_trntype == TRN_TENDON).any())
         self.trnid = f.ints(model.actuator_trnid)
-        self.tendon = f.ints(np.where(on_joint, ON_JOINT, np.where(on_site, ON_SITE, model.actuator_trnid)))
+        on_body = model.actuator_trntype == TRN_BODY
+        self.on_body, kinds = bool(on_body.any()), [on_joint, on_site, on_body]
+        self.tendon = f.ints(np.select(kinds, [ON_JOINT, ON_SITE, ON_BODY], model.actuator_trnid))
         self._sites(model, tree, np.flatnonzero(on_site), f)
         self.gear = [f.shared.constant(model.actuator_gear[:, k]) for k in range(6)]
         self.period = f.shared.constant(_servo_period(model))

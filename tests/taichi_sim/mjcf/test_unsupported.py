@@ -124,10 +124,13 @@ REFUSED = {
 
 ACTUATORS = {
     "site by motion": ("<actuator><velocity name='m' site='palm' kv='1' gear='0 0 1 0 0 0'/></actuator>", "motion"),
-    "body": ("<actuator><adhesion name='m' body='arm' ctrlrange='0 1'/></actuator>", "a body or a slider-crank"),
+    "body": (
+        "<actuator><general name='m' body='arm' biastype='affine' biasprm='0 0 -1'/></actuator>",
+        "a site's or a body's motion",
+    ),
     "slider-crank": (
         "<actuator><motor name='m' cranksite='palm' slidersite='rail' cranklength='.1'/></actuator>",
-        "a body or a slider-crank",
+        "acts on a slider-crank",
     ),
     "jointinparent": ("<actuator><motor name='m' jointinparent='neck' gear='1 0 0'/></actuator>", "jointinparent"),
     "user dynamics": ("<actuator><general name='m' joint='elbow' dyntype='user'/></actuator>", "activation dynamics"),
