@@ -69,7 +69,9 @@ class Parameters:
                 _require_sound(name, value.detach())
             index, entries, weights, offset = self._maps[name]
             # no matrix product: a caller's autocast or TF32 would round it
-            new = (value.reshape(-1, int(np.prod(self.shapes[name])))[:, entries] * weights).sum(-1) + offset
+            shape = self.shapes[name]
+            own = value.reshape(len(value) if value.dim() > len(shape) else 1, int(np.prod(shape)))
+            new = (own[:, entries] * weights).sum(-1) + offset
             cells = cells.index_copy(1, index, new.expand(num_worlds, -1))
         return cells
 

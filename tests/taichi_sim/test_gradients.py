@@ -49,8 +49,8 @@ def test_unnormalised_quaternions(world):
 
 
 @pytest.mark.parametrize("per_world", [False, True])
-# muscles have theirs tested where there are muscles (test_tendon.py)
-@pytest.mark.parametrize("name", [name for name in ts.parameters.NAMES if not name.startswith("muscle_")])
+# muscles and contacts have theirs tested where there are some (test_tendon.py, test_rough.py)
+@pytest.mark.parametrize("name", [name for name in ts.parameters.NAMES if not name.startswith(("muscle_", "pair_"))])
 def test_parameters(world, name, per_world):
     sim, state, ctrl = world
     sim.model.opt.substeps = 2
@@ -74,6 +74,13 @@ def test_parameters(world, name, per_world):
             return weighted(rollout(sim, state.qpos, state.qvel, ctrl, 1, {name: value[0]}), 3).sum().reshape(1)
 
         assert_gradient(function, {"value": value[None]}, steps)
+
+
+def test_parameters_of_what_a_model_has_none_of(world):
+    sim, state, ctrl = world
+    none = torch.zeros(0, dtype=torch.float64)
+    for value in (none, none.expand(sim.num_worlds, 0)):
+        assert torch.equal(sim.step(state, ctrl, {"pair_mu": value}).qvel, sim.step(state, ctrl).qvel)
 
 
 def test_poses(world):
