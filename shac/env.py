@@ -240,7 +240,8 @@ class Env:
             self.generator = seeding.generator(seed, "reset", self.device)
             self._beginnings.clear()
         if mask is None:
-            self.state, self.constants = self._begin(self._everywhere, self._own)
+            every = torch.arange(self.num_envs, device=self.device)
+            self.state, self.constants = self._begin(self._everywhere, self._own, every)
             self.action = torch.zeros(self.num_envs, self.task.num_actions, dtype=self.dtype, device=self.device)
             self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
             self.limit = torch.full_like(self.progress, self.task.episode_length)
@@ -350,7 +351,7 @@ class Env:
         before = int(everywhere[: self._own.start].sum())
         rows = ended.nonzero().squeeze(1)
         own = slice(before, before + len(rows))
-        fresh, constants = self._begin(num, own)
+        fresh, constants = self._begin(num, own, rows)
         limit = self._draw_limits(num)[own]
         if len(rows) == 0:
             return
@@ -385,7 +386,7 @@ class Env:
         To draw them takes as many launches as the rest of a step, for one step or for many.
         """
         steps = min(_STEPS_AHEAD, max(1, _ROWS_AHEAD // self._everywhere))
-        state, constants = self._begin(steps * self._everywhere, slice(None))
+        state, constants = self._begin(steps * self._everywhere, slice(None), torch.arange(0))
         limit = self._draw_limits(steps * self._everywhere)
         own = [x.unflatten(0, (steps, -1))[:, self._own].unbind(0) for x in (*state, limit, *constants.values())]
         size = len(state)
@@ -410,8 +411,8 @@ class Env:
         """Looks now at what a simulator on CUDA has not looked at yet; see `taichi_sim.Simulator.require_finite`."""
         getattr(self.sim, "require_finite", lambda: None)()
 
-    def _begin(self, num: int, own: slice) -> tuple[State, dict[str, torch.Tensor]]:
-        """States and constants that `num` episodes begin with, of which `own` are this process's."""
+    def _begin(self, num: int, own: slice, rows: torch.Tensor) -> tuple[State, dict[str, torch.Tensor]]:
+        """States and constants that `num` episodes begin with, of which `own` are this process's, its worlds `rows`."""
         state = check_task.call(self.task, "reset", num, self.generator, self.sim, self.stochastic_init)
         state = check_task.expect_state(self.task, state, num, self.sim)
         constants = check_task.varied(self.task, num, self.generator, self.sim, self.stochastic_init)

@@ -87,14 +87,15 @@ class CommonEnv(Env):
     def __init__(self, task: Task, blocks: int, trajectories: int, **options):
         self.trajectories = trajectories
         self.begun = torch.zeros(blocks * trajectories, dtype=torch.int64)
-        self.beginnings: list[State] = []
+        self.beginnings: list[tuple[State, dict[str, torch.Tensor]]] = []
         super().__init__(task, blocks * trajectories, **options)
 
     def begin_at(self, saved: dict[str, Any]) -> None:
         """All blocks go on from an environment's `state_dict`; more trajectories than it has worlds share these."""
         worlds = torch.arange(self.num_envs) % self.trajectories % len(saved["progress"])
         tiled = {name: saved[name][worlds] for name in ("action", "obs", "progress", "limit")}
-        tiled["state"] = {name: x[worlds] for name, x in saved["state"].items()}
+        for name in ("state", "constants"):
+            tiled[name] = {field: x[worlds] for field, x in saved.get(name, {}).items()}
         self.load_state_dict({**saved, **tiled})
         self.begun.zero_()
         self.beginnings.clear()
@@ -103,15 +104,16 @@ class CommonEnv(Env):
         # on a card, too, beginnings are counted
         self._restart_counted(ended)
 
-    def _begin(self, num: int, own: slice, rows: torch.Tensor) -> State:
+    def _begin(self, num: int, own: slice, rows: torch.Tensor) -> tuple[State, dict[str, torch.Tensor]]:
         rows = rows.cpu()
         which = self.begun[rows]
         self.begun[rows] += 1
         while len(self.beginnings) <= which.max():
             every = torch.arange(self.trajectories)
             self.beginnings.append(super()._begin(self.trajectories, slice(None), every))
-        drawn = State(*(torch.stack(field) for field in zip(*self.beginnings)))
-        return State(*(x[which, rows % self.trajectories] for x in drawn))
+        at, states = (which, rows % self.trajectories), [state for state, _ in self.beginnings]
+        constants = {name: torch.stack([own[name] for _, own in self.beginnings])[at] for name in self.task.varied}
+        return State(*(torch.stack(field)[at] for field in zip(*states))), constants
 
 
 class Landscape:

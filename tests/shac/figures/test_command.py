@@ -106,7 +106,7 @@ def test_figures_and_what_they_lack_are_listed(tmp_path):
     (tmp_path / "humanoid_mtu-shac-0" / "complete").unlink()
     result = invoke(5, "--dry-run", "--runs", tmp_path / "empty")
     assert result.stdout == (
-        "figure 5 lacks 1 of 1 runs, about 15 core minutes: humanoid_mtu-shac-0\nfigure 5: would be drawn\n"
+        "figure 5 lacks 1 of 1 runs, about 8 core minutes: humanoid_mtu-shac-0\nfigure 5: would be drawn\n"
     )
     assert not (tmp_path / "empty").exists()
 
