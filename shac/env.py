@@ -310,9 +310,10 @@ class Env:
         # drawn anew by who continues, and so here
         self._beginnings.clear()
         gather = self.ranks.gather
+        varied = {"constants": {name: gather(x) for name, x in self.constants.items()}} if self.constants else {}
         return {
+            **varied,
             "state": {name: gather(x.detach()) for name, x in self.state._asdict().items()},
-            "constants": {name: gather(x) for name, x in self.constants.items()},
             "action": gather(self.action.detach()),
             "obs": gather(self.obs.detach()),
             "progress": gather(self.progress),
