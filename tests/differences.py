@@ -59,8 +59,8 @@ def weighted(state: ts.State, seed: int) -> torch.Tensor:
     return sum(term.sum(1) for term in terms)
 
 
-def rollout(sim, qpos, qvel, ctrl, num_steps, parameters=None):
-    state = ts.State(qpos, qvel, qpos.new_zeros(len(qpos), 0))
+def rollout(sim, qpos, qvel, ctrl, num_steps, parameters=None, act=None):
+    state = ts.State(qpos, qvel, qpos.new_zeros(len(qpos), 0) if act is None else act)
     for _ in range(num_steps):
         state = sim.step(state, ctrl, parameters)
     return state

@@ -237,7 +237,7 @@ def test_built_in_models_load():
 
 
 USER_FILE = """
-from toy import Line, LineSim
+from toy import Line
 class Mine(Line):
     episode_length = 7
 """

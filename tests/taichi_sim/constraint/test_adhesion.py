@@ -4,8 +4,8 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from batch import mujoco_data, strayed
-from differences import assert_gradient, weighted
+from batch import explicit, mujoco_data, strayed
+from differences import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
 
@@ -33,9 +33,7 @@ def body(request) -> mujoco.MjModel:
 
 @pytest.fixture(scope="module")
 def sim(body) -> ts.Simulator:
-    model = ts.load(body)
-    model.opt.theta, model.opt.substeps = 0.0, 1
-    return ts.Simulator(model, WORLDS)
+    return explicit(body, WORLDS)
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +75,7 @@ def test_gradients_are_those_of_the_step(sim, batch):
     state, ctrl = batch
 
     def end(qpos, qvel, act, ctrl):
-        after = ts.State(qpos, qvel, act)
-        for _ in range(2):
-            after = sim.step(after, ctrl)
-        return weighted(after, 1)
+        return weighted(rollout(sim, qpos, qvel, ctrl, 2, act=act), 1)
 
     arguments = {"qpos": state.qpos, "qvel": state.qvel, "act": state.act, "ctrl": ctrl}
     assert_gradient(end, arguments, {"qpos": 2e-7, "qvel": 1e-5, "act": 1e-4, "ctrl": 1e-4})
