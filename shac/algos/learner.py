@@ -57,6 +57,7 @@ class Learner(abc.ABC):
     | episodes | returns of the episodes that have finished |
     | epoch | epochs done |
     | renewed | returns before the last epoch say nothing about policies after it: substeps or rewards are others |
+    | since | the last epoch that was renewed |
     """
 
     def __init__(self, task: Task, config: Settings, ranks: Ranks = SOLO):
@@ -80,6 +81,7 @@ class Learner(abc.ABC):
         self.episodes = Episodes(config.num_envs, self.env.device)
         self.epoch = 0
         self.renewed = False
+        self.since = 0
 
     @abc.abstractmethod
     def train_epoch(self) -> Epoch:
@@ -119,7 +121,7 @@ class Learner(abc.ABC):
           complete: the run has ended: what only its continuation needs may be left out.
         """
         parts = {name: part.state_dict() for name, part in self._all_parts().items()}
-        return {"epoch": self.epoch, "exploration": self.exploration.get_state(), **parts}
+        return {"epoch": self.epoch, "since": self.since, "exploration": self.exploration.get_state(), **parts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from `state_dict`'s result as if nothing had happened."""
@@ -130,6 +132,8 @@ class Learner(abc.ABC):
                 saved = {"state": saved["state"], "param_groups": part.state_dict()["param_groups"]}
             part.load_state_dict(saved)
         self.epoch = state["epoch"]
+        # what was saved before 28 November 2026 goes on as it was
+        self.since = state.get("since", self.config.finish if self.finishing else 0)
         self.exploration.set_state(state["exploration"].cpu())
 
     def _all_parts(self) -> dict[str, Any]:
@@ -154,3 +158,5 @@ class Learner(abc.ABC):
         if self.finishing:
             self.env.sim.model.opt.divide(self.config.final_substeps)
         self.renewed = self.env.task.schedule(self.epoch / self.config.max_epochs) or self.epoch == self.config.finish
+        if self.renewed:
+            self.since = self.epoch

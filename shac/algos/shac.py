@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 # The actor is averaged over at most this part of the epochs so far: early ones know nothing yet.
 AVERAGED = 0.1
+# Epochs that the target critic is averaged over at least once rewards or substeps have become others; with one, six of
+# ten walks broke in the epochs that followed.
+SETTLING = 5.0
 # Of Muon. Adam's of the paper is 0.7; windows that follow each other have nearly the same gradient.
 MUON_MOMENTUM = 0.9
 
@@ -157,13 +160,14 @@ class SHAC(Learner):
         # Fused: one call instead of a dozen per step, a third of the critic's fit with networks this small.
         return torch.optim.Adam(parameters, lr=lr, betas=self.config.adam_betas, fused=True)
 
-    def _memory(self, fraction: float) -> float:
-        """Epochs to average over, at least one: `fraction` of those with the present substeps, this one included.
+    def _target_memory(self, fraction: float) -> float:
+        """Epochs that the target critic averages over: `fraction` of those since rewards or substeps became others.
 
-        It begins anew with `final_substeps`: what they are to cure would live on in older actors and critics.
+        While they become others with every epoch, of all epochs: values are late then, but steady. (Of policies that a
+        critic without delay has led, one drifts and falls without its noise; docs/learning.md.)
         """
-        begin = self.config.finish if self.finishing else 0
-        return max(1.0, fraction * (self.epoch + 1 - begin))
+        since = 0 if self.renewed else self.since
+        return max(SETTLING if since else 1.0, fraction * (self.epoch + 1 - since))
 
     @property
     def actor_lr(self) -> float:
@@ -284,8 +288,12 @@ class SHAC(Learner):
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        """Moves the average actor towards the actor; Polyak and Juditsky 1992, with exponential weights."""
-        epochs = min(self.config.actor_average, self._memory(AVERAGED))
+        """Moves the average actor towards the actor; Polyak and Juditsky 1992, with exponential weights.
+
+        It begins anew with `final_substeps`: what they are to cure would live on in older actors.
+        """
+        begin = self.config.finish if self.finishing else 0
+        epochs = min(self.config.actor_average, max(1.0, AVERAGED * (self.epoch + 1 - begin)))
         torch._foreach_lerp_(list(self.average_actor.parameters()), list(self.actor.parameters()), 1 / epochs)
 
     @torch.no_grad()
@@ -296,7 +304,7 @@ class SHAC(Learner):
         config = self.config
         weight = 1 - config.target_alpha
         if config.target_rampup is not None:
-            weight = max(weight, 1 / self._memory(config.target_rampup))
+            weight = max(weight, 1 / self._target_memory(config.target_rampup))
         torch._foreach_lerp_(list(self.target_critic.parameters()), list(self.critic.parameters()), weight)
 
 

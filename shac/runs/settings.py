@@ -174,8 +174,9 @@ class Config(Settings):
     """Let the critic's gradient flow into the states in which episodes fail, although no value counts there. false, as
     in the paper: a window in which a world fails has no gradient that would keep it from failing."""
     target_rampup: float | None = None
-    """The target critic averages over 1 / (1 - alpha) epochs, but at most over this fraction of those so far, or of
-    those with `final_substeps`, so that it forgets the untrained critic. None: alpha holds from the beginning."""
+    """The target critic averages over 1 / (1 - alpha) epochs, but at most over this fraction of those so far, to forget
+    the untrained critic; after rewards or substeps have become others, of those since, but at least over five.
+    None: alpha holds from the beginning."""
 
     lr_schedule: Literal["linear", "exponential", "constant"] = "linear"
     """Course of both learning rates: linear and exponential fall to `final_lr` at `max_epochs`."""

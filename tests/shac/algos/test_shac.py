@@ -189,12 +189,12 @@ def test_the_target_critics_memory_grows_until_alpha_limits_it():
 
 
 def test_the_target_critics_memory_begins_anew_with_the_final_substeps():
-    """In the first of the last 3 of 40 epochs, over 0.8 epochs per epoch: 1, 1.6, 2.4; before, over 29.6."""
+    """In the last 3 of 40 epochs; before over 0.8 epochs per epoch, after the first of them over at least five."""
     settings = {"num_envs": 2, "horizon": 2, "critic_batches": 1, "final_substeps": 5, "max_epochs": 40}
     shac = learner(CartPole(), target_alpha=0.99, target_rampup=0.8, **settings)
     while shac.epoch < 36:
         shac.train_epoch()
-    for memory in (29.6, 1, 1.6, 2.4):
+    for memory in (29.6, 30.4, 5, 5):
         check_average(shac, shac.target_critic, shac.critic, memory)
 
 
@@ -217,14 +217,14 @@ def test_the_last_epochs_have_the_final_substeps_also_in_a_resumed_run():
 
 
 class Scheduled(Line):
-    """Its reward is another one from the middle of a training on."""
+    """Its reward is another one with each epoch at which one of these parts of a training is over."""
 
-    def __init__(self):
-        self.seen = []
+    def __init__(self, changes=(0.5,)):
+        self.changes, self.seen = changes, []
 
     def schedule(self, progress):
         self.seen.append(progress)
-        return progress == 0.5
+        return progress in self.changes
 
 
 def test_tasks_know_how_much_of_a_training_is_over_also_of_a_resumed_one():
@@ -237,6 +237,18 @@ def test_tasks_know_how_much_of_a_training_is_over_also_of_a_resumed_one():
     again.load_state_dict({**shac.state_dict(), "epoch": 5})
     again.train_epoch()
     assert again.renewed and again.env.task.seen == [0.5]
+
+
+def test_the_target_critics_memory_begins_anew_when_rewards_stay_also_in_a_resumed_run():
+    """Over 0.5 epochs per epoch; from the last change, in epoch 2, on over at least five."""
+    settings = {"target_alpha": 0.99, "target_rampup": 0.5, "max_epochs": 20}
+    shac = learner(Scheduled((0.0, 0.05, 0.1)), **settings)
+    for memory in (1, 1, 1.5, 5, 5, 5, 5, 5, 5, 5, 5):
+        check_average(shac, shac.target_critic, shac.critic, memory)
+    again = learner(Scheduled(()), **settings)
+    again.load_state_dict(shac.state_dict())
+    for memory in (5, 5.5, 6):
+        check_average(again, again.target_critic, again.critic, memory)
 
 
 def test_the_average_actor_begins_anew_with_the_final_substeps():
