@@ -131,9 +131,7 @@ class Learner(abc.ABC):
                 # Rates and betas are the settings', whatever a release of torch has put beside them.
                 saved = {"state": saved["state"], "param_groups": part.state_dict()["param_groups"]}
             part.load_state_dict(saved)
-        self.epoch = state["epoch"]
-        # what was saved before 28 November 2026 goes on as it was
-        self.since = state.get("since", self.config.finish if self.finishing else 0)
+        self.epoch, self.since = state["epoch"], state["since"]
         self.exploration.set_state(state["exploration"].cpu())
 
     def _all_parts(self) -> dict[str, Any]:

@@ -92,6 +92,9 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else None
         raise UserError(f"{path} is not a checkpoint of format {FORMAT} (found {found!r})")
+    if isinstance(state.get("learner"), dict):
+        # there was none before 28 November 2026
+        state["learner"].setdefault("since", 0)
     return state
 
 
