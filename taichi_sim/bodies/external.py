@@ -95,10 +95,15 @@ def add_motion(
 
 
 @ti.func
-def add_moment(d: ti.template(), e, link, moment, w_bar, t_bar):
-    """Adds the adjoints of a moment on a link, and of the angular parts of v and v', w_bar and t_bar."""
+def add_moment(d: ti.template(), e, link, moment, w_bar):
+    """Adds the adjoints of a moment on a link, and of the angular part of v, w_bar."""
     d.fn[e, link] = d.fn[e, link] - moment
     d.wn[e, link] = d.wn[e, link] - w_bar
-    d.xn[e, link] = d.xn[e, link] + t_bar
-    turn = spatial.cross(d.nw[e, link], moment) + spatial.cross(d.vw[e, link], w_bar)
-    d.gn[e, link] = d.gn[e, link] + turn + spatial.cross(d.tw[e, link], t_bar)
+    d.gn[e, link] = d.gn[e, link] + spatial.cross(d.nw[e, link], moment) + spatial.cross(d.vw[e, link], w_bar)
+
+
+@ti.func
+def add_spin(d: ti.template(), e, link, bar, w: ti.template(), n: ti.template()):
+    """Adds `bar`, the adjoint of the angular part w of a link's motion, to that motion's n, and to the pose's."""
+    n[e, link] = n[e, link] + bar
+    d.gn[e, link] = d.gn[e, link] + spatial.cross(w[e, link], bar)

@@ -6,9 +6,9 @@ mean of those along the normals, negative, and no force depends on it.
 """
 
 from taichi_sim import spatial
-from taichi_sim.bodies import dynamics, external
+from taichi_sim.bodies import dynamics
+from taichi_sim.constraint import adjoint as contacts
 from taichi_sim.constraint import touch
-from taichi_sim.contact import pairs, planes
 from taichi_sim.muscles import actuator
 from taichi_sim.runtime import ti
 
@@ -69,26 +69,10 @@ def adjoint(m: ti.template(), d: ti.template(), e, h):
         if part.max() > 0.0:
             nu, nw = touch.relative(m, d, e, c, p, d.nw, d.nl)
             d.constraint.stick.pull[e, u] = d.constraint.stick.pull[e, u] - part * spatial.dot(n, nu)
-            place(m, d, e, c, x, n, p, -spatial.scale(n, part * d.actuator.force[e, u]), nu, nw)
+            f, none = -spatial.scale(n, part * d.actuator.force[e, u]), n * 0.0
+            # a force along the normal has no part in how tangents turn about it
+            frame_bar, p_bar = spatial.cross(f, nu), spatial.cross(f, nw)
+            contacts.carry(m, d, e, c, x, n, p, f, none, x * 0.0, p_bar, frame_bar, none, none)
     for u in range(m.nu):
         if m.actuator.tendon[u] == actuator.ON_BODY:
             actuator.adjoint_law(m, d, e, u, d.constraint.stick.pull[e, u], d.qvel[e, 0] * 0.0, h)
-
-
-@ti.func
-def place(m: ti.template(), d: ti.template(), e, c, x, n, p, f, nu, nw):
-    """Of a force f along the normal of contact c, as it moves with the contact."""
-    p_bar, none = spatial.cross(f, nw), x * 0.0
-    one = m.constraint.contacts.link[c]
-    if ti.static(m.constraint.contacts.planes > 0):
-        if c < m.constraint.contacts.planes:
-            turn = planes.wander(m, d, e, c, n, p_bar)
-            # p lies half way between the surfaces
-            turn = turn - spatial.scale(spatial.cross(n, p_bar), 0.5 * (x - m.constraint.contacts.margin[c]))
-            external.add(d, e, one, p, f, f * 0.0, spatial.cross(p, p_bar) + turn, p_bar)
-    if ti.static(m.constraint.contacts.between > 0):
-        if c >= m.constraint.contacts.planes:
-            k = c - m.constraint.contacts.planes
-            n_bar = spatial.cross(spatial.cross(f, nu), n)
-            c1, u1, q1, c2, u2, q2, apart = pairs.place(m, d, e, k)
-            pairs.add_both(m, d, e, k, c1, u1, q1, c2, u2, q2, apart, n, p, f, f * 0.0, none, n_bar, p_bar)

@@ -1,7 +1,7 @@
 """The adjoint of the rows' forces at fixed qacc, where those that push are those that did (docs/adjoint.md)."""
 
 from taichi_sim import spatial
-from taichi_sim.bodies.external import add, add_motion
+from taichi_sim.bodies.external import add, add_moment, add_motion, add_spin
 from taichi_sim.constraint import cone, dry, touch
 from taichi_sim.constraint.rows import along, edge, motion, prepare, product, violation, virtual_mass
 from taichi_sim.contact import pairs, planes
@@ -150,32 +150,45 @@ def contact(m: ti.template(), d: ti.template(), e, c):
     frame_bar = spatial.cross(f, nu) + spatial.cross(v_bar, v) + spatial.cross(a_bar, a)
     if ti.static(m.constraint.contacts.turning):
         frame_bar = frame_bar + spatial.cross(moment, nw) + spatial.cross(w_bar, vw) + spatial.cross(aw_bar, aw)
-        add_moment(m, d, e, m.constraint.contacts.link[c], moment, w_bar, aw_bar)
+        add_moment(d, e, m.constraint.contacts.link[c], moment, w_bar)
+        add_spin(d, e, m.constraint.contacts.link[c], aw_bar, d.constraint.cw, d.constraint.yn)
     p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(a_bar, aw)
-    angle_bar = spatial.dot(n, frame_bar)
-    if ti.static(m.constraint.contacts.planes > 0):
-        if c < m.constraint.contacts.planes:
-            one = m.constraint.contacts.link[c]
-            # p lies half way between the surfaces
-            x_bar = x_bar + 0.5 * spatial.dot(n, p_bar)
-            lift = -spatial.scale(n, ti.select(x > 0.0, x_bar, x * 0.0))
-            turn = planes.wander(m, d, e, c, n, lift + p_bar)
-            turn = turn - spatial.scale(spatial.cross(n, p_bar), 0.5 * (x - m.constraint.contacts.margin[c]))
-            turn = turn + spatial.scale(spatial.cross(axis, t2), angle_bar * turns)
-            add(d, e, one, p, f, v_bar, spatial.cross(p, lift + p_bar) + turn, lift + p_bar)
-            add_acceleration(d, e, one, p, a_bar)
+    bend = spatial.scale(t2, spatial.dot(n, frame_bar) * turns)
+    carry(m, d, e, c, x, n, p, f, v_bar, x_bar, p_bar, frame_bar, axis, bend)
+    add_acceleration(d, e, m.constraint.contacts.link[c], p, a_bar)
     if ti.static(m.constraint.contacts.between > 0):
         if c >= m.constraint.contacts.planes:
             k = c - m.constraint.contacts.planes
-            one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
-            n_bar = spatial.cross(frame_bar, n) + spatial.scale(t2, angle_bar * turns)
+            two = m.contact.pairs.link2[k]
+            add_acceleration(d, e, two, p - pairs.offset(m, d, e, k), -a_bar)
+            if ti.static(m.constraint.contacts.turning):
+                add_moment(d, e, two, -moment, -w_bar)
+                add_spin(d, e, two, -aw_bar, d.constraint.cw, d.constraint.yn)
+
+
+@ti.func
+def carry(m: ti.template(), d: ti.template(), e, c, x, n, p, f, v_bar, x_bar, p_bar, frame_bar, axis, bend):
+    """Adds to its links' adjoints those of contact c's force, velocity, violation and point, and of turning its frame.
+
+    Args: of `touch.find` what was found; `bend`, the adjoint of how tangents turn about the normal, with the axis of a
+    capsule on a plane.
+    """
+    if ti.static(m.constraint.contacts.planes > 0):
+        if c < m.constraint.contacts.planes:
+            # p lies half way between the surfaces
+            d_bar = x_bar + 0.5 * spatial.dot(n, p_bar)
+            lift = -spatial.scale(n, ti.select(x > 0.0, d_bar, x * 0.0))
+            turn = planes.wander(m, d, e, c, n, lift + p_bar)
+            turn = turn - spatial.scale(spatial.cross(n, p_bar), 0.5 * (x - m.constraint.contacts.margin[c]))
+            turn = turn + spatial.cross(axis, bend)
+            add(d, e, m.constraint.contacts.link[c], p, f, v_bar, spatial.cross(p, lift + p_bar) + turn, lift + p_bar)
+    if ti.static(m.constraint.contacts.between > 0):
+        if c >= m.constraint.contacts.planes:
+            k = c - m.constraint.contacts.planes
+            n_bar = spatial.cross(frame_bar, n) + bend
             c1, u1, q1, c2, u2, q2, apart = pairs.place(m, d, e, k)
             d_bar = ti.select(x > 0.0, x_bar, x * 0.0)
             pairs.add_both(m, d, e, k, c1, u1, q1, c2, u2, q2, apart, n, p, f, v_bar, d_bar, n_bar, p_bar)
-            add_acceleration(d, e, one, p, a_bar)
-            add_acceleration(d, e, two, p - apart, -a_bar)
-            if ti.static(m.constraint.contacts.turning):
-                add_moment(m, d, e, two, -moment, -w_bar, -aw_bar)
 
 
 @ti.func
@@ -208,16 +221,6 @@ def cone_friction(m: ti.template(), d: ti.template(), e, c, q, r, slides, per_T,
 def add_acceleration(d: ti.template(), e, link, p, a_bar):
     """Adds a_bar, the adjoint of cw, cl's motion at p, to a link's."""
     add_motion(d, e, link, p, a_bar, d.constraint.cw, d.constraint.cl, d.constraint.yn, d.constraint.yf)
-
-
-@ti.func
-def add_moment(m: ti.template(), d: ti.template(), e, link, moment, w_bar, aw_bar):
-    """Adds the adjoints of a moment on a link, and of the angular parts of its velocity and its motion by qacc."""
-    d.fn[e, link] = d.fn[e, link] - moment
-    d.wn[e, link] = d.wn[e, link] - w_bar
-    d.constraint.yn[e, link] = d.constraint.yn[e, link] + aw_bar
-    turn = spatial.cross(d.nw[e, link], moment) + spatial.cross(d.vw[e, link], w_bar)
-    d.gn[e, link] = d.gn[e, link] + turn + spatial.cross(d.constraint.cw[e, link], aw_bar)
 
 
 @ti.func

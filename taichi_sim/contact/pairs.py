@@ -5,7 +5,7 @@ The law: `law`. On geoms of the world it is implicit in the velocity, between mo
 
 from taichi_sim import spatial
 from taichi_sim.bodies.damping import add_block, add_particle, add_turning
-from taichi_sim.bodies.external import add, add_ahead, add_moment, particle
+from taichi_sim.bodies.external import add, add_ahead, add_moment, add_spin, particle
 from taichi_sim.contact import box_box, boxes, collide, convex, hfield, points
 from taichi_sim.contact.law import adjoint, adjoint_moment, along, force, moment, turning_coefficients
 from taichi_sim.runtime import ti
@@ -148,13 +148,15 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
                     torque, w_bar, tw_bar, turned, grip = adjoint_moment(m.contact.pairs, e, k, spring, n, vw, tw, nw)
                     d_bar = d_bar + m.contact.pairs.ke[k] * grip
                     n_bar = n_bar + turned
-                    ahead = tw_bar * 0.0
                     if ti.static(m.contact.pairs.static):
                         if two == 0:
-                            ahead = tw_bar
-                    w_bar = w_bar + tw_bar - ahead
-                    add_moment(d, e, one, torque, w_bar, ahead)
-                    add_moment(d, e, two, -torque, -w_bar, ahead * 0.0)
+                            add_spin(d, e, one, tw_bar, d.tw, d.xn)
+                        else:
+                            w_bar = w_bar + tw_bar
+                    else:
+                        w_bar = w_bar + tw_bar
+                    add_moment(d, e, one, torque, w_bar)
+                    add_moment(d, e, two, -torque, -w_bar)
                 d_bar = touching * d_bar
                 p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(t_bar, tw)
                 if ti.static(m.contact.pairs.static):

@@ -2,7 +2,7 @@
 
 from taichi_sim import spatial
 from taichi_sim.bodies.damping import add_along, add_particle, add_turning
-from taichi_sim.bodies.external import add_moment, particle
+from taichi_sim.bodies.external import add_moment, add_spin, particle
 from taichi_sim.contact import collide, points
 from taichi_sim.contact.law import adjoint, adjoint_moment, along, force, moment, turning_coefficients
 from taichi_sim.runtime import ti
@@ -87,7 +87,8 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
             if ti.static(m.contact.planes.turning):
                 w, tw, nw = d.vw[e, link], d.tw[e, link], d.nw[e, link]
                 torque, w_bar, tw_bar, _turned, grip = adjoint_moment(m.contact.planes, e, c, spring, n, w, tw, nw)
-                add_moment(d, e, link, torque, w_bar, tw_bar)
+                add_moment(d, e, link, torque, w_bar)
+                add_spin(d, e, link, tw_bar, d.tw, d.xn)
                 d_bar = d_bar + m.contact.planes.ke[c] * grip
             lift = -spatial.scale(n, touching * d_bar)
             d.fn[e, link] = d.fn[e, link] - spatial.cross(p, f)

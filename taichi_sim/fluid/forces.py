@@ -94,7 +94,7 @@ def adjoint_push(m: ti.template(), d: ti.template(), e, link, c, q, moment, forc
     turn = spatial.cross(force, nu) - spatial.cross(v, v_bar)
     turn = turn + spatial.cross(moment, nw) - spatial.cross(w, w_bar)
     external.add(d, e, link, c, force, v_bar, spatial.cross(c, c_bar) + turn, c_bar)
-    external.add_moment(d, e, link, moment, w_bar, w_bar * 0.0)
+    external.add_moment(d, e, link, moment, w_bar)
     return c_bar
 
 

@@ -112,8 +112,8 @@ def rotations(m: ti.template(), d: ti.template(), e, c, own, common):
     w1, w2 = d.vw[e, one], d.vw[e, two]
     w, zero = w1 - w2, w1 * 0.0
     moment, now, ahead = spatial.quat_vec(f), spatial.quat_vec(v), spatial.quat_vec(a)
-    add_moment(d, e, one, moment, now, zero)
-    add_moment(d, e, two, -moment, -now, zero)
+    add_moment(d, e, one, moment, now)
+    add_moment(d, e, two, -moment, -now)
     of_w1 = spatial.cross(w2, ahead) - spatial.scale(w, a[0, :])
     of_w2 = spatial.cross(ahead, w1) + spatial.scale(w, a[0, :])
     accelerated(d, e, one, ahead, zero, of_w1, zero)

@@ -65,4 +65,4 @@ def adjoint_place(m: ti.template(), d: ti.template(), e, k):
     # both turn with the link
     turned = spatial.cross(push, external.particle(nw, d.nl[e, link], p)) + spatial.cross(turn, nw)
     external.add(d, e, link, p, push, push * 0.0, spatial.cross(p, p_bar) + turned, p_bar)
-    external.add_moment(d, e, link, turn, turn * 0.0, turn * 0.0)
+    external.add_moment(d, e, link, turn, turn * 0.0)

@@ -8,7 +8,7 @@ import mujoco
 import pytest
 import torch
 from batch import random_batch
-from differences import assert_gradient, weighted
+from differences import assert_gradient, rollout, weighted
 from test_tendon import BODY
 
 import taichi_sim as ts
@@ -66,9 +66,7 @@ class Scene:
 
     def rollout(self, qpos, qvel, act, ctrl, **parameters) -> torch.Tensor:
         """A random linear function of the state after some control steps, (N,)."""
-        state = ts.State(qpos, qvel, act)
-        for _ in range(3):
-            state = self.sim.step(state, ctrl, parameters)
+        state = rollout(self.sim, qpos, qvel, ctrl, 3, parameters, act)
         weights = torch.linspace(-1, 1, self.model.na, dtype=torch.float64)
         # strains are a hundredth of what activations are
         weights = weights * torch.where(self.sim._is_strain, 100.0, 1.0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from batch import mujoco_data, random_batch, tendon_jacobian
-from differences import assert_gradient, weighted
+from differences import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
 
@@ -122,9 +122,7 @@ class Scene:
 
     def rollout(self, qpos, qvel, act, ctrl, **parameters) -> torch.Tensor:
         """A random linear function of the state after some control steps, (N,)."""
-        state = ts.State(qpos, qvel, act)
-        for _ in range(CONTROL_STEPS):
-            state = self.sim.step(state, ctrl, parameters)
+        state = rollout(self.sim, qpos, qvel, ctrl, CONTROL_STEPS, parameters, act)
         return weighted(state, 7) + (state.act * torch.linspace(-1, 1, self.model.na, dtype=torch.float64)).sum(1)
 
 
