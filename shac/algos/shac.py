@@ -160,6 +160,10 @@ class SHAC(Learner):
         # Fused: one call instead of a dozen per step, a third of the critic's fit with networks this small.
         return torch.optim.Adam(parameters, lr=lr, betas=self.config.adam_betas, fused=True)
 
+    def _memory(self, fraction: float, begin: int) -> float:
+        """Epochs to average over, at least one: `fraction` of those from `begin` on, the present one included."""
+        return max(1.0, fraction * (self.epoch + 1 - begin))
+
     def _target_memory(self, fraction: float) -> float:
         """Epochs that the target critic averages over: `fraction` of those since rewards or substeps became others.
 
@@ -167,7 +171,8 @@ class SHAC(Learner):
         critic without delay has led, one drifts and falls without its noise; docs/learning.md.)
         """
         since = 0 if self.renewed else self.since
-        return max(SETTLING if since else 1.0, fraction * (self.epoch + 1 - since))
+        memory = self._memory(fraction, since)
+        return max(SETTLING, memory) if since else memory
 
     @property
     def actor_lr(self) -> float:
@@ -293,7 +298,7 @@ class SHAC(Learner):
         It begins anew with `final_substeps`: what they are to cure would live on in older actors.
         """
         begin = self.config.finish if self.finishing else 0
-        epochs = min(self.config.actor_average, max(1.0, AVERAGED * (self.epoch + 1 - begin)))
+        epochs = min(self.config.actor_average, self._memory(AVERAGED, begin))
         torch._foreach_lerp_(list(self.average_actor.parameters()), list(self.actor.parameters()), 1 / epochs)
 
     @torch.no_grad()
