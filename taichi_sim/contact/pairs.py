@@ -148,15 +148,13 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
                     torque, w_bar, tw_bar, turned, grip = adjoint_moment(m.contact.pairs, e, k, spring, n, vw, tw, nw)
                     d_bar = d_bar + m.contact.pairs.ke[k] * grip
                     n_bar = n_bar + turned
+                    now = w_bar + tw_bar
                     if ti.static(m.contact.pairs.static):
                         if two == 0:
+                            now = w_bar
                             add_spin(d, e, one, tw_bar, d.tw, d.xn)
-                        else:
-                            w_bar = w_bar + tw_bar
-                    else:
-                        w_bar = w_bar + tw_bar
-                    add_moment(d, e, one, torque, w_bar)
-                    add_moment(d, e, two, -torque, -w_bar)
+                    add_moment(d, e, one, torque, now)
+                    add_moment(d, e, two, -torque, -now)
                 d_bar = touching * d_bar
                 p_bar = spatial.cross(f, nw) + spatial.cross(v_bar, vw) + spatial.cross(t_bar, tw)
                 if ti.static(m.contact.pairs.static):
