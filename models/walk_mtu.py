@@ -32,7 +32,7 @@ POWER_WIDTH, EFFORT_WIDTH = 12.0, 0.04
 LIMIT_WIDTH = 0.1
 # Half of what uprightness earns is lost with this tilt [rad].
 TILT_WIDTH = 0.2
-SPEED_WEIGHT = 3.0
+SPEED_WEIGHT = 5.0
 # Feet skim the floor below this height [m]; half of what slip costs at most is lost where a foot slides so fast [m/s].
 CLEARANCE, SLIP_WIDTH = 0.02, 0.5
 # Half of what load costs at most is lost where a foot bears so much more than the body's weight [body weights].
@@ -50,13 +50,14 @@ class WalkMTU(MuscleRunner):
     root of the speed, since people's steps become longer and quicker alike; what is followed to the end (`follow` none)
     goes at its own, unless speeds are drawn.
 
-    Reward: v (3 + ease / (1 + (E / 0.04)^2) + economy / (1 + (P / 12)^2)) - activation mean(a^2) + upright / (1 + (tilt
-    / 0.2)^2) + heading - limits s / (1 + s), with v = 1 / (1 + (error of the pelvis' speed / 0.5)^2), the activations
-    a, the excitations u, means by the muscles' volumes, the effort E = mean(a^2) + mean((u - a)^2), the metabolic power
-    P [W/kg], the basal one included, the pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the sum of (rad beyond a
-    joint's limit / 0.1)^2; less slip f / (1 + f), f the speed at which feet skim the floor / 0.5 m/s, and load g / (1 +
-    g) of each foot, g the square of the body weights beyond 1 that it bears / 0.3. No posture is rewarded but the
-    pelvis'. What costs is bounded, so that falling never pays.
+    Reward: 5 / (1 + e^2) + (ease / (1 + (E / 0.04)^2) + economy / (1 + (P / 12)^2)) / (1 + e^4) - activation mean(a^2)
+    + upright / (1 + (tilt / 0.2)^4) + heading - limits s / (1 + s), with e the error of the pelvis' speed / 0.5 m/s,
+    the activations a, the excitations u, means by the muscles' volumes, the effort E = mean(a^2) + mean((u - a)^2), the
+    metabolic power P [W/kg], the basal one included, the pelvis' tilt [rad] (its square as 2 (1 - cos)), and s the sum
+    of (rad beyond a joint's limit / 0.1)^2; less slip f / (1 + f), f the speed at which feet skim the floor / 0.5 m/s,
+    and load g / (1 + g) of each foot, g the square of the body weights beyond 1 that it bears / 0.3. No posture is
+    rewarded but the pelvis'. Fourth powers leave a person's changes of speed and tilt within a stride nearly free. What
+    costs is bounded, so that falling never pays.
     """
 
     reference: str | None = "person"
@@ -213,10 +214,10 @@ class WalkMTU(MuscleRunner):
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         end = type(self).num_obs
         velocity, heading = obs[:, 5], obs[:, end - 1]
-        error = (velocity - state.qpos[:, self._marker]) / SPEED_WIDTH
+        error = ((velocity - state.qpos[:, self._marker]) / SPEED_WIDTH).square()
         tilt = 2 * (1 - self.ups(state, obs)) / TILT_WIDTH**2
+        earned = SPEED_WEIGHT * (1 / (1 + error)) + self.upright * (1 / (1 + tilt.square())).mean(1) + heading
         at_speed = 1 / (1 + error.square())
-        earned = SPEED_WEIGHT * at_speed + self.upright * (1 / (1 + tilt)).mean(1) + heading
         if self.economy:
             earned = earned + self.economy * at_speed / (1 + (self.power(state, action) / POWER_WIDTH).square())
         beyond = (excess(self.asset, state.qpos) / LIMIT_WIDTH).square().sum(1)

@@ -253,13 +253,13 @@ def test_the_reward_by_hand(env):
     power = task.power(state, action)
     # a tenth of all muscles' excitation: more than at rest, less than a person's greatest
     assert (power > 1.2).all() and (power < 15).all()
-    tracking = torch.tensor([3, 3 / 1.36, 3 / 2, 3], dtype=F64)
+    tracking = torch.tensor([5, 5 / 1.36, 5 / 2, 5], dtype=F64)
     limits = torch.tensor([0, 0, 4 / 5, 5 / 6], dtype=F64)
     lean = 2 * (1 - np.cos(0.2)) / 0.04
-    upright = torch.tensor([1 / (1 + lean), 1, 1, 1], dtype=F64)
+    upright = torch.tensor([1 / (1 + lean**2), 1, 1, 1], dtype=F64)
     heading = torch.tensor([np.cos(0.2), 1, 1, 1], dtype=F64)
     # excitations are the activations, whose mean square is 0.01
-    at_speed = tracking / 3
+    at_speed = torch.tensor([1, 1 / (1 + 0.36**2), 1 / 2, 1], dtype=F64)
     saved = at_speed * (6 / (1 + 1 / 16) + 2 / (1 + (power / 12).square()))
     expected = saved + tracking - 6 * 0.01 + upright + heading - 2 * limits
     torch.testing.assert_close(reward, expected, atol=1e-5, rtol=0)
