@@ -33,10 +33,10 @@ from taichi_sim.fluid import forces as fluid
 from taichi_sim.loops import adjoint as loops
 from taichi_sim.loops import rows
 from taichi_sim.muscles import activation, actuator, tendon
-from taichi_sim.runtime import Launcher, Runtime, ti
+from taichi_sim.runtime import Launcher, Runtime, procedure, ti
 
 
-@ti.func
+@procedure
 def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     """Adjoints of the state after a substep -> before it. Expects what the tape has of that substep."""
     activation.adjoint_advance(m, d, e, h)
@@ -162,7 +162,7 @@ class AdjointKernels:
                 if ti.static(m.fit):
                     fields.store_gradient(e, grad_fitted)
 
-        @ti.func
+        @procedure
         def retreat(e, tape: ti.template(), h, h_theta, substeps):
             """Adjoints in d of the state after all substeps -> before them, and of the controls."""
             at = substeps * m.nrecord
@@ -234,7 +234,7 @@ class AdjointKernels:
                 for i in range(m.nv):
                     grad_states[e, m.nq + i] = d.grad_qvel[e, i]
 
-        @ti.func
+        @procedure
         def mocap(e, grad_states: ti.template()):
             for link in range(1, m.nlink):
                 if m.link_kind[link] == LINK_MOCAP:
@@ -246,7 +246,7 @@ class AdjointKernels:
             for i in range(m.nmocap):
                 grad_states[e, m.nq + m.nv + i] = d.grad_mocap[e, i]
 
-        @ti.func
+        @procedure
         def tendons(e, grad_tendons: ti.template()):
             kinematics.velocity(m, d, e, False)
             if ti.static(m.external):

@@ -6,7 +6,7 @@ are placed when all rooms have, and filled with constants later, again for each 
 
 import numpy as np
 
-from taichi_sim.runtime import Runtime, ti
+from taichi_sim.runtime import Runtime, procedure, ti
 
 # Bound of what is not bounded: fast-math code may assume that there are no infinities.
 UNBOUNDED = 1e30
@@ -251,7 +251,7 @@ class Fields:
         self.fitted.fill(fitted, self._runtime.numpy)
         self.integers.from_numpy(integers)
 
-    @ti.func
+    @procedure
     def load_fitted(self, block, cells: ti.template()):
         """`fitted` from what a launch brings, in the order of `Buffer.values`."""
         for items in ti.static(self.fitted.everything):
@@ -262,14 +262,14 @@ class Fields:
                 else:
                     items[block, i] = ti.Matrix.rows([cells[block, at + k] for k in ti.static(range(items.width))])
 
-    @ti.func
+    @procedure
     def clear_gradient(self, block):
         """`gradient` = 0."""
         for items in ti.static(self.gradient.everything):
             for i in range(items.number):
                 items[block, i] = items[block, i] * 0.0
 
-    @ti.func
+    @procedure
     def store_gradient(self, block, cells: ti.template()):
         """`gradient` to what a launch takes away."""
         for items in ti.static(self.gradient.everything):

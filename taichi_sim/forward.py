@@ -24,10 +24,10 @@ from taichi_sim.fluid import forces as fluid
 from taichi_sim.loops import rows
 from taichi_sim.loops import solve as loops
 from taichi_sim.muscles import activation, actuator, fibres, tendon
-from taichi_sim.runtime import Launcher, Runtime, ti
+from taichi_sim.runtime import Launcher, Runtime, procedure, ti
 
 
-@ti.func
+@procedure
 def forces(m: ti.template(), d: ti.template(), e, h, h_theta):
     """State and controls -> inertias of subtrees, and tau(q, v) - c(q, v) in qacc."""
     kinematics.world(m, d, e)
@@ -82,7 +82,7 @@ def forces(m: ti.template(), d: ti.template(), e, h, h_theta):
             d.qacc[e, i] = d.qacc[e, i] + d.qfrc_friction[e, i]
 
 
-@ti.func
+@procedure
 def matrix(m: ti.template(), d: ti.template(), e, h_theta):
     """qM = M + h_theta C."""
     inertia.mass_matrix(m, d, e, h_theta)
@@ -90,7 +90,7 @@ def matrix(m: ti.template(), d: ti.template(), e, h_theta):
         tendon.implicit(m, d, e, h_theta)
 
 
-@ti.func
+@procedure
 def solve(m: ti.template(), d: ti.template(), e, h_theta):
     """qacc = (M + h_theta C)^-1 qacc as far as equalities permit, and with the rows of MuJoCo's law that push."""
     if ti.static(m.constraint.any):
@@ -119,7 +119,7 @@ def solve(m: ti.template(), d: ti.template(), e, h_theta):
         linear(m, d, e, h_theta)
 
 
-@ti.func
+@procedure
 def linear(m: ti.template(), d: ti.template(), e, h_theta):
     """qM, qacc -> qacc = qM^-1 qacc as far as equalities permit, and the factor that gave it in qLD."""
     if ti.static(m.neq > 0):
@@ -140,7 +140,7 @@ def linear(m: ti.template(), d: ti.template(), e, h_theta):
         loops.accelerate(m, d, e)
 
 
-@ti.func
+@procedure
 def project(m: ti.template(), d: ti.template(), e):
     """Dependent joints to where the equalities want them."""
     if ti.static(m.neq > 0):
@@ -170,7 +170,7 @@ class ForwardKernels:
         real, stride = runtime.real, runtime.task_stride
         array = ti.types.ndarray(dtype=ti.types.vector(lanes, real), ndim=2)
 
-        @ti.func
+        @procedure
         def load(e, inputs: ti.template(), fitted: ti.template()):
             for i in range(m.nq):
                 d.qpos[e, i] = inputs[e, i]
@@ -209,7 +209,7 @@ class ForwardKernels:
                 for i in range(m.na):
                     outputs[e, m.nq + m.nv + i] = d.act[e, i]
 
-        @ti.func
+        @procedure
         def advance(e, tape: ti.template(), h, h_theta, substeps, mode):
             """The state in d through all substeps."""
             project(m, d, e)
@@ -284,7 +284,7 @@ class ForwardKernels:
                         if m.actuator.tendonadr[u] >= 0:
                             actuators[e, 3 * m.nu + m.actuator.tendonadr[u]] = actuator.strain_rate(m, d, e, u)
 
-        @ti.func
+        @procedure
         def store_tendons(e, tendons: ti.template()):
             for t in range(m.tendon.number):
                 tendons[e, t] = d.tendon.length[e, t]
@@ -294,7 +294,7 @@ class ForwardKernels:
                 for k in range(m.tendon.adr[t], m.tendon.adr[t + 1]):
                     tendons[e, 2 * m.tendon.number + t * m.nv + m.tendon.dof[k]] = d.tendon.J[e, k]
 
-        @ti.func
+        @procedure
         def store_mass(e, mass: ti.template()):
             for i in range(m.nv):
                 for j in range(m.nv):
@@ -305,7 +305,7 @@ class ForwardKernels:
                     mass[e, i * m.nv + j] = ti.cast(d.qM[e, k], real)
                     mass[e, j * m.nv + i] = ti.cast(d.qM[e, k], real)
 
-        @ti.func
+        @procedure
         def store_poses(e, poses: ti.template()):
             kinematics.origins(m, d, e)
             for b in range(m.nbody):
@@ -318,7 +318,7 @@ class ForwardKernels:
                 for k in ti.static(range(4)):
                     poses[e, 3 * m.nbody + 4 * b + k] = q[k, :]
 
-        @ti.func
+        @procedure
         def store_contacts(e, contacts: ti.template()):
             # after store_poses: moments refer to the bodies' frames, which stay near what is touched
             if ti.static(m.contact.any):

@@ -8,15 +8,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import functools
 import io
 import os
-import shutil
-import tempfile
 import threading
-import time
-import warnings
 import weakref
-from pathlib import Path
 
 import numpy as np
 
@@ -27,7 +23,7 @@ import taichi as ti  # noqa: E402
 import torch  # noqa: E402
 from taichi.lang.ast import ast_transformer_utils  # noqa: E402
 
-from taichi_sim.machine import cuda  # noqa: E402
+from taichi_sim.machine import cuda, kernel_cache, threads  # noqa: E402
 
 
 def _remember_positions() -> None:
@@ -50,6 +46,34 @@ def _remember_positions() -> None:
 
 
 _remember_positions()
+
+
+def procedure(function):
+    """Like `ti.func`, for a function without a result: its statements have a block of their own wherever it is called.
+
+    Whenever a pass of Taichi's replaces a statement, it looks for uses of it in all of the statement's block, in the
+    blocks within, and in those around. So a kernel's compilation takes time by the square of what a block has in it.
+    LLVM has no use for a block that always runs: the code is the same.
+
+    Raises:
+        ti.TaichiSyntaxError: the function has a result; it would not be known outside of the block.
+    """
+    inlined = ti.func(function)
+
+    @functools.wraps(inlined)
+    def call(*args):
+        taichi = ti.lang.impl
+        builder = taichi.get_runtime().current_kernel.ast_builder()
+        taichi.begin_frontend_if(builder, ti.lang.expr.Expr(1), taichi._ti_core.DebugInfo())
+        builder.begin_frontend_if_true()
+        if inlined(*args) is not None:
+            raise ti.TaichiSyntaxError(f"{function.__name__} has a result, so it is no procedure")
+        builder.pop_scope()
+        builder.begin_frontend_if_false()
+        builder.pop_scope()
+
+    return call
+
 
 # Worlds that one Taichi "thread" carries side by side. Every quantity of the engine is a vector over the lanes of a
 # block of worlds; written out by Taichi as straight-line code, LLVM packs the lanes into SIMD registers. Measured
@@ -106,10 +130,6 @@ class Runtime:
         most = 1 if self.device.type == "cuda" else _CPU_LANES[self.precision]
         return min(most, 1 << (num_worlds - 1).bit_length())
 
-
-# Age [s] at which the lock of Taichi's kernel cache has no owner any more.
-_LOCK_SECONDS = 300.0
-_CACHE_VARIABLE = "TI_OFFLINE_CACHE_FILE_PATH"
 
 _runtime: Runtime | None = None
 _forked = False
@@ -242,45 +262,6 @@ def _program():
     return ti.lang.impl.get_runtime().prog
 
 
-def _cache_folder() -> Path:
-    """Where Taichi keeps its kernel cache."""
-    return Path(os.environ.get(_CACHE_VARIABLE) or ti.lang.impl.default_cfg().offline_cache_file_path).expanduser()
-
-
-@contextlib.contextmanager
-def _usable_cache():
-    """While Taichi starts: another folder for this process alone if its kernel cache cannot be written.
-
-    Taichi makes the folder when the program ends, cache or not, and crashes if it cannot.
-    """
-    folder, reason = _cache_folder(), None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            reason = f"no permission to write to {folder}"
-    except OSError as error:
-        reason = str(error)
-    if reason is None:
-        _drop_stale_lock()
-        yield
-        return
-    warnings.warn(
-        f"kernels are compiled anew in every process: Taichi's kernel cache cannot be used ({reason}); "
-        f"the environment variable {_CACHE_VARIABLE} names another folder",
-        stacklevel=5,
-    )
-    theirs, ours = os.environ.get(_CACHE_VARIABLE), tempfile.mkdtemp(prefix="taichi_sim")
-    # handlers run last in, first out: this one after `_finish`
-    atexit.register(shutil.rmtree, ours, ignore_errors=True)
-    os.environ[_CACHE_VARIABLE] = ours
-    try:
-        yield
-    finally:
-        os.environ.pop(_CACHE_VARIABLE)
-        if theirs is not None:
-            os.environ[_CACHE_VARIABLE] = theirs
-
-
 def returned(array):
     """A vector or matrix ndarray whose memory goes back when nobody has it any more, which Taichi forgets."""
     weakref.finalize(array, _return, _program(), array.arr).atexit = False
@@ -300,43 +281,6 @@ def _finish(program) -> None:
     """
     if _program() is program and not _forked:
         ti.lang.impl.get_runtime().clear()
-
-
-def _drop_stale_lock() -> None:
-    """Removes the kernel cache's lock if a process died with it.
-
-    Taichi holds it for moments, at a process's beginning and end. Left behind, it turns the cache off for everybody.
-    """
-    lock = _cache_folder() / "ticache.lock"
-    # another process may remove it first, or the folder may be read-only
-    with contextlib.suppress(OSError):
-        if time.time() - lock.stat().st_mtime > _LOCK_SECONDS:
-            lock.unlink()
-
-
-# Linux lists a process's threads here.
-_THREADS = Path("/proc/self/task")
-
-
-def _threads() -> set[int]:
-    return {int(path.name) for path in _THREADS.iterdir()} if _THREADS.is_dir() else set()
-
-
-def _pin(started: set[int], number: int) -> None:
-    """Ties Taichi's worker threads, the last of those that it started, to a core each.
-
-    A launch wakes them all for a millisecond, too short for Linux to move one of two that woke up on the same core:
-    whether there is any parallelism was luck (64 humanoids, two cores: 0.14 to 0.42 s for the same work, 0.21 to 0.27 s
-    with pinned threads, 0.25 to 0.46 s with one thread).
-    """
-    cores = sorted(os.sched_getaffinity(0))
-    if number < len(cores):
-        # another process may want the same ones
-        return
-    for core, thread in zip(cores, sorted(started)[-len(cores) :]):
-        # one that was not a worker may have ended
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(thread, {core})
 
 
 def init(device: str | None = None, precision: str | None = None, *, num_threads: int | None = None) -> Runtime:
@@ -388,23 +332,26 @@ def _begin(kind: str | None, card: int | None, precision: str | None, num_thread
     if device == "cuda":
         cuda.begin(card)
     precision = precision or "f32"
-    threads = {} if num_threads is None else {"cpu_max_num_threads": num_threads}
-    before = _threads()
-    with _usable_cache(), contextlib.redirect_stdout(io.StringIO()):
+    number = {} if num_threads is None else {"cpu_max_num_threads": num_threads}
+    before = threads.running()
+    with (
+        kernel_cache.usable(ti.lang.impl.default_cfg().offline_cache_file_path),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
         ti.init(
             arch=ti.cuda if device == "cuda" else ti.cpu,
             default_fp=ti.f64 if precision == "f64" else ti.f32,
             offline_cache=True,
             log_level=ti.WARN,
             **_compile_settings(device, precision),
-            **threads,
+            **number,
         )
     if device == "cuda" and _program().config().arch != ti.cuda:
         # a program on the CPU, with a card's layout, is nothing to leave behind
         ti.reset()
         raise RuntimeError(f"device='cuda' was asked for, but Taichi runs on the CPU: {cuda.why_not()}")
     if device == "cpu" and before:
-        _pin(_threads() - before, _program().config().cpu_max_num_threads)
+        threads.pin(threads.running() - before, _program().config().cpu_max_num_threads)
     atexit.register(_finish, _program())
     _keeps_memory = False
     return Runtime(_torch_device(device), precision, _program(), shared=False, card=card, thread=threading.get_ident())

@@ -7,7 +7,7 @@ import numpy as np
 
 from taichi_sim import forward, taping
 from taichi_sim.engine import Bound
-from taichi_sim.runtime import exclusive, returned, ti
+from taichi_sim.runtime import exclusive, procedure, returned, ti
 from taichi_sim.types import Model
 
 
@@ -219,13 +219,13 @@ class _Kernels:
         def read(x: ti.template(), t, world, i, worlds):
             return ti.Vector([x[t, ti.min(world + k, worlds - 1), i] for k in ti.static(range(lanes))])
 
-        @ti.func
+        @procedure
         def write(x: ti.template(), t, world, i, worlds, values):
             for k in ti.static(range(lanes)):
                 if world + k < worlds:
                     x[t, world + k, i] = values[k]
 
-        @ti.func
+        @procedure
         def add(x: ti.template(), t, world, i, worlds, values):
             for k in ti.static(range(lanes)):
                 if world + k < worlds:

@@ -5,7 +5,7 @@ A record is `size` scalars per world, one after the other from `at`. A control s
 its controls, and the poses of mocap bodies.
 """
 
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
 def size(m) -> int:
@@ -24,7 +24,7 @@ def total(m, substeps: int) -> int:
     return substeps * m.nrecord + m.nq + m.nu + m.nmocap
 
 
-@ti.func
+@procedure
 def record_state(m: ti.template(), d: ti.template(), e, tape: ti.template(), at):
     """The state before a substep."""
     for i in range(m.nq):
@@ -35,7 +35,7 @@ def record_state(m: ti.template(), d: ti.template(), e, tape: ti.template(), at)
         tape[e, at + m.nq + m.nv + i] = d.act[e, i]
 
 
-@ti.func
+@procedure
 def recall_state(m: ti.template(), d: ti.template(), e, tape: ti.template(), at):
     """What `record_state` wrote."""
     for i in range(m.nq):
@@ -46,7 +46,7 @@ def recall_state(m: ti.template(), d: ti.template(), e, tape: ti.template(), at)
         d.act[e, i] = tape[e, at + m.nq + m.nv + i]
 
 
-@ti.func
+@procedure
 def record_solution(m: ti.template(), d: ti.template(), e, tape: ti.template(), at):
     """The acceleration of a substep, and the factor that gave it."""
     for i in range(m.nv):
@@ -68,7 +68,7 @@ def record_solution(m: ti.template(), d: ti.template(), e, tape: ti.template(), 
             tape[e, at + m.nrecord - m.loops.rows + r] = d.loops.force[e, r]
 
 
-@ti.func
+@procedure
 def recall_solution(m: ti.template(), d: ti.template(), e, tape: ti.template(), at):
     """What `record_solution` wrote."""
     for i in range(m.nv):
@@ -90,7 +90,7 @@ def recall_solution(m: ti.template(), d: ti.template(), e, tape: ti.template(), 
             d.loops.force[e, r] = tape[e, at + m.nrecord - m.loops.rows + r]
 
 
-@ti.func
+@procedure
 def write(m: ti.template(), e, tape: ti.template(), at, entries: ti.template()):
     """A factor's entries; of wide ones the leading digits, and then the rest."""
     for i in range(m.nfactor):
@@ -103,7 +103,7 @@ def write(m: ti.template(), e, tape: ti.template(), at, entries: ti.template()):
             tape[e, at + i] = entries[e, i]
 
 
-@ti.func
+@procedure
 def read(m: ti.template(), e, tape: ti.template(), at, entries: ti.template()):
     """What `write` wrote."""
     for i in range(m.nfactor):

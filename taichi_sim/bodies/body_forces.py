@@ -6,10 +6,10 @@ qfrc at joints that ask for that (actuatorgravcomp).
 
 from taichi_sim import spatial
 from taichi_sim.bodies import dynamics, external
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
-@ti.func
+@procedure
 def lift(m: ti.template(), d: ti.template(), e):
     """qfrc_gravcomp, and to qfrc_passive what is not the actuators'. Overwrites fn, ff."""
     row = e * m.per_block
@@ -25,14 +25,14 @@ def lift(m: ti.template(), d: ti.template(), e):
         d.qfrc_passive[e, i] = d.qfrc_passive[e, i] + (1.0 - m.dof_actgravcomp[i]) * d.qfrc_gravcomp[e, i]
 
 
-@ti.func
+@procedure
 def actuate(m: ti.template(), d: ti.template(), e):
     """Adds what is the actuators' to their qfrc."""
     for i in range(m.nv):
         d.actuator.qfrc[e, i] = d.actuator.qfrc[e, i] + m.dof_actgravcomp[i] * d.qfrc_gravcomp[e, i]
 
 
-@ti.func
+@procedure
 def adjoint_lift(m: ti.template(), d: ti.template(), e):
     """The gradient of nu . W, W the forces, where `external` wants it; and in masses and centres of mass."""
     row = e * m.per_block

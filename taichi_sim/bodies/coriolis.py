@@ -15,10 +15,10 @@ part of x alone: three columns.
 
 from taichi_sim import spatial
 from taichi_sim.bodies import dynamics, inertia, kinematics
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
-@ti.func
+@procedure
 def links(m: ti.template(), d: ti.template(), e):
     """cm, ch, cd, co, which other rooms add to later, and v -> pm, ph, pd, po and D's columns jn, jf of subtrees; ow, ol."""  # noqa: E501
     for link in range(m.nlink):
@@ -58,7 +58,7 @@ def links(m: ti.template(), d: ti.template(), e):
         d.ow[e, i], d.ol[e, i] = spatial.motion_cross(w, v, d.sw[e, i], d.sl[e, i])
 
 
-@ti.func
+@procedure
 def matrix(m: ti.template(), d: ti.template(), e, h_theta):
     """qLD, symmetric so far -> the rows and columns of that plus h_theta K: qLD, qLU."""
     for k in range(m.nfactor):
@@ -89,7 +89,7 @@ def matrix(m: ti.template(), d: ti.template(), e, h_theta):
             d.qLU[e, at] = d.qLU[e, at] + h_theta * column
 
 
-@ti.func
+@procedure
 def factor(m: ti.template(), d: ti.template(), e):
     """`inertia.factor` of a matrix with rows qLD and columns qLU: LDU in place, its D in both."""
     for step in range(m.nv):
@@ -109,7 +109,7 @@ def factor(m: ti.template(), d: ti.template(), e):
             d.qLU[e, ii] = column
 
 
-@ti.func
+@procedure
 def adjoint(m: ti.template(), d: ti.template(), e, h_theta):
     """grad_qpos, grad_qvel -= lam' d(K delta)/d(q, v) at delta = h_theta qacc held.
 

@@ -7,10 +7,10 @@ matrix (`add_block`: gl, gm, ga). It keeps the tree's sparsity.
 """
 
 from taichi_sim import spatial
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
-@ti.func
+@procedure
 def clear(m: ti.template(), d: ti.template(), e):
     """No damping on any link."""
     for k in range(m.nlink * m.damping.number):
@@ -27,7 +27,7 @@ def clear(m: ti.template(), d: ti.template(), e):
             d.ga[e, i] = m.gravity[0] * 0.0
 
 
-@ti.func
+@procedure
 def accumulate(m: ti.template(), d: ti.template(), e, link, p):
     """Adds a link's damping to its parent's, p."""
     for i in range(m.damping.number):
@@ -45,7 +45,7 @@ def accumulate(m: ti.template(), d: ti.template(), e, link, p):
             d.ga[e, 2 * p + i] = d.ga[e, 2 * p + i] + d.ga[e, 2 * link + i]
 
 
-@ti.func
+@procedure
 def composite(m: ti.template(), d: ti.template(), e):
     """Damping of single links -> of whole subtrees."""
     for step in range(1, m.nlink):
@@ -73,7 +73,7 @@ def mul(m: ti.template(), d: ti.template(), e, link, w, v):
     return moment, force
 
 
-@ti.func
+@procedure
 def add_along(m: ti.template(), d: ti.template(), e, link, i, p, mass):
     """Adds mass N N' with N = (p x n, n), n the model's normal i."""
     k = link * m.damping.number + i
@@ -92,7 +92,7 @@ def outer(x):
     return x * x, yz
 
 
-@ti.func
+@procedure
 def add_particle(d: ti.template(), e, link, p, mass):
     """Adds a particle at p to the inertia of a link: cm, ch, cd, co."""
     diag, off = outer(p)
@@ -103,7 +103,7 @@ def add_particle(d: ti.template(), e, link, p, mass):
     d.co[e, link] = d.co[e, link] - spatial.scale(off, mass)
 
 
-@ti.func
+@procedure
 def add_block(d: ti.template(), e, link, arm, n, mass):
     """Adds mass N N' with N = (arm, n): its linear part to gl, the angular to ga, the coupling's columns to gm."""
     diag, off = outer(n)
@@ -116,7 +116,7 @@ def add_block(d: ti.template(), e, link, arm, n, mass):
         d.gm[e, 3 * link + i] = d.gm[e, 3 * link + i] + spatial.scale(arm, mass * n[i, :])
 
 
-@ti.func
+@procedure
 def add_turning(d: ti.template(), e, link, n, along, across):
     """Adds damping of rotations, along the unit vector n and across it, to the inertia of a link: cd, co."""
     diag, off = outer(n)

@@ -6,10 +6,10 @@ Source: Featherstone, Rigid Body Dynamics Algorithms (2008), table 5.1. The adjo
 from taichi_sim import spatial
 from taichi_sim.bodies import kinematics
 from taichi_sim.bodies.tree import LINK_MOCAP
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
-@ti.func
+@procedure
 def clear(m: ti.template(), e, n: ti.template(), f: ti.template()):
     """No spatial forces (n, f) on any link."""
     zero = m.gravity[0] * 0.0
@@ -18,7 +18,7 @@ def clear(m: ti.template(), e, n: ti.template(), f: ti.template()):
         f[e, link] = zero
 
 
-@ti.func
+@procedure
 def newton_euler(m: ti.template(), d: ti.template(), e):
     """vw, vl, aw, al -> fn, ff: f = I a + v x* I v of every body, added up per link."""
     row = e * m.per_block
@@ -38,7 +38,7 @@ def newton_euler(m: ti.template(), d: ti.template(), e):
         d.ff[e, link] = d.ff[e, link] + f + af
 
 
-@ti.func
+@procedure
 def generalised(m: ti.template(), d: ti.template(), e, n: ti.template(), f: ti.template(), out: ti.template()):
     """Spatial forces (n, f) of single links -> of whole subtrees, in place, and out_i = S_i . (n, f)."""
     for step in range(1, m.nlink):
@@ -51,13 +51,13 @@ def generalised(m: ti.template(), d: ti.template(), e, n: ti.template(), f: ti.t
         out[e, i] = spatial.dot(d.sw[e, i], n[e, link]) + spatial.dot(d.sl[e, i], f[e, link])
 
 
-@ti.func
+@procedure
 def adjoint_motion(m: ti.template(), d: ti.template(), e):
     """lam -> nw, nl: the motions nu = nu_parent + S lam, so that lam' S' f = sum of nu . f over bodies."""
     kinematics.motions(m, d, e, d.lam, d.nw, d.nl)
 
 
-@ti.func
+@procedure
 def adjoint_bodies(m: ti.template(), d: ti.template(), e):
     """The gradient of nu . f in a and v, as spatial forces on the link: an, af and wn, wf = v_bar + v x* a_bar."""
     row = e * m.per_block
@@ -90,7 +90,7 @@ def adjoint_bodies(m: ti.template(), d: ti.template(), e):
         d.wf[e, link] = d.wf[e, link] + gf - bf - cf
 
 
-@ti.func
+@procedure
 def adjoint_project(m: ti.template(), d: ti.template(), e):
     """Sums the adjoints over subtrees and subtracts lam' dID/d(q, v) from grad_qpos and grad_qvel, and grad_mocap.
 
@@ -136,7 +136,7 @@ def adjoint_project(m: ti.template(), d: ti.template(), e):
         d.wf[e, p] = d.wf[e, p] + wf
 
 
-@ti.func
+@procedure
 def adjoint_inertia(m: ti.template(), d: ti.template(), e):
     """Gradient of -nu . f in every heavy body's mass, centre and inertia, added to their adjoints.
 
@@ -158,7 +158,7 @@ def adjoint_inertia(m: ti.template(), d: ti.template(), e):
         inertia_gradient(m, e, k, q, c, mass, -xw, -xl, w, v)
 
 
-@ti.func
+@procedure
 def inertia_gradient(m: ti.template(), e, k, q, c, mass, xw, xl, yw, yl):
     """Subtracts the gradient of x . I y from the adjoints of body k's mass, centre and inertia."""
     xc = xl + spatial.cross(xw, c)
@@ -175,7 +175,7 @@ def inertia_gradient(m: ti.template(), e, k, q, c, mass, xw, xl, yw, yl):
     m.grad_heavy_off[e, k] = m.grad_heavy_off[e, k] - ti.Matrix.rows([yz, xz, xy])
 
 
-@ti.func
+@procedure
 def adjoint_armature(m: ti.template(), d: ti.template(), e):
     """Gradient of -lam . armature qacc."""
     for i in range(m.nv):

@@ -10,7 +10,7 @@ positions and velocities where the new independent ones want them: no drift, no 
 adjoint.
 """
 
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
 @ti.func
@@ -25,7 +25,7 @@ def polynomial(m: ti.template(), k, q):
     return p, p1, p2, p3
 
 
-@ti.func
+@procedure
 def project(m: ti.template(), d: ti.template(), e):
     """qpos and qvel of the dependent joints from those of the independent ones."""
     for k in range(m.neq):
@@ -34,7 +34,7 @@ def project(m: ti.template(), d: ti.template(), e):
         d.qvel[e, m.eq_dof1[k]] = p1 * d.qvel[e, m.eq_dof2[k]]
 
 
-@ti.func
+@procedure
 def dependence(m: ti.template(), d: ti.template(), e):
     """qpos, qvel -> eq_slope and eq_gamma."""
     for i in range(m.nv):
@@ -48,7 +48,7 @@ def dependence(m: ti.template(), d: ti.template(), e):
         d.eq_gamma[e, m.eq_dof1[k]] = p2 * v * v
 
 
-@ti.func
+@procedure
 def mass_mul(m: ti.template(), d: ti.template(), e, x: ti.template()):
     """eq_product = qM x."""
     for i in range(m.nv):
@@ -64,7 +64,7 @@ def mass_mul(m: ti.template(), d: ti.template(), e, x: ti.template()):
         d.eq_product[e, i] = d.eq_product[e, i] + y
 
 
-@ti.func
+@procedure
 def reduce(m: ti.template(), d: ti.template(), e):
     """qM, qacc (tau - c) -> qLD = G' qM G, qacc = G' (qacc - qM gamma); 1 and 0 in the places of dependent dofs."""
     for k in range(m.nfactor):
@@ -87,7 +87,7 @@ def reduce(m: ti.template(), d: ti.template(), e):
         d.qacc[e, i] = d.qacc[e, i] + d.eq_slope[e, dof] * f
 
 
-@ti.func
+@procedure
 def expand(m: ti.template(), d: ti.template(), e, x: ti.template()):
     """x = G x: dependent entries from independent ones."""
     for k in range(m.neq):
@@ -95,7 +95,7 @@ def expand(m: ti.template(), d: ti.template(), e, x: ti.template()):
         x[e, dof] = d.eq_slope[e, dof] * x[e, m.eq_dof2[k]]
 
 
-@ti.func
+@procedure
 def accelerate(m: ti.template(), d: ti.template(), e):
     """Independent qacc -> all of qacc; eq_force, from tau - c, becomes the residual qM qacc - (tau - c)."""
     expand(m, d, e, d.qacc)
@@ -107,7 +107,7 @@ def accelerate(m: ti.template(), d: ti.template(), e):
         d.eq_force[e, k] = d.eq_product[e, m.eq_dof1[k]] - d.eq_force[e, k]
 
 
-@ti.func
+@procedure
 def adjoint_project(m: ti.template(), d: ti.template(), e, h):
     """Moves the adjoints of dependent positions and velocities to the independent ones, at the state a step h on."""
     for k in range(m.neq):
@@ -123,7 +123,7 @@ def adjoint_project(m: ti.template(), d: ti.template(), e, h):
         d.grad_qvel[e, i] = d.grad_qvel[e, i] + p1 * v_bar
 
 
-@ti.func
+@procedure
 def adjoint_dependence(m: ti.template(), d: ti.template(), e):
     """grad_qpos, grad_qvel -= lam_i' d(G' R)/d(q, v) through G and gamma; expects qM and eq_force of the substep."""
     mass_mul(m, d, e, d.lam)

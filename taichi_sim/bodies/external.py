@@ -8,10 +8,10 @@ that is `add` and `add_ahead`; if the link carries p along, the pose's part is (
 
 from taichi_sim import spatial
 from taichi_sim.bodies import kinematics
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
-@ti.func
+@procedure
 def ahead(m: ti.template(), d: ti.template(), e, h_theta):
     """qvel, qacc -> tw, tl: the links' spatial velocities v' = v + theta h S qacc. Clears xn, xf, gn, gf."""
     d.tw[e, 0] = m.gravity[0] * 0.0
@@ -28,7 +28,7 @@ def ahead(m: ti.template(), d: ti.template(), e, h_theta):
         d.gf[e, link] = zero
 
 
-@ti.func
+@procedure
 def adjoint_project(m: ti.template(), d: ti.template(), e):
     """Sums xn, xf and gn, gf over subtrees and adds their part of lam' dtau/d(q, v) to grad_qpos and grad_qvel.
 
@@ -60,7 +60,7 @@ def particle(w, v, p):
     return v + spatial.cross(w, p)
 
 
-@ti.func
+@procedure
 def add(d: ti.template(), e, link, p, f, v_bar, gn, gf):
     """Adds the adjoints of a force f at a point p of a link, and of v there, v_bar; and the pose's own (gn, gf)."""
     fn = spatial.cross(p, f)
@@ -75,13 +75,13 @@ def add(d: ti.template(), e, link, p, f, v_bar, gn, gf):
     d.gf[e, link] = d.gf[e, link] + gf + af + bf
 
 
-@ti.func
+@procedure
 def add_ahead(d: ti.template(), e, link, p, t_bar):
     """Adds t_bar, the adjoint of v' at p, to a link's."""
     add_motion(d, e, link, p, t_bar, d.tw, d.tl, d.xn, d.xf)
 
 
-@ti.func
+@procedure
 def add_motion(
     d: ti.template(), e, link, p, bar, w: ti.template(), v: ti.template(), n: ti.template(), f: ti.template()
 ):
@@ -94,7 +94,7 @@ def add_motion(
     d.gf[e, link] = d.gf[e, link] + gf
 
 
-@ti.func
+@procedure
 def add_moment(d: ti.template(), e, link, moment, w_bar):
     """Adds the adjoints of a moment on a link, and of the angular part of v, w_bar."""
     d.fn[e, link] = d.fn[e, link] - moment
@@ -102,7 +102,7 @@ def add_moment(d: ti.template(), e, link, moment, w_bar):
     d.gn[e, link] = d.gn[e, link] + spatial.cross(d.nw[e, link], moment) + spatial.cross(d.vw[e, link], w_bar)
 
 
-@ti.func
+@procedure
 def add_spin(d: ti.template(), e, link, bar, w: ti.template(), n: ti.template()):
     """Adds `bar`, the adjoint of the angular part w of a link's motion, to that motion's n, and to the pose's."""
     n[e, link] = n[e, link] + bar

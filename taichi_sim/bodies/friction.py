@@ -11,7 +11,7 @@ slowly that a few substeps could turn it round has c = s, too, so that no timest
     |v| < v_s = loss max(1 / kf, FEW theta h / mass);    above that c = s (v_s / v)^2 fades, and f is loss.
 """
 
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 # Substeps that friction alone needs to stop what slides so slowly that its coefficient is frozen.
 FEW = 2.0
@@ -76,7 +76,7 @@ def of_dof(m: ti.template(), d: ti.template(), e, i, h_theta):
     )
 
 
-@ti.func
+@procedure
 def forces(m: ti.template(), d: ti.template(), e, h_theta):
     """qfrc_friction at v, and c on dof_implicit."""
     for i in range(m.nv):
@@ -88,7 +88,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
             d.qfrc_friction[e, i] = d.qvel[e, i] * 0.0
 
 
-@ti.func
+@procedure
 def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
     """grad_qvel += lam' df/dv, and likewise the adjoint of the loss."""
     if ti.static(m.friction):

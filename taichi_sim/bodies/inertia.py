@@ -5,10 +5,10 @@ Source: Featherstone, Rigid Body Dynamics Algorithms (2008), section 6.2 (compos
 
 from taichi_sim import spatial
 from taichi_sim.bodies import damping
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
-@ti.func
+@procedure
 def bodies(m: ti.template(), d: ti.template(), e):
     """Poses -> ih, id, io: spatial inertias of the heavy bodies about their trees' origins, in world axes."""
     row = e * m.per_block
@@ -47,7 +47,7 @@ def rotated(q, diag, off):
     return ti.Matrix.rows([xx, yy, zz]), ti.Matrix.rows([yz, xz, xy])
 
 
-@ti.func
+@procedure
 def links(m: ti.template(), d: ti.template(), e):
     """ih, id, io -> cm, ch, cd, co: the inertias of single links."""
     row = e * m.per_block
@@ -65,7 +65,7 @@ def links(m: ti.template(), d: ti.template(), e):
         d.co[e, link] = d.co[e, link] + d.io[e, k]
 
 
-@ti.func
+@procedure
 def composite(m: ti.template(), d: ti.template(), e):
     """cm, ch, cd, co of single links -> of whole subtrees; and damping, unless some of it comes later."""
     for step in range(1, m.nlink):
@@ -79,7 +79,7 @@ def composite(m: ti.template(), d: ti.template(), e):
             damping.accumulate(m, d, e, link, p)
 
 
-@ti.func
+@procedure
 def mass_matrix(m: ti.template(), d: ti.template(), e, h_theta):
     """qM = M + h_theta C, C that of dampers and of links: row i holds S_j . (I_i S_i) for i's ancestors j."""
     row = e * m.per_block
@@ -99,7 +99,7 @@ def mass_matrix(m: ti.template(), d: ti.template(), e, h_theta):
             d.qM[e, k] = d.qvel[e, i] * 0.0
 
 
-@ti.func
+@procedure
 def spread(m: ti.template(), d: ti.template(), e):
     """qM -> qLD, which has room for what the factorisation fills in."""
     for k in range(m.nfactor):
@@ -109,7 +109,7 @@ def spread(m: ti.template(), d: ti.template(), e):
         d.qLD[e, k] = d.qLD[e, k] + d.qM[e, m.term_entry[n]]
 
 
-@ti.func
+@procedure
 def factor(m: ti.template(), d: ti.template(), e):
     """qLD = M -> L'DL in place: D on the diagonal, L's rows behind it."""
     for step in range(m.nv):
@@ -136,7 +136,7 @@ def counts(m: ti.template(), x):
     return some
 
 
-@ti.func
+@procedure
 def solve(m: ti.template(), d: ti.template(), e, x: ti.template(), columns: ti.template(), rows: ti.template()):
     """x = A^-1 x, with the factor of A in its columns and rows (qLU, qLD); of A' with these exchanged."""
     if ti.static(m.wide):
@@ -149,7 +149,7 @@ def solve(m: ti.template(), d: ti.template(), e, x: ti.template(), columns: ti.t
         substitute(m, d, e, x, columns, rows)
 
 
-@ti.func
+@procedure
 def substitute(m: ti.template(), d: ti.template(), e, x: ti.template(), columns: ti.template(), rows: ti.template()):
     """`solve` in the precision of x."""
     for step in range(m.nv):

@@ -4,11 +4,11 @@ Positions have adjoints in tangent space, one number per dof: those of balls are
 """
 
 from taichi_sim import spatial
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 from taichi_sim.types import JNT_BALL, JNT_FREE, JNT_SLIDE
 
 
-@ti.func
+@procedure
 def integrate(m: ti.template(), d: ti.template(), e, h):
     """qacc -> the next qvel and qpos (semi-implicit Euler)."""
     for i in range(m.nv):
@@ -32,7 +32,7 @@ def integrate(m: ti.template(), d: ti.template(), e, h):
                     d.qpos[e, qadr + k] = q[k, :]
 
 
-@ti.func
+@procedure
 def begin(m: ti.template(), d: ti.template(), e):
     """Notes the positions at the beginning of a control step."""
     for i in range(m.nq):
@@ -40,7 +40,7 @@ def begin(m: ti.template(), d: ti.template(), e):
         d.qpos_moved[e, i] = d.qpos[e, i] * 0.0
 
 
-@ti.func
+@procedure
 def move(d: ti.template(), e, i, step):
     """qpos += step, by way of the sum since `begin`: far from zero, each of many small steps would be rounded away."""
     moved = d.qpos_moved[e, i] + step
@@ -48,7 +48,7 @@ def move(d: ti.template(), e, i, step):
     d.qpos[e, i] = d.qpos_begin[e, i] + moved
 
 
-@ti.func
+@procedure
 def adjoint_integrate(m: ti.template(), d: ti.template(), e, h):
     """Adjoints of (q+, v+) -> of (q, v), and lam = h v_bar, that of qacc. Expects qvel and qacc of the substep."""
     for j in range(m.njnt):
@@ -74,7 +74,7 @@ def adjoint_integrate(m: ti.template(), d: ti.template(), e, h):
         d.lam[e, i] = h * d.grad_qvel[e, i]
 
 
-@ti.func
+@procedure
 def tangent(m: ti.template(), d: ti.template(), e, raw: ti.template()):
     """grad_qpos from `raw`, the adjoint of qpos' own entries, at the unit quaternions in qpos."""
     for j in range(m.njnt):
@@ -97,7 +97,7 @@ def tangent(m: ti.template(), d: ti.template(), e, raw: ti.template()):
                     d.grad_qpos[e, dof + k] = 0.5 * g[k + 1, :]
 
 
-@ti.func
+@procedure
 def raw_gradient(m: ti.template(), d: ti.template(), e, raw: ti.template()):
     """`raw`, the adjoint of qpos' own entries, from grad_qpos; quaternions need not be of unit length."""
     for j in range(m.njnt):

@@ -2,10 +2,10 @@
 
 from taichi_sim import spatial
 from taichi_sim.bodies.tree import LINK_BALL, LINK_HINGE, LINK_MOCAP, LINK_SLIDE, LINK_TRANS
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
-@ti.func
+@procedure
 def position(m: ti.template(), d: ti.template(), e):
     """qpos, mocap -> xp, xq (link frames) and sw, sl (motion subspaces)."""
     for link in range(1, m.nlink):
@@ -53,7 +53,7 @@ def position(m: ti.template(), d: ti.template(), e):
         d.xq[e, link] = q
 
 
-@ti.func
+@procedure
 def world(m: ti.template(), d: ti.template(), e):
     """Link 0 stands still; gravity is the world's acceleration upwards."""
     zero = m.gravity[0] * 0.0
@@ -86,7 +86,7 @@ def joint_motion(m: ti.template(), d: ti.template(), e, link, coordinates: ti.te
     return w, v
 
 
-@ti.func
+@procedure
 def motions(m: ti.template(), d: ti.template(), e, x: ti.template(), w: ti.template(), v: ti.template()):
     """w, v of the links from those of the world on: those of the parent + S x, for x a vector of dofs."""
     for link in range(1, m.nlink):
@@ -96,7 +96,7 @@ def motions(m: ti.template(), d: ti.template(), e, x: ti.template(), w: ti.templ
         v[e, link] = v[e, p] + shift
 
 
-@ti.func
+@procedure
 def velocity(m: ti.template(), d: ti.template(), e, with_qacc: ti.template()):
     """qvel (and qacc) -> vw, vl, aw, al: v = v_parent + S qvel, a = a_parent + S qacc + v_parent x S qvel."""
     for link in range(1, m.nlink):
@@ -117,7 +117,7 @@ def velocity(m: ti.template(), d: ti.template(), e, with_qacc: ti.template()):
         d.al[e, link] = cl
 
 
-@ti.func
+@procedure
 def origins(m: ti.template(), d: ti.template(), e):
     """qpos -> the points that spatial quantities refer to."""
     for t in range(m.ntree):
@@ -128,7 +128,7 @@ def origins(m: ti.template(), d: ti.template(), e):
         d.origin[e, t] = d.origin[e, t] + spatial.scale(m.origin_axis[k], d.qpos[e, adr] - m.qpos0[adr])
 
 
-@ti.func
+@procedure
 def adjoint_mocap(m: ti.template(), d: ti.template(), e, link, n, f):
     """Adds to grad_mocap that of a displacement of a mocap link, a spatial force (n, f) about the world's origin."""
     adr = m.link_qposadr[link]

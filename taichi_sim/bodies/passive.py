@@ -8,7 +8,7 @@ first `LIMIT_RAMP`, one with it is dry, of the size loss times the spring's forc
 
 from taichi_sim import spatial
 from taichi_sim.bodies.friction import sliding
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 from taichi_sim.types import JNT_BALL, JNT_FREE, JNT_SLIDE
 
 # Violation [m, rad] at which a limit's damper is fully on.
@@ -23,7 +23,7 @@ def ball_displacement(m: ti.template(), d: ti.template(), e, qadr):
     return spatial.quat_log(spatial.quat_mul(spatial.quat_conj(rest), now))
 
 
-@ti.func
+@procedure
 def springs(m: ti.template(), d: ti.template(), e):
     """qfrc_passive = -stiffness * (q - q_spring); zero where there is no spring."""
     row = e * m.per_block
@@ -50,7 +50,7 @@ def springs(m: ti.template(), d: ti.template(), e):
                             d.qfrc_passive[e, dof + i] = -k * u[i, :]
 
 
-@ti.func
+@procedure
 def dampers(m: ti.template(), d: ti.template(), e):
     """Damping: its coefficient to dof_implicit, its force at v to qfrc_passive."""
     row = e * m.per_block
@@ -85,7 +85,7 @@ def limit_damping(m: ti.template(), j, depth, v2):
     return stop_damping(m.limit_lossy, LIMIT_RAMP, ke, kd, loss, depth, v2)
 
 
-@ti.func
+@procedure
 def limits(m: ti.template(), d: ti.template(), e):
     """qfrc_limit, and the damper's coefficient on dof_implicit."""
     for i in range(m.nv):
@@ -118,7 +118,7 @@ def limits(m: ti.template(), d: ti.template(), e):
                             d.dof_implicit[e, dof + i] = d.dof_implicit[e, dof + i] + c
 
 
-@ti.func
+@procedure
 def adjoint_springs(m: ti.template(), d: ti.template(), e):
     """grad_qpos += lam' dqfrc/dq of the springs."""
     row = e * m.per_block
@@ -151,7 +151,7 @@ def adjoint_springs(m: ti.template(), d: ti.template(), e):
                     m.grad_jnt_stiffness[e, j] = m.grad_jnt_stiffness[e, j] + slope
 
 
-@ti.func
+@procedure
 def adjoint_dampers(m: ti.template(), d: ti.template(), e, h_theta):
     """grad_qvel += lam' dqfrc/dv of the dampers."""
     row = e * m.per_block
@@ -163,7 +163,7 @@ def adjoint_dampers(m: ti.template(), d: ti.template(), e, h_theta):
                 m.grad_dof_damping[e, i] = m.grad_dof_damping[e, i] - d.lam[e, i] * v
 
 
-@ti.func
+@procedure
 def adjoint_limits(m: ti.template(), d: ti.template(), e, h_theta):
     """grad_qpos, grad_qvel += lam' dqfrc/d(q, v) of the limits."""
     if ti.static(m.limit):

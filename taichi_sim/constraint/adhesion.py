@@ -10,10 +10,10 @@ from taichi_sim.bodies import dynamics
 from taichi_sim.constraint import adjoint as contacts
 from taichi_sim.constraint import touch
 from taichi_sim.muscles import actuator
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
-@ti.func
+@procedure
 def find(m: ti.template(), d: ti.template(), e):
     """Where the bodies touch, and in how many points."""
     for u in range(m.nu):
@@ -33,7 +33,7 @@ def share(m: ti.template(), d: ti.template(), e, k):
     return d.constraint.stick.on[e, k] / ti.max(d.constraint.stick.count[e, m.constraint.stick.unit[k]], 1.0)
 
 
-@ti.func
+@procedure
 def transmission(m: ti.template(), d: ti.template(), e):
     """actuator_velocity, where `actuator.transmission` has left 0."""
     for k in range(m.constraint.stick.number):
@@ -43,7 +43,7 @@ def transmission(m: ti.template(), d: ti.template(), e):
         d.actuator.velocity[e, u] = d.actuator.velocity[e, u] - share(m, d, e, k) * speed
 
 
-@ti.func
+@procedure
 def forces(m: ti.template(), d: ti.template(), e):
     """The forces of all contacts, to the actuators' qfrc. Overwrites constraint.fn, ff."""
     dynamics.clear(m, e, d.constraint.fn, d.constraint.ff)
@@ -56,7 +56,7 @@ def forces(m: ti.template(), d: ti.template(), e):
         d.actuator.qfrc[e, i] = d.actuator.qfrc[e, i] + d.constraint.stick.qfrc[e, i]
 
 
-@ti.func
+@procedure
 def adjoint(m: ti.template(), d: ti.template(), e, h):
     """The gradient of nu . W, W the wrenches, where `external` wants it; and that in the actuators' forces."""
     for u in range(m.nu):

@@ -6,11 +6,11 @@ from taichi_sim.constraint import cone, dry, touch
 from taichi_sim.constraint.rows import along, edge, motion, prepare, product, violation, virtual_mass
 from taichi_sim.contact import pairs, planes
 from taichi_sim.muscles import tendon
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 from taichi_sim.types import JNT_BALL
 
 
-@ti.func
+@procedure
 def forces(m: ti.template(), d: ti.template(), e):
     """grad_qpos, grad_qvel += lam' dtau/d(q, v); a part of it where `external` and `dynamics` want it."""
     prepare(m, d, e)
@@ -31,7 +31,7 @@ def forces(m: ti.template(), d: ti.template(), e):
         project(m, d, e)
 
 
-@ti.func
+@procedure
 def tendon_forces(m: ti.template(), d: ti.template(), e):
     """What `forces` does, of tendons' limits and dry friction, to the tendons' adjoints."""
     if ti.static(m.constraint.dry.tendons > 0):
@@ -59,7 +59,7 @@ def pushed(m: ti.template(), d: ti.template(), e, i):
     return x, J, u, on * mass * pull, -lam * mass, lam * (mass_slope * pull + mass * push_slope)
 
 
-@ti.func
+@procedure
 def limit(m: ti.template(), d: ti.template(), e, i):
     """Of limit i, of a joint."""
     _x, J, u, f, a_bar, x_bar = pushed(m, d, e, i)
@@ -87,7 +87,7 @@ def limit(m: ti.template(), d: ti.template(), e, i):
         d.grad_qpos[e, dof] = d.grad_qpos[e, dof] - x_bar * J[0, :]
 
 
-@ti.func
+@procedure
 def contact(m: ti.template(), d: ti.template(), e, c):
     """Of contact c: the gradient of nu . f at its point."""
     n, p, x = d.constraint.n[e, c], d.constraint.p[e, c], d.constraint.depth[e, c]
@@ -166,7 +166,7 @@ def contact(m: ti.template(), d: ti.template(), e, c):
                 add_spin(d, e, two, -aw_bar, d.constraint.cw, d.constraint.yn)
 
 
-@ti.func
+@procedure
 def carry(m: ti.template(), d: ti.template(), e, c, x, n, p, f, v_bar, x_bar, p_bar, frame_bar, axis, bend):
     """Adds to its links' adjoints those of contact c's force, velocity, violation and point, and of turning its frame.
 
@@ -191,14 +191,14 @@ def carry(m: ti.template(), d: ti.template(), e, c, x, n, p, f, v_bar, x_bar, p_
             pairs.add_both(m, d, e, k, c1, u1, q1, c2, u2, q2, apart, n, p, f, v_bar, d_bar, n_bar, p_bar)
 
 
-@ti.func
+@procedure
 def rough(m: ti.template(), e, c, k, bar):
     """Adds the adjoint of friction coefficient k of contact c."""
     at = m.constraint.contacts.dims * c + k
     m.constraint.contacts.grad_rough[e, at] = m.constraint.contacts.grad_rough[e, at] + bar
 
 
-@ti.func
+@procedure
 def cone_friction(m: ti.template(), d: ti.template(), e, c, q, r, slides, per_T, h_nu, n, t1, t2, nu, nw):
     """The gradient of nu . f in the friction of an elliptic contact, with H and h' nu of `contact`."""
     nu2 = cone.regularised(m, e, c)
@@ -217,13 +217,13 @@ def cone_friction(m: ti.template(), d: ti.template(), e, c, q, r, slides, per_T,
     rough(m, e, c, 1, bar * 2.0 * nu2 / cone.rough(m, e, c, 1))
 
 
-@ti.func
+@procedure
 def add_acceleration(d: ti.template(), e, link, p, a_bar):
     """Adds a_bar, the adjoint of cw, cl's motion at p, to a link's."""
     add_motion(d, e, link, p, a_bar, d.constraint.cw, d.constraint.cl, d.constraint.yn, d.constraint.yf)
 
 
-@ti.func
+@procedure
 def project(m: ti.template(), d: ti.template(), e):
     """Sums yn, yf over subtrees and adds what they change with the positions: as `external.adjoint_project`."""
     for step in range(1, m.nlink):

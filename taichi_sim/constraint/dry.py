@@ -12,7 +12,7 @@ Source: MuJoCo's documentation, "Computation: Constraint model", "Friction loss"
 from taichi_sim.constraint import scalar
 from taichi_sim.constraint.search import bound, loss
 from taichi_sim.muscles import tendon
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
 @ti.func
@@ -27,21 +27,21 @@ def pull(m: ti.template(), d: ti.template(), e, i):
     return reference(m, d, e, i) - scalar.rate(m, d, e, m.constraint.dry, i, d.qacc)
 
 
-@ti.func
+@procedure
 def pulls(m: ti.template(), d: ti.template(), e):
     """`rows.pulls` of these rows."""
     for i in range(m.constraint.dry.number):
         d.constraint.pull[e, i] = pull(m, d, e, i)
 
 
-@ti.func
+@procedure
 def begin(m: ti.template(), d: ti.template(), e):
     """At a bound is what would be without acceleration: what slides, as a rule goes on sliding."""
     for i in range(m.constraint.dry.number):
         d.constraint.on[e, i] = bound(m, e, i, reference(m, d, e, i))
 
 
-@ti.func
+@procedure
 def add_forces(m: ti.template(), d: ti.template(), e):
     """qacc += what the rows push at a bound, and mu a_ref within."""
     for i in range(m.constraint.dry.number):
@@ -50,7 +50,7 @@ def add_forces(m: ti.template(), d: ti.template(), e):
         scalar.add(m, d, e, m.constraint.dry, i, at * loss(m, e, i) + inside, d.qacc)
 
 
-@ti.func
+@procedure
 def add_to_matrix(m: ti.template(), d: ti.template(), e):
     """mu of the rows within their bounds to qM."""
     for i in range(m.constraint.dry.number):
@@ -58,7 +58,7 @@ def add_to_matrix(m: ti.template(), d: ti.template(), e):
         scalar.add_mass(m, d, e, m.constraint.dry, i, mass)
 
 
-@ti.func
+@procedure
 def report(m: ti.template(), d: ti.template(), e):
     """qacc -> the rows' forces, added to qfrc_friction."""
     for i in range(m.constraint.dry.number):
@@ -67,7 +67,7 @@ def report(m: ti.template(), d: ti.template(), e):
         scalar.add(m, d, e, m.constraint.dry, i, f, d.qfrc_friction)
 
 
-@ti.func
+@procedure
 def adjoint_forces(m: ti.template(), d: ti.template(), e):
     """grad_qvel += lam' df/dv of dofs at fixed qacc, and likewise the adjoint of the loss."""
     for i in range(m.constraint.dry.joints):
@@ -79,7 +79,7 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
             m.grad_dof_frictionloss[e, dof] = m.grad_dof_frictionloss[e, dof] + lam * at
 
 
-@ti.func
+@procedure
 def adjoint_tendon(m: ti.template(), d: ti.template(), e, i):
     """What `adjoint_forces` does, of row i, that of a tendon."""
     mass, most = m.constraint.dry.mass[i], loss(m, e, i)

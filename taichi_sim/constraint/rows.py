@@ -20,14 +20,14 @@ from taichi_sim import spatial
 from taichi_sim.bodies import damping, dynamics, kinematics
 from taichi_sim.constraint import cone, dry, scalar, touch
 from taichi_sim.constraint.impedance import impedance
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 from taichi_sim.types import JNT_BALL
 
 # Solutions until which the rows that push are sought. Where rounding keeps one on the brink it does not matter which.
 MOST_SOLUTIONS = 40
 
 
-@ti.func
+@procedure
 def begin(m: ti.template(), d: ti.template(), e):
     """Nothing pushes yet: what a step does must follow from its state alone."""
     for row in range(m.constraint.nrow):
@@ -44,7 +44,7 @@ def begin(m: ti.template(), d: ti.template(), e):
         dry.begin(m, d, e)
 
 
-@ti.func
+@procedure
 def prepare(m: ti.template(), d: ti.template(), e):
     """Poses and velocities -> the rows. Those that pushed and can no more do not."""
     if ti.static(m.constraint.limits.number > 0):
@@ -96,7 +96,7 @@ def along(m: ti.template(), d: ti.template(), e, i, J, y: ti.template()):
     return s
 
 
-@ti.func
+@procedure
 def limit(m: ti.template(), d: ti.template(), e, i):
     """The row of limit i."""
     x, J, _u = violation(m, d, e, i)
@@ -147,7 +147,7 @@ def product(m: ti.template(), y, w, v, turning):
     return x
 
 
-@ti.func
+@procedure
 def contact(m: ti.template(), d: ti.template(), e, c):
     """The rows of contact c."""
     x, n, p = touch.find(m, d, e, c)
@@ -179,7 +179,7 @@ def contact(m: ti.template(), d: ti.template(), e, c):
             d.constraint.ref[e, at] = push - m.constraint.contacts.damping[c] * speed
 
 
-@ti.func
+@procedure
 def motion(m: ti.template(), d: ti.template(), e):
     """qacc -> cw, cl: what it adds to the links' motions, MuJoCo's J qacc."""
     d.constraint.cw[e, 0] = m.gravity[0] * 0.0
@@ -187,7 +187,7 @@ def motion(m: ti.template(), d: ti.template(), e):
     kinematics.motions(m, d, e, d.qacc, d.constraint.cw, d.constraint.cl)
 
 
-@ti.func
+@procedure
 def pulls(m: ti.template(), d: ti.template(), e):
     """qacc -> pull, a_ref - J a, of all rows that may push."""
     if ti.static(m.constraint.dry.number > 0):
@@ -211,7 +211,7 @@ def pulls(m: ti.template(), d: ti.template(), e):
                     d.constraint.pull[e, cone.place(m, c) + k] = d.constraint.ref[e, at] - rate
 
 
-@ti.func
+@procedure
 def assemble(m: ti.template(), d: ti.template(), e):
     """tau -> qacc = tau + J' mu a_ref of the rows that push; mu J'J of balls to diag, of planes to the links' part."""
     for i in range(m.nv):
@@ -240,7 +240,7 @@ def assemble(m: ti.template(), d: ti.template(), e):
             d.qacc[e, i] = d.qacc[e, i] + d.constraint.qfrc[e, i]
 
 
-@ti.func
+@procedure
 def add_limit(m: ti.template(), d: ti.template(), e, i, f, y: ti.template()):
     """Adds J' f of limit i to y, a vector of dofs."""
     dof = m.constraint.limits.dof[i]
@@ -252,7 +252,7 @@ def add_limit(m: ti.template(), d: ti.template(), e, i, f, y: ti.template()):
                 y[e, dof + k] = y[e, dof + k] + J[k, :] * f
 
 
-@ti.func
+@procedure
 def add_contact(m: ti.template(), d: ti.template(), e, c, aim: ti.template()):
     """Forces of contact c's rows that push, to fn, ff, or what they add to the matrix; as `touch` says of the aims."""
     n, p, t1 = d.constraint.n[e, c], d.constraint.p[e, c], d.constraint.t1[e, c]
@@ -280,7 +280,7 @@ def add_contact(m: ti.template(), d: ti.template(), e, c, aim: ti.template()):
         touch.add_force(m, d, e, c, p, f, moment)
 
 
-@ti.func
+@procedure
 def contact_forces(m: ti.template(), d: ti.template(), e, aim: ti.template()):
     """`add_contact` of all, and their generalised forces in constraint.qfrc."""
     for link in range(m.nlink):
@@ -292,7 +292,7 @@ def contact_forces(m: ti.template(), d: ti.template(), e, aim: ti.template()):
     dynamics.generalised(m, d, e, d.constraint.fn, d.constraint.ff, d.constraint.qfrc)
 
 
-@ti.func
+@procedure
 def add_to_matrix(m: ti.template(), d: ti.template(), e):
     """mu J'J to qM: of limits, of a ball as the square of diag's three entries, of dry friction, and of contacts."""
     if ti.static(m.constraint.dry.number > 0):
@@ -315,7 +315,7 @@ def add_to_matrix(m: ti.template(), d: ti.template(), e):
                 add_contact(m, d, e, c, touch.COUPLE)
 
 
-@ti.func
+@procedure
 def report(m: ti.template(), d: ti.template(), e):
     """qacc -> the rows' forces, added to qfrc_friction, qfrc_limit, contact.qfrc and contact.kn, kf."""
     if ti.static(m.constraint.dry.number > 0):

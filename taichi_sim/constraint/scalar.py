@@ -1,7 +1,7 @@
 """What rows of limits and of dry friction are of: the dof of a joint, or a tendon, in either table the last ones."""
 
 from taichi_sim.muscles import tendon
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
 @ti.func
@@ -14,7 +14,7 @@ def rate(m: ti.template(), d: ti.template(), e, table: ti.template(), i, y: ti.t
     return s
 
 
-@ti.func
+@procedure
 def add(m: ti.template(), d: ti.template(), e, table: ti.template(), i, f, y: ti.template()):
     """Adds a force of row i to y, a vector of dofs."""
     if ti.static(table.tendons > 0):
@@ -26,7 +26,7 @@ def add(m: ti.template(), d: ti.template(), e, table: ti.template(), i, f, y: ti
         y[e, table.dof[i]] = y[e, table.dof[i]] + f
 
 
-@ti.func
+@procedure
 def add_mass(m: ti.template(), d: ti.template(), e, table: ti.template(), i, mass):
     """Adds mass J'J of row i to qM."""
     at = m.row_adr[table.dof[i]]

@@ -13,7 +13,7 @@ Source: MuJoCo's documentation, "Computation: Solver algorithms", Newton.
 """
 
 from taichi_sim.constraint import cone
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 # Points of a step that are looked at, at most, and the share of its slope at the beginning that is none at its end.
 MOST_POINTS, FLAT = 12, 0.01
@@ -83,7 +83,7 @@ def entry(m: ti.template(), d: ti.template(), e, k):
         return d.qM[e, k]
 
 
-@ti.func
+@procedure
 def descend(m: ti.template(), d: ti.template(), e):
     """descent = qacc - qM start, while qacc is the right side: the cost's descent at `start`."""
     for i in range(m.nv):
@@ -96,7 +96,7 @@ def descend(m: ti.template(), d: ti.template(), e):
                 d.constraint.descent[e, j] = d.constraint.descent[e, j] - x * d.constraint.start[e, i]
 
 
-@ti.func
+@procedure
 def begin(m: ti.template(), d: ti.template(), e):
     """The next step begins at qacc."""
     for i in range(m.nv):
@@ -150,7 +150,7 @@ def slope_of(d: ti.template(), e, row, mass, share):
     return -mass * pull * rate, mass * rate * rate
 
 
-@ti.func
+@procedure
 def shorten(m: ti.template(), d: ti.template(), e):
     """qacc, pull -> where the cost is least between `start` and there."""
     descent = d.qacc[e, 0] * 0.0
@@ -187,7 +187,7 @@ def shorten(m: ti.template(), d: ti.template(), e):
                     go(d, e, cone.place(m, c) + k, share)
 
 
-@ti.func
+@procedure
 def go(d: ti.template(), e, row, share):
     """pull of a row -> at a share of the way from where the step began."""
     d.constraint.pull[e, row] = cone.between(d, row, e, share)

@@ -9,7 +9,7 @@ from taichi_sim import spatial
 from taichi_sim.bodies import damping
 from taichi_sim.bodies.external import particle
 from taichi_sim.contact import boxes, collide, pairs, planes, points
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 # Square of the length of a capsule's axis across a normal from which on it has a direction there.
 _ACROSS2 = 1e-20
@@ -101,7 +101,7 @@ def tangent(m: ti.template(), d: ti.template(), e, c, n):
     return t1, a, turns
 
 
-@ti.func
+@procedure
 def join(m: ti.template(), d: ti.template(), e, c, p, y, w, mass, aim: ti.template()):
     """Adds mass J'J of contact c's row y, w at p to the matrix, if it is its turn."""
     if ti.static(aim == FREE and m.constraint.contacts.planes > 0):
@@ -126,7 +126,7 @@ def join(m: ti.template(), d: ti.template(), e, c, p, y, w, mass, aim: ti.templa
             d.constraint.row[e, m.constraint.contacts.dof[i]] = mass * 0.0
 
 
-@ti.func
+@procedure
 def add_force(m: ti.template(), d: ti.template(), e, c, p, f, moment):
     """Adds a force of contact c, and its moment but for p x f, to its first link's fn, ff, and its opposite."""
     one = m.constraint.contacts.link[c]

@@ -6,7 +6,7 @@ exact. From feature to feature, contact jumps.
 """
 
 from taichi_sim.contact import features, gjk, portal, support
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 from taichi_sim.spatial import cross, dot, pick, quat_conj, quat_mul, rotate, rotate_inv, scale
 
 # Points that shapes with edges or faces touch in.
@@ -20,7 +20,7 @@ _LEAST = 1e-4
 _NEWTON = 5
 
 
-@ti.func
+@procedure
 def find(m: ti.template(), d: ti.template(), e, k, c1, q1, c2, q2):
     """Finds all contacts of the pair whose first row is k, for `touch` and `turn` of this row and the next ones."""
     one, two = m.contact.pairs.shape1[k], m.contact.pairs.shape2[k]
@@ -136,7 +136,7 @@ def largest(w: ti.template(), e):
     return f1, f2
 
 
-@ti.func
+@procedure
 def fall_back(d: ti.template(), e, main):
     """Where no point of a pair counts, that of the least overlap takes the first one's place."""
     none = d.contact.found.depth[e, main + 1] < -0.5 * gjk.FAR

@@ -13,7 +13,7 @@ descent, so where shapes overlap it begins from the two best of some directions 
 
 from taichi_sim.contact.collide import TINY, clamp
 from taichi_sim.contact.support import both
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 from taichi_sim.spatial import dot, pick, rotate, scale
 
 FAR = 1e9
@@ -104,7 +104,7 @@ def descend(s: ti.template(), w: ti.template(), e, one, two, r, q, n, size, tole
     return best, h
 
 
-@ti.func
+@procedure
 def keep(w: ti.template(), e, chosen, where, c, f1, f2):
     """Puts a point of C in the place of corner `chosen` (L)."""
     for k in range(3):

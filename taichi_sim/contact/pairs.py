@@ -8,7 +8,7 @@ from taichi_sim.bodies.damping import add_block, add_particle, add_turning
 from taichi_sim.bodies.external import add, add_ahead, add_moment, add_spin, particle
 from taichi_sim.contact import box_box, boxes, collide, convex, hfield, points
 from taichi_sim.contact.law import adjoint, adjoint_moment, along, force, moment, turning_coefficients
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
 @ti.func
@@ -95,7 +95,7 @@ def relative(one, two, e, w: ti.template(), v: ti.template(), p, offset):
     return particle(w[e, one], v[e, one], p) - particle(w[e, two], v[e, two], p - offset), w[e, one] - w[e, two]
 
 
-@ti.func
+@procedure
 def forces(m: ti.template(), d: ti.template(), e, h_theta):
     """Adds the forces at v to contact.kn, kf; and h_theta B of geoms of the world to cm, ch, cd, co and gm, gl, ga."""
     for k in range(m.contact.pairs.number):
@@ -126,7 +126,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
                             add_turning(d, e, one, n, h_theta * sn, h_theta * st)
 
 
-@ti.func
+@procedure
 def adjoint_forces(m: ti.template(), d: ti.template(), e):
     """`planes.adjoint_forces` of the pairs."""
     for k in range(m.contact.pairs.number):
@@ -165,7 +165,7 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
                 add_both(m, d, e, k, c1, u1, q1, c2, u2, q2, apart, n, p, f, v_bar + t_bar, d_bar, n_bar, p_bar)
 
 
-@ti.func
+@procedure
 def add_both(
     m: ti.template(), d: ti.template(), e, k, c1, u1, q1, c2, u2, q2, apart, n, p, f, v_bar, d_bar, n_bar, p_bar
 ):

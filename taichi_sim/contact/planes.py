@@ -5,7 +5,7 @@ from taichi_sim.bodies.damping import add_along, add_particle, add_turning
 from taichi_sim.bodies.external import add_moment, add_spin, particle
 from taichi_sim.contact import collide, points
 from taichi_sim.contact.law import adjoint, adjoint_moment, along, force, moment, turning_coefficients
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
 @ti.func
@@ -47,7 +47,7 @@ def wander(m: ti.template(), d: ti.template(), e, c, n, p_bar):
     return torque
 
 
-@ti.func
+@procedure
 def forces(m: ti.template(), d: ti.template(), e, h_theta):
     """Adds the forces at v to contact.kn, kf; and h_theta B to cm, ch, cd, co and bm, bh, bd, bo."""
     for c in range(m.contact.planes.number):
@@ -70,7 +70,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
                 add_turning(d, e, link, n, h_theta * sn, h_theta * st)
 
 
-@ti.func
+@procedure
 def adjoint_forces(m: ti.template(), d: ti.template(), e):
     """The gradient of nu . W, W the contact forces, where `external` wants it (with what nu, v and v' turn along)."""
     for c in range(m.contact.planes.number):

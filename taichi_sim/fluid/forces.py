@@ -8,7 +8,7 @@ A body with geoms that say `fluidshape` has those for that instead (`ellipsoid`)
 from taichi_sim import spatial
 from taichi_sim.bodies import dynamics, external
 from taichi_sim.fluid import ellipsoid
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
 @ti.func
@@ -50,7 +50,7 @@ def shape(m: ti.template(), d: ti.template(), e, k):
     return link, c, spatial.quat_mul(q, m.fluid.ellipsoids.quat[k])
 
 
-@ti.func
+@procedure
 def push(d: ti.template(), e, link, c, q, moment, force):
     """Adds a moment and a force at c, in the axes q, to fn, ff."""
     force = spatial.rotate(q, force)
@@ -58,7 +58,7 @@ def push(d: ti.template(), e, link, c, q, moment, force):
     d.ff[e, link] = d.ff[e, link] + force
 
 
-@ti.func
+@procedure
 def resist(m: ti.template(), d: ti.template(), e):
     """Adds to qfrc_passive. Overwrites fn, ff."""
     dynamics.clear(m, e, d.fn, d.ff)
@@ -98,7 +98,7 @@ def adjoint_push(m: ti.template(), d: ti.template(), e, link, c, q, moment, forc
     return c_bar
 
 
-@ti.func
+@procedure
 def adjoint_resist(m: ti.template(), d: ti.template(), e):
     """The gradient of nu . W, W the forces, where `external` wants it; and in centres of mass."""
     for k in range(m.fluid.boxes.number):

@@ -13,10 +13,10 @@ from taichi_sim.bodies import external
 from taichi_sim.bodies.external import add, add_moment
 from taichi_sim.loops import rows, solve
 from taichi_sim.muscles import tendon
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
-@ti.func
+@procedure
 def correct(m: ti.template(), d: ti.template(), e):
     """lam without the rows -> with them; loops.mu = -mu."""
     solve.complement(m, d, e)
@@ -25,14 +25,14 @@ def correct(m: ti.template(), d: ti.template(), e):
     solve.correct(m, d, e, d.lam, d.loops.mu)
 
 
-@ti.func
+@procedure
 def forces(m: ti.template(), d: ti.template(), e):
     """Adds the gradient of above, of rows between bodies, to the links' adjoints."""
     for c in range(m.loops.bodies.number):
         between(m, d, e, c)
 
 
-@ti.func
+@procedure
 def scalar_forces(m: ti.template(), d: ti.template(), e):
     """Adds that of the other rows to grad_qpos and grad_qvel, or to the tendons'."""
     for s in range(m.loops.scalar.number):
@@ -51,7 +51,7 @@ def weight_of_pos(m: ti.template(), d: ti.template(), e, c):
     return m.loops.stiffness[c] * impedance, y * d.loops.slope[e, c]
 
 
-@ti.func
+@procedure
 def between(m: ti.template(), d: ti.template(), e, c):
     """Of an equality between bodies."""
     one, two = m.loops.bodies.link1[c], m.loops.bodies.link2[c]
@@ -68,7 +68,7 @@ def between(m: ti.template(), d: ti.template(), e, c):
             rotations(m, d, e, c, own, common)
 
 
-@ti.func
+@procedure
 def end(d: ti.template(), e, link, p, f, v_bar, a_bar, r_bar):
     """One anchor, which the link carries along: what multiplies its velocities of lam and v, acceleration and place."""
     w = d.vw[e, link]
@@ -81,7 +81,7 @@ def end(d: ti.template(), e, link, p, f, v_bar, a_bar, r_bar):
     accelerated(d, e, link, spatial.cross(p, a_bar), a_bar, of_w, of_v)
 
 
-@ti.func
+@procedure
 def accelerated(d: ti.template(), e, link, an, af, vn, vf):
     """Adds the adjoints (an, af) of a link's spatial acceleration and (vn, vf) of its velocity, in world axes."""
     # `dynamics` subtracts them
@@ -96,7 +96,7 @@ def accelerated(d: ti.template(), e, link, an, af, vn, vf):
     d.gf[e, link] = d.gf[e, link] + f + gf
 
 
-@ti.func
+@procedure
 def rotations(m: ti.template(), d: ti.template(), e, c, own, common):
     """The last three rows of a weld. They are half the vector parts of conj(q2) x q1, x a motion of q1 seen from q2."""
     one, two = m.loops.bodies.link1[c], m.loops.bodies.link2[c]
@@ -134,7 +134,7 @@ def outward(q1, q2, y):
     return 0.5 * spatial.quat_mul(spatial.quat_mul(q2, spatial.pure_quat(y)), spatial.quat_conj(q1))
 
 
-@ti.func
+@procedure
 def scalar(m: ti.template(), d: ti.template(), e, s):
     """Of an equality between joints or tendons."""
     c = m.loops.bodies.number + s

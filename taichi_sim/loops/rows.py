@@ -12,10 +12,10 @@ dJ/dt qvel adds to the rows' acceleration; of the others that is left out, as in
 
 from taichi_sim import spatial
 from taichi_sim.constraint.impedance import impedance
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
-@ti.func
+@procedure
 def assemble(m: ti.template(), d: ti.template(), e):
     """Poses, and lengths of tendons -> loops.pos, J, impedance, slope and inverse."""
     if ti.static(m.loops.bodies.number > 0):
@@ -44,7 +44,7 @@ def turns(m: ti.template(), d: ti.template(), e, c):
     return q1, spatial.quat_mul(d.xq[e, m.loops.bodies.link2[c]], m.loops.bodies.quat2[c])
 
 
-@ti.func
+@procedure
 def between(m: ti.template(), d: ti.template(), e, c):
     """Rows of an equality between bodies."""
     row, at, number = m.loops.row[c], m.loops.entry[c], m.loops.num[c]
@@ -91,7 +91,7 @@ def spin(w1, w2, alpha):
     return ti.Matrix.rows([-0.5 * spatial.dot(w, w), twist[0, :], twist[1, :], twist[2, :]])
 
 
-@ti.func
+@procedure
 def drift(m: ti.template(), d: ti.template(), e, y: ti.template()):
     """vw, vl, aw, al -> y = the second derivative of pos, of rows between bodies; dJ/dt qvel if aw, al lack qacc."""
     for c in range(m.loops.bodies.number):
@@ -145,7 +145,7 @@ def along(m: ti.template(), d: ti.template(), e, k):
     return y
 
 
-@ti.func
+@procedure
 def scalar(m: ti.template(), d: ti.template(), e, s):
     """The row of an equality between joints or tendons."""
     c = m.loops.bodies.number + s
@@ -159,7 +159,7 @@ def scalar(m: ti.template(), d: ti.template(), e, s):
         d.loops.J[e, m.loops.entry[c] + j] = y
 
 
-@ti.func
+@procedure
 def impedances(m: ti.template(), d: ti.template(), e, c):
     """loops.pos -> impedance, slope and inverse = (1 - d)/d times the inverse inertia."""
     norm2 = d.loops.pos[e, m.loops.row[c]] * 0.0

@@ -10,10 +10,10 @@ depend on each other. Source: MuJoCo's documentation, "Computation: Constraint m
 
 from taichi_sim.bodies import inertia
 from taichi_sim.loops import rows
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
-@ti.func
+@procedure
 def complement(m: ti.template(), d: ti.template(), e):
     """loops.J, inverse and M's factor -> loops.W = M^-1 J', and the factor L'DL of J W + R in loops.A."""
     for c in range(m.loops.number):
@@ -33,7 +33,7 @@ def complement(m: ti.template(), d: ti.template(), e):
     factor(m, d, e)
 
 
-@ti.func
+@procedure
 def rates(m: ti.template(), d: ti.template(), e, x: ti.template(), at, number):
     """loops.A from `at` on = J x, the rows of the first `number` equalities."""
     for c in range(number):
@@ -51,7 +51,7 @@ def rate(m: ti.template(), d: ti.template(), e, x: ti.template(), c, r):
     return y
 
 
-@ti.func
+@procedure
 def factor(m: ti.template(), d: ti.template(), e):
     """The lower half of loops.A -> LDL' in place."""
     n = m.loops.rows
@@ -67,7 +67,7 @@ def factor(m: ti.template(), d: ti.template(), e):
             d.loops.A[e, i * n + j] = d.loops.A[e, i * n + j] / pivot
 
 
-@ti.func
+@procedure
 def correct(m: ti.template(), d: ti.template(), e, x: ti.template(), y: ti.template()):
     """y = (J W + R)^-1 (y - J x), x += W y."""
     n = m.loops.rows
@@ -88,7 +88,7 @@ def correct(m: ti.template(), d: ti.template(), e, x: ti.template(), y: ti.templ
             x[e, i] = x[e, i] + d.loops.W[e, r * m.nv + i] * y[e, r]
 
 
-@ti.func
+@procedure
 def accelerate(m: ti.template(), d: ti.template(), e):
     """qacc without the rows -> with them, and their forces. Expects aw, al without qacc."""
     complement(m, d, e)

@@ -1,1 +1,1 @@
-"""What the machine has: cards and memory."""
+"""What the machine has: cards, cores, memory, a folder for compiled kernels."""

@@ -12,7 +12,7 @@ A force of a substep comes from the activation at its beginning. Limits (`actlim
 
 from taichi_sim.muscles import laws
 from taichi_sim.muscles.actuator import adjoint_control, control
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 from taichi_sim.spatial import exp
 from taichi_sim.types import DYN_FILTER, DYN_FILTEREXACT, DYN_INTEGRATOR, DYN_MUSCLE
 
@@ -76,7 +76,7 @@ def next_act(m: ti.template(), d: ti.template(), e, u, h):
     return y, by_a, by_c, by_tau, by_deact
 
 
-@ti.func
+@procedure
 def advance(m: ti.template(), d: ti.template(), e, h):
     """act -> act a substep on."""
     if ti.static(m.actuator.enabled and len(m.actuator.dynamics) > 0):
@@ -87,7 +87,7 @@ def advance(m: ti.template(), d: ti.template(), e, h):
                 d.act[e, i] = ti.min(ti.max(y, m.actuator.act_lo[u]), m.actuator.act_hi[u])
 
 
-@ti.func
+@procedure
 def adjoint_advance(m: ti.template(), d: ti.template(), e, h):
     """grad_act of the next activation -> of this one; grad_ctrl += its part."""
     if ti.static(m.actuator.enabled and len(m.actuator.dynamics) > 0):

@@ -7,7 +7,7 @@ clamped. On balls and free joints it is explicit.
 
 from taichi_sim import spatial
 from taichi_sim.muscles import elastic, laws, site
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 from taichi_sim.types import JNT_BALL, JNT_FREE
 
 # What `tendon` of an actuator says that acts on none.
@@ -20,7 +20,7 @@ def control(m: ti.template(), d: ti.template(), e, u):
     return ti.min(ti.max(d.ctrl[e, u], m.actuator.ctrl_lo[u]), m.actuator.ctrl_hi[u])
 
 
-@ti.func
+@procedure
 def adjoint_control(m: ti.template(), d: ti.template(), e, u, bar):
     """The adjoint of `control`, to grad_ctrl: a clamped control has no gradient."""
     inside = (d.ctrl[e, u] >= m.actuator.ctrl_lo[u]) & (d.ctrl[e, u] <= m.actuator.ctrl_hi[u])
@@ -56,7 +56,7 @@ def ball_gear(m: ti.template(), u):
     return ti.Matrix.rows([m.actuator.gear[0][u], m.actuator.gear[1][u], m.actuator.gear[2][u]])
 
 
-@ti.func
+@procedure
 def transmission(m: ti.template(), d: ti.template(), e):
     """actuator_length and actuator_velocity."""
     for u in range(m.nu):
@@ -78,7 +78,7 @@ def transmission(m: ti.template(), d: ti.template(), e):
         site.transmission(m, d, e)
 
 
-@ti.func
+@procedure
 def joint_transmission(m: ti.template(), d: ti.template(), e, u):
     """Length and velocity of an actuator on a joint."""
     j = m.actuator.trnid[u]
@@ -208,14 +208,14 @@ def resting_strain(m: ti.template(), d: ti.template(), e, u):
     return strain
 
 
-@ti.func
+@procedure
 def begin(m: ti.template(), d: ti.template(), e):
     """Where the search for the fibres' rates begins, in a control step's first substep."""
     for u in range(m.nu):
         d.actuator.rate[e, u] = d.ctrl[e, u] * 0.0
 
 
-@ti.func
+@procedure
 def stretch(m: ti.template(), d: ti.template(), e, h):
     """Strains of elastic tendons -> a substep on."""
     if ti.static(m.actuator.enabled):
@@ -226,7 +226,7 @@ def stretch(m: ti.template(), d: ti.template(), e, h):
                 d.act[e, k] = elastic.stretched(c, d.act[e, k], d.actuator.velocity[e, u], d.actuator.rate[e, u], h)
 
 
-@ti.func
+@procedure
 def forces(m: ti.template(), d: ti.template(), e, h, backward: ti.template()):
     """force and qfrc, both at v; on tendons their force; implicit coefficients; what `adjoint_forces` needs, if so."""
     for i in range(m.nv):
@@ -270,7 +270,7 @@ def forces(m: ti.template(), d: ti.template(), e, h, backward: ti.template()):
             d.dof_implicit[e, i] = d.dof_implicit[e, i] + free * d.actuator.dof_implicit[e, i]
 
 
-@ti.func
+@procedure
 def adjoint_forces(m: ti.template(), d: ti.template(), e, h, h_theta):
     """lam' dqfrc/d(q, v, act, ctrl) to grad_qpos, grad_qvel, grad_act, grad_ctrl and the tendons' adjoints."""
     if ti.static(m.actuator.enabled):
@@ -301,7 +301,7 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e, h, h_theta):
                 site.adjoint_place(m, d, e, k)
 
 
-@ti.func
+@procedure
 def adjoint_law(m: ti.template(), d: ti.template(), e, u, pull, ahead, h):
     """`adjoint_forces` of one actuator, its force taken with the velocity ahead of actuator_velocity."""
     speed = d.actuator.velocity[e, u]
@@ -358,7 +358,7 @@ def adjoint_elastic(m: ti.template(), d: ti.template(), e, u, x, pull, ahead, h)
     return length_bar, speed_bar, x_bar
 
 
-@ti.func
+@procedure
 def adjoint_joint(m: ti.template(), d: ti.template(), e, u, length_bar, speed_bar):
     """Adjoints of an actuator's length and velocity on a joint, to grad_qpos and grad_qvel."""
     j = m.actuator.trnid[u]
@@ -375,7 +375,7 @@ def adjoint_joint(m: ti.template(), d: ti.template(), e, u, length_bar, speed_ba
                 d.grad_qpos[e, dof + k] = d.grad_qpos[e, dof + k] + g[k, :] * length_bar
 
 
-@ti.func
+@procedure
 def adjoint_drive(m: ti.template(), d: ti.template(), e, u, x_bar):
     """The adjoint of what drives actuator u, to grad_act or grad_ctrl."""
     ctrl_bar = x_bar
@@ -387,7 +387,7 @@ def adjoint_drive(m: ti.template(), d: ti.template(), e, u, x_bar):
     adjoint_control(m, d, e, u, ctrl_bar)
 
 
-@ti.func
+@procedure
 def adjoint_constants(m: ti.template(), d: ti.template(), e, u, x, speed, ahead, pull):
     """pull times the gradient of the force in the constants of its law."""
     if m.actuator.is_muscle[u] == 0:
@@ -401,7 +401,7 @@ def adjoint_constants(m: ti.template(), d: ti.template(), e, u, x, speed, ahead,
             add_constants(m, e, u, pull * f0, pull * lopt, pull * lslack)
 
 
-@ti.func
+@procedure
 def add_constants(m: ti.template(), e, u, f0_bar, lopt_bar, lslack_bar):
     """Adds to the gradient in a muscle's constants."""
     m.actuator.grad_muscle_force[e, u] = m.actuator.grad_muscle_force[e, u] + f0_bar

@@ -7,7 +7,7 @@ no force depends on it.
 
 from taichi_sim import spatial
 from taichi_sim.bodies import dynamics, external
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 
 @ti.func
@@ -20,7 +20,7 @@ def place(m: ti.template(), d: ti.template(), e, k):
     return link, p, push, turn
 
 
-@ti.func
+@procedure
 def transmission(m: ti.template(), d: ti.template(), e):
     """actuator_length and actuator_velocity."""
     for k in range(m.actuator.sites.number):
@@ -31,7 +31,7 @@ def transmission(m: ti.template(), d: ti.template(), e):
         d.actuator.velocity[e, u] = spatial.dot(push, v) + spatial.dot(turn, d.vw[e, link])
 
 
-@ti.func
+@procedure
 def forces(m: ti.template(), d: ti.template(), e):
     """The forces of all sites, to the actuators' qfrc. Overwrites fn, ff."""
     dynamics.clear(m, e, d.fn, d.ff)
@@ -54,7 +54,7 @@ def pull(m: ti.template(), d: ti.template(), e, k):
     return spatial.dot(push, nu) + spatial.dot(turn, d.nw[e, link])
 
 
-@ti.func
+@procedure
 def adjoint_place(m: ti.template(), d: ti.template(), e, k):
     """The gradient of nu . W, W the wrench of site k, where `external` wants it."""
     link, p, push, turn = place(m, d, e, k)

@@ -10,7 +10,7 @@ from taichi_sim.bodies.friction import coefficients
 from taichi_sim.bodies.passive import stop_damping
 from taichi_sim.muscles import wrap
 from taichi_sim.muscles.tendon_tables import FIRST, GEOM
-from taichi_sim.runtime import ti
+from taichi_sim.runtime import procedure, ti
 
 # Violation [m] at which a limit's damper is fully on.
 LIMIT_RAMP = 0.001
@@ -108,7 +108,7 @@ def wrap_curvature(m: ti.template(), k, r1, r2, d1, d2):
     return wrap.curvature(m.tendon.wrapped.kind[k], r1, r2, radius, side, m.tendon.wrapped.sided[k], d1, d2)
 
 
-@ti.func
+@procedure
 def add_terms(m: ti.template(), d: ti.template(), e, start, end, n1, f1, n2, f2, n3, f3):
     """J of the dofs that move ends of a piece, given the gradients in these ends as (moment, force)."""
     for k in range(start, end):
@@ -126,7 +126,7 @@ def add_terms(m: ti.template(), d: ti.template(), e, start, end, n1, f1, n2, f2,
         d.tendon.J[e, i] = d.tendon.J[e, i] + spatial.dot(d.sw[e, dof], n) + spatial.dot(d.sl[e, dof], f)
 
 
-@ti.func
+@procedure
 def rate(m: ti.template(), d: ti.template(), e, x: ti.template(), out: ti.template()):
     """out = J x for every tendon."""
     for t in range(m.tendon.number):
@@ -142,7 +142,7 @@ def stretch(m: ti.template(), d: ti.template(), e, t, x: ti.template()):
     return s
 
 
-@ti.func
+@procedure
 def lengths(m: ti.template(), d: ti.template(), e):
     """Poses and qvel -> length, J and velocity."""
     for t in range(m.tendon.number):
@@ -182,7 +182,7 @@ def lengths(m: ti.template(), d: ti.template(), e):
     rate(m, d, e, d.qvel, d.tendon.velocity)
 
 
-@ti.func
+@procedure
 def pull(m: ti.template(), d: ti.template(), e, t, force, out: ti.template()):
     """out += J' force."""
     for k in range(m.tendon.adr[t], m.tendon.adr[t + 1]):
@@ -222,7 +222,7 @@ def friction(m: ti.template(), d: ti.template(), e, t, h_theta):
     return coefficients(loss, kf, m.tendon.friction_per_kf[t], m.tendon.friction_per_mass[t], h_theta, velocity)
 
 
-@ti.func
+@procedure
 def forces(m: ti.template(), d: ti.template(), e, h_theta):
     """Springs', dampers', friction's and limits' forces on the joints; begins implicit with them, and clears force."""
     for t in range(m.tendon.number):
@@ -243,21 +243,21 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
             d.tendon.implicit[e, t] = d.tendon.implicit[e, t] + c
 
 
-@ti.func
+@procedure
 def actuate(m: ti.template(), d: ti.template(), e):
     """force, the actuators' forces, to the actuators' qfrc."""
     for t in range(m.tendon.number):
         pull(m, d, e, t, d.tendon.force[e, t], d.actuator.qfrc)
 
 
-@ti.func
+@procedure
 def implicit(m: ti.template(), d: ti.template(), e, h_theta):
     """qM += h_theta J' implicit J."""
     for t in range(m.tendon.number):
         add_mass(m, d, e, t, h_theta * d.tendon.implicit[e, t])
 
 
-@ti.func
+@procedure
 def add_mass(m: ti.template(), d: ti.template(), e, t, mass):
     """qM += mass J'J of tendon t."""
     for k in range(m.tendon.pair_adr[t], m.tendon.pair_adr[t + 1]):
@@ -266,7 +266,7 @@ def add_mass(m: ti.template(), d: ti.template(), e, t, mass):
         d.qM[e, i] = d.qM[e, i] + x
 
 
-@ti.func
+@procedure
 def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
     """Clears the tendons' adjoints and begins them with passive forces and limits; force sums their forces."""
     rate(m, d, e, d.lam, d.tendon.lam)
@@ -303,7 +303,7 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
         d.tendon.ahead_bar[e, t] = ahead_bar
 
 
-@ti.func
+@procedure
 def begin_rows(m: ti.template(), d: ti.template(), e):
     """Adjoints of nothing yet, for rows' (`add_row`); then `adjoint_lengths`. J a is J v' - J v, v' = v + a."""
     external.ahead(m, d, e, 1.0)
@@ -315,7 +315,7 @@ def begin_rows(m: ti.template(), d: ti.template(), e):
         d.tendon.ahead_bar[e, t] = zero
 
 
-@ti.func
+@procedure
 def add_row(d: ti.template(), e, t, length_bar, f, v_bar, a_bar):
     """Adds a row's part of tendon t's adjoints: of its length, and that of f J lam + v_bar J v + a_bar J a."""
     d.tendon.length_bar[e, t] = d.tendon.length_bar[e, t] + length_bar
@@ -324,7 +324,7 @@ def add_row(d: ti.template(), e, t, length_bar, f, v_bar, a_bar):
     d.tendon.ahead_bar[e, t] = d.tendon.ahead_bar[e, t] + a_bar
 
 
-@ti.func
+@procedure
 def adjoint_lengths(m: ti.template(), d: ti.template(), e):
     """lam' d(J' f)/d(q, v) of fixed tendons to grad_qpos and grad_qvel, of paths to links (`external`)."""
     for k in range(m.tendon.njoint):
@@ -365,7 +365,7 @@ def motion(d: ti.template(), e, t, link, p):
     return w, v + spatial.cross(w, p)
 
 
-@ti.func
+@procedure
 def add_end(d: ti.template(), e, t, link, n, f, gn, gf):
     """A tendon's gradient (n, f) in the place of one end, and the explicit adjoint (gn, gf) of that place."""
     force = d.tendon.force[e, t]
@@ -381,7 +381,7 @@ def add_end(d: ti.template(), e, t, link, n, f, gn, gf):
     d.gf[e, link] = d.gf[e, link] + gf
 
 
-@ti.func
+@procedure
 def adjoint_wrapped(m: ti.template(), d: ti.template(), e, k):
     """`adjoint_lengths` of wrapped piece k: its length depends on where its ends are in the frame of its geom."""
     t = m.tendon.wrapped.tendon[k]
