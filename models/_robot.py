@@ -140,7 +140,9 @@ def prepare(how: Preparation) -> Robot:
     _choose_collisions(spec, how.collisions, original, pose)
     _add_floor(spec, original)
     spec.option.timestep = how.substep
-    spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
+    if spec.option.integrator == mujoco.mjtIntegrator.mjINT_RK4:
+        # for which the loader would divide substeps by four; what else the file asks for is MuJoCo's to take
+        spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
     _numeric(spec, "substeps", round(how.control_step / how.substep))
     model = spec.compile()
     bottoms = _bottoms(model, pose)

@@ -119,6 +119,16 @@ def test_a_files_own_servos_are_kept(tmp_path):
     np.testing.assert_allclose(robot.torque, [30, 20, 30, 20])
 
 
+@pytest.mark.parametrize("asked, kept", [("Euler", "EULER"), ("implicitfast", "IMPLICITFAST"), ("RK4", "EULER")])
+def test_a_files_integrator_is_kept(tmp_path, asked, kept):
+    """Servos may be too stiff for MuJoCo's explicit steps; Runge-Kutta's evaluations are no substeps."""
+    path = tmp_path / "integrator.xml"
+    path.write_text(BIPED.replace("<default>", f"<option integrator='{asked}'/><default>"))
+    model = models.load_task("velocity", {"file": str(path)}).asset
+    assert model.opt.integrator == getattr(mujoco.mjtIntegrator, f"mjINT_{kept}")
+    assert model.opt.timestep == 0.004 and model.numeric("substeps").data[0] == 5
+
+
 def test_what_collides_is_a_choice(biped):
     def colliding(which):
         m = models.load_task("velocity", {"file": biped, "collisions": which}).asset
