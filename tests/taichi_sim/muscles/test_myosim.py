@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from batch import mujoco_data, tendon_jacobian
-from test_equality import substitution
+from substituted import substitution
 
 import taichi_sim as ts
 
