@@ -141,7 +141,7 @@ def prepare(how: Preparation) -> Robot:
     _add_floor(spec, original)
     spec.option.timestep = how.substep
     if spec.option.integrator == mujoco.mjtIntegrator.mjINT_RK4:
-        # for which the loader would divide substeps by four; what else the file asks for is MuJoCo's to take
+        # MuJoCo's play is of the order of our own step; to the loader it makes no difference beside `substeps`
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
     _numeric(spec, "substeps", round(how.control_step / how.substep))
     model = spec.compile()

@@ -332,7 +332,7 @@ def _begin(kind: str | None, card: int | None, precision: str | None, num_thread
     if device == "cuda":
         cuda.begin(card)
     precision = precision or "f32"
-    number = {} if num_threads is None else {"cpu_max_num_threads": num_threads}
+    workers = {} if num_threads is None else {"cpu_max_num_threads": num_threads}
     before = threads.running()
     with (
         kernel_cache.usable(ti.lang.impl.default_cfg().offline_cache_file_path),
@@ -344,7 +344,7 @@ def _begin(kind: str | None, card: int | None, precision: str | None, num_thread
             offline_cache=True,
             log_level=ti.WARN,
             **_compile_settings(device, precision),
-            **number,
+            **workers,
         )
     if device == "cuda" and _program().config().arch != ti.cuda:
         # a program on the CPU, with a card's layout, is nothing to leave behind

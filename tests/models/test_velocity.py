@@ -121,7 +121,7 @@ def test_a_files_own_servos_are_kept(tmp_path):
 
 @pytest.mark.parametrize("asked, kept", [("Euler", "EULER"), ("implicitfast", "IMPLICITFAST"), ("RK4", "EULER")])
 def test_a_files_integrator_is_kept(tmp_path, asked, kept):
-    """Servos may be too stiff for MuJoCo's explicit steps; Runge-Kutta's evaluations are no substeps."""
+    """Servos may be too stiff for MuJoCo's explicit steps; Runge-Kutta's have another order than ours."""
     path = tmp_path / "integrator.xml"
     path.write_text(BIPED.replace("<default>", f"<option integrator='{asked}'/><default>"))
     model = models.load_task("velocity", {"file": str(path)}).asset
