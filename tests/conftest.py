@@ -10,11 +10,13 @@ import taichi_sim as ts
 
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="where the tests compute: cpu (default), cuda, cuda:1, ...")
+    parser.addoption("--shipped", action="store_true", help="simulate sixty files of wheels, too: some two hours")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "cuda: what only a card shows; skipped unless torch finds one")
     config.addinivalue_line("markers", "cpu: what only the CPU shows")
+    config.addinivalue_line("markers", "shipped: what takes hours; skipped unless --shipped is given")
     # at the head of a distributed run nothing is computed
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         # before tests are imported: some make their tensors then
@@ -29,6 +31,8 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="torch finds no CUDA card"))
         if item.get_closest_marker("cpu") and config.getoption("--device") != "cpu":
             item.add_marker(pytest.mark.skip(reason="of the CPU only"))
+        if item.get_closest_marker("shipped") and not config.getoption("--shipped"):
+            item.add_marker(pytest.mark.skip(reason="takes hours: --shipped"))
 
 
 def _compute_on(device: torch.device) -> None:

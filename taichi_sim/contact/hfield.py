@@ -1,13 +1,15 @@
-"""Where a ball touches a height field, and the exact gradient of that; conventions as in `collide`, but that the point
-is the ball's deepest, as on planes.
+"""Where a body's points touch a height field, and the exact gradient of that; conventions as in `collide`, but that the
+point is the body's deepest, as on planes.
 
 Between the four nodes around it the surface is bilinear in x and y, and so is its slope, from those at the nodes: the
-normal does not jump from cell to cell. The distance is that from the plane through the surface above or below the
-ball's centre. So both are exact on an even slope, and nearly so where the surface bends little over a radius.
+normal does not jump from cell to cell. The distance of a ball is that from the plane through the surface above or below
+its centre. The points of ellipsoids and cylinders are those that the normal there tells, and each is a ball without
+radius. So all are exact on an even slope, and nearly so where the surface bends little over a radius.
 """
 
 import numpy as np
 
+from taichi_sim.contact import collide
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import cross, dot, rotate, rotate_inv, scale
 
@@ -71,6 +73,66 @@ def adjoint_touch(table: ti.template(), c: ti.template(), k, c1, r1, c2, q2, d_b
     along = ti.Matrix.rows([dot(value_bar, by_x), dot(value_bar, by_y), height_bar])
     force = rotate(q2, p_bar + along)
     return cross(c1, force), force
+
+
+@ti.func
+def facing(table: ti.template(), c: ti.template(), k, c1, c2, q2):
+    """The normal (3, L) of the surface above or below c1; arguments as of `touch`."""
+    value, _by_x, _by_y, _outside = surface(table, c, k, rotate_inv(q2, c1 - c2))
+    normal, _length = upward(value)
+    return rotate(q2, normal)
+
+
+@ti.func
+def adjoint_facing(table: ti.template(), c: ti.template(), k, c1, c2, q2, n, turned, at, moment, force):
+    """Gradient of a contact at a point that a body turns towards the surface, by a displacement of the body.
+
+    Args:
+        c1, c2, q2: the body's centre, the field's pose.
+        n: `facing` of c1.
+        turned: torque by which the point wanders over the body, as `collide.adjoint_ellipsoid_plane` has it.
+        at: the point (3, L).
+        moment, force: `adjoint_touch` of a ball without radius there.
+    """
+    zero = at[0, :] * 0.0
+    # turning the normal moves the point as turning the body does, the other way, but for what turning both does
+    bent, pushed = adjoint_touch(table, c, k, c1, zero, c2, q2, zero, cross(n, turned), at * 0.0)
+    return moment + turned + bent, force + pushed
+
+
+@ti.func
+def touch_ellipsoid(table: ti.template(), c: ti.template(), k, c1, q1, c2, q2):
+    """`touch` of an ellipsoid around c1, its half-axes c.size1."""
+    p = collide.ellipsoid_plane(c1, q1, c.size1[k], facing(table, c, k, c1, c2, q2))
+    return touch(table, c, k, p, p[0, :] * 0.0, c2, q2)
+
+
+@ti.func
+def adjoint_touch_ellipsoid(table: ti.template(), c: ti.template(), k, c1, q1, c2, q2, d_bar, n_bar, p_bar):
+    """Gradient of `touch_ellipsoid` by a displacement of the ellipsoid: (moment, force), each (3, L)."""
+    n = facing(table, c, k, c1, c2, q2)
+    p = collide.ellipsoid_plane(c1, q1, c.size1[k], n)
+    moment, force = adjoint_touch(table, c, k, p, p[0, :] * 0.0, c2, q2, d_bar, n_bar, p_bar)
+    turned = collide.adjoint_ellipsoid_plane(q1, c.size1[k], n, force)
+    return adjoint_facing(table, c, k, c1, c2, q2, n, turned, p, moment, force)
+
+
+@ti.func
+def touch_rim(table: ti.template(), c: ti.template(), k, c1, q1, c2, q2):
+    """`touch` of point c.slot of a cylinder around c1, its radius and half-length the first two of c.size1."""
+    n, size = facing(table, c, k, c1, c2, q2), c.size1[k]
+    p = collide.cylinder_plane(c1, q1, size[0, :], size[1, :], n, c.slot[k])
+    return touch(table, c, k, p, p[0, :] * 0.0, c2, q2)
+
+
+@ti.func
+def adjoint_touch_rim(table: ti.template(), c: ti.template(), k, c1, q1, c2, q2, d_bar, n_bar, p_bar):
+    """Gradient of `touch_rim` by a displacement of the cylinder: (moment, force), each (3, L)."""
+    n, size = facing(table, c, k, c1, c2, q2), c.size1[k]
+    p = collide.cylinder_plane(c1, q1, size[0, :], size[1, :], n, c.slot[k])
+    moment, force = adjoint_touch(table, c, k, p, p[0, :] * 0.0, c2, q2, d_bar, n_bar, p_bar)
+    turned = collide.adjoint_cylinder_plane(q1, size[0, :], n, c.slot[k], force)
+    return adjoint_facing(table, c, k, c1, c2, q2, n, turned, p, moment, force)
 
 
 @ti.func

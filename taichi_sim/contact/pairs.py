@@ -59,6 +59,12 @@ def touch(m: ti.template(), d: ti.template(), e, k, c1, u1, q1, c2, u2, q2):
     if ti.static(points.HFIELD in m.contact.pairs.kinds):
         if m.contact.pairs.kind[k] == points.HFIELD:
             depth, n, p = hfield.touch(m.contact.nodes, m.contact.pairs, k, c1, r1, c2, q2)
+    if ti.static(points.HFIELD_ELLIPSOID in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.HFIELD_ELLIPSOID:
+            depth, n, p = hfield.touch_ellipsoid(m.contact.nodes, m.contact.pairs, k, c1, q1, c2, q2)
+    if ti.static(points.HFIELD_RIM in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.HFIELD_RIM:
+            depth, n, p = hfield.touch_rim(m.contact.nodes, m.contact.pairs, k, c1, q1, c2, q2)
     return depth + m.contact.pairs.margin[k], n, p
 
 
@@ -86,6 +92,14 @@ def turn(m: ti.template(), d: ti.template(), e, k, c1, u1, q1, c2, u2, q2, d_bar
     if ti.static(points.HFIELD in m.contact.pairs.kinds):
         if m.contact.pairs.kind[k] == points.HFIELD:
             gn, gf = hfield.adjoint_touch(m.contact.nodes, m.contact.pairs, k, c1, r1, c2, q2, d_bar, n_bar, p_bar)
+    if ti.static(points.HFIELD_ELLIPSOID in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.HFIELD_ELLIPSOID:
+            gn, gf = hfield.adjoint_touch_ellipsoid(
+                m.contact.nodes, m.contact.pairs, k, c1, q1, c2, q2, d_bar, n_bar, p_bar
+            )
+    if ti.static(points.HFIELD_RIM in m.contact.pairs.kinds):
+        if m.contact.pairs.kind[k] == points.HFIELD_RIM:
+            gn, gf = hfield.adjoint_touch_rim(m.contact.nodes, m.contact.pairs, k, c1, q1, c2, q2, d_bar, n_bar, p_bar)
     return gn, gf
 
 

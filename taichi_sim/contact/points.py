@@ -32,13 +32,14 @@ from taichi_sim.types import (
 POINT, ELLIPSOID, RIM = range(3)
 RIM_POINTS = 8
 # Kinds of pairs of bodies' geoms.
-SEGMENTS, SPHERE_BOX, CAPSULE_BOX, BOX_BOX, CONVEX, HFIELD = range(6)
+SEGMENTS, SPHERE_BOX, CAPSULE_BOX, BOX_BOX, CONVEX, HFIELD, HFIELD_ELLIPSOID, HFIELD_RIM = range(8)
+# A point of a body on a height field, as that on a plane is.
+ON_HFIELD = {POINT: HFIELD, ELLIPSOID: HFIELD_ELLIPSOID, **dict.fromkeys(range(RIM, RIM + RIM_POINTS), HFIELD_RIM)}
 
 _ROUND = (GEOM_SPHERE, GEOM_CAPSULE)
 # Kinds of geoms that can touch, in MuJoCo's order of types.
 SUPPORTED = frozenset(
-    [(GEOM_PLANE, kind) for kind in SHAPED]
-    + [(GEOM_HFIELD, kind) for kind in (GEOM_SPHERE, GEOM_CAPSULE, GEOM_BOX, GEOM_MESH)]
+    [(ground, kind) for ground in (GEOM_PLANE, GEOM_HFIELD) for kind in SHAPED]
     + [(one, two) for one in SHAPED for two in SHAPED if one <= two]
 )
 # Half-length [m] of a capsule up to which it is a sphere.
@@ -105,19 +106,19 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
 
     | entry | meaning | shape |
     |---|---|---|
-    | kind | SEGMENTS, SPHERE_BOX, CAPSULE_BOX, BOX_BOX, CONVEX or HFIELD | (n,) |
-    | slot | which of a pair of boxes' or convex shapes' contacts it is | (n,) |
+    | kind | SEGMENTS, SPHERE_BOX, CAPSULE_BOX, BOX_BOX, CONVEX, or of `ON_HFIELD` | (n,) |
+    | slot | which contact of a pair's, or of a cylinder's points, it is | (n,) |
     | link1, link2 | the geoms' links | (n,), (n,) |
     | pos1, pos2 | their centres in the links' frames [m] | (n, 3), (n, 3) |
     | axis1, axis2 | half-axes of capsules in the links' frames [m] | (n, 3), (n, 3) |
     | radius1, radius2 | radii of spheres and capsules [m] | (n,), (n,) |
     | quat1, quat2 | orientations in the links' frames | (n, 4), (n, 4) |
-    | size1, size2 | half-extents of boxes [m] | (n, 3), (n, 3) |
+    | size1, size2 | half-extents of boxes, `geom_size` of others [m] | (n, 3), (n, 3) |
     | reach1, reach2 | radii of balls that enclose the geoms, margin and gap in the first [m] | (n,), (n,) |
     | shape1, shape2, size | CONVEX: rows of the shapes, size of the smaller [m] | (n,), (n,), (n,) |
     | points | CONVEX: how many slots there are besides the least overlap | (n,) |
     | main, row | CONVEX: where in the scratch the least overlap and the row's contact are | (n,), (n,) |
-    | node, nrow, ncol | HFIELD: first node of the field, its numbers of nodes; size2 has its half-lengths | (n,) each |
+    | node, nrow, ncol | `ON_HFIELD`: the field's first node, numbers of nodes; size2: half-lengths | (n,) each |
     | margin, ke, kd, loss, kc, kf, mu, spin_kf, ... | as `Model.pair_margin` and so on | (n,) |
     | pair | the pair of geoms that it belongs to | (n,) |
     """
@@ -148,9 +149,9 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
             size2 = model.hfield_size[field, :3]
             grid = (int(model.hfield_adr[field]), int(model.hfield_nrow[field]), int(model.hfield_ncol[field]))
             turn = tree_module.quat_matrix(quat1)
-            surface = [(pos1 + turn @ x, radius) for _, x, radius in _surface(model, one)]
-            radius1 = surface[0][1]
-            contacts = [(kind, pos, np.zeros(3), 0) for pos, _ in surface]
+            surface = _surface(model, one)
+            radius1 = surface[0][2]
+            contacts = [(ON_HFIELD[on], pos1 + turn @ x, np.zeros(3), max(on - RIM, 0)) for on, x, _ in surface]
         elif kind == CAPSULE_BOX:
             ends = [(SPHERE_BOX, pos1 + end * axis1, np.zeros(3), 0) for end in (1, -1)]
             contacts = [*contacts, *ends]
@@ -225,10 +226,14 @@ def _reach(model: Model, shapes: Shapes, geom: int, kind: int) -> float:
     size = model.geom_size[geom]
     if kind == CONVEX:
         return float(shapes.reach[shapes[geom]])
+    if model.geom_type[geom] == GEOM_HFIELD:
+        return float(np.linalg.norm(model.hfield_size[model.geom_hfieldid[geom], :3]))
     if kind == HFIELD:
-        if model.geom_type[geom] == GEOM_HFIELD:
-            return float(np.linalg.norm(model.hfield_size[model.geom_hfieldid[geom], :3]))
         return float(size[0]) if model.geom_type[geom] in _ROUND else 0.0
+    if kind == HFIELD_ELLIPSOID:
+        return float(size.max())
+    if kind == HFIELD_RIM:
+        return float(np.linalg.norm(size[:2]))
     if model.geom_type[geom] == GEOM_BOX:
         return float(np.linalg.norm(size))
     # of a capsule on a box, the ends are spheres

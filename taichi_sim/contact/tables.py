@@ -66,7 +66,7 @@ class Constants:
             round=bool(shapes.columns["ellipsoid"].any()), **f.table(shapes.columns), **f.table(shapes.points)
         )
         self.found = int((between["row"] + 1).max()) if points.CONVEX in self.pairs.kinds else 0
-        fields = points.HFIELD in self.pairs.kinds
+        fields = not self.pairs.kinds.isdisjoint(points.ON_HFIELD.values())
         self.nodes = f.shared.constant(height_fields(model) if fields else np.zeros((1, 3)))
         self.any = self.planes.number + self.pairs.number > 0
         # MuJoCo's law holds what touches bodies elsewhere than in the links' damping

@@ -15,6 +15,8 @@ _KF_EXPLICIT, _KF_IMPLICIT = 0.25, 10.0
 # Frequency of a contact's spring times the substep where damping is explicit, at most: below the bound of stability (2)
 # with several of them.
 _STIFFEST_EXPLICIT = 0.8
+# Share of the mobility by turning that `gains` sees at least: springs are no stiffer than a substep keeps stable.
+_TURNING = 1e-3
 
 
 def candidates(mj_model) -> np.ndarray:
@@ -135,10 +137,18 @@ def _margins_add() -> bool:
     return data.contact[0].includemargin > 0.15
 
 
-def inverse_mass(mj_model, pairs: Pairs) -> np.ndarray:
-    """The inverse mass that a contact sees at qpos0, by MuJoCo's `body_invweight0` [1/kg], (n,)."""
-    weight = mj_model.body_invweight0[mj_model.geom_bodyid, 0]
-    return weight[pairs.geom1] + weight[pairs.geom2]
+def inverse_mass(mj_model, pairs: Pairs, least: float = 1e-6) -> np.ndarray:
+    """The inverse mass that a contact sees at qpos0, by MuJoCo's `body_invweight0` [1/kg], (n,).
+
+    That is of the bodies' centres. Where these stay in place, as of what spins about its own, MuJoCo's contacts are
+    without compliance, and no solver is well conditioned; so it is at least a share `least` of that by turning, at the
+    geoms' outermost points.
+    """
+    m = mj_model
+    geoms = pairs.geom1, pairs.geom2
+    centre, turning = np.moveaxis(m.body_invweight0[m.geom_bodyid], -1, 0)
+    turning = turning * m.geom_rbound**2
+    return np.maximum(sum(centre[geom] for geom in geoms), least * sum(turning[geom] for geom in geoms))
 
 
 def gains(mj_model, pairs: Pairs, substep: float, refsafe: bool) -> dict[str, np.ndarray]:
@@ -152,7 +162,7 @@ def gains(mj_model, pairs: Pairs, substep: float, refsafe: bool) -> dict[str, np
     import mujoco
 
     m = mj_model
-    inverse = inverse_mass(m, pairs)
+    inverse = inverse_mass(m, pairs, least=_TURNING)
     mass = 1 / np.maximum(inverse, 1e-10)
     # what rides on a mocap body moves
     still = (m.body_weldid == 0) & (m.body_mocapid[m.body_rootid] < 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +48,7 @@ class Shapes(NamedTuple):
     | field | meaning | shape |
     |---|---|---|
     | geomid | index in the model | (num,) |
-    | kind | GEOM_* code | (num,) |
+    | kind | GEOM_* code; a height field is a mesh | (num,) |
     | mesh | index in `meshes`, or -1 | (num,) |
     | half | half-extents of the box around the shape, about `center` [m]; planes: 0 | (num, 3) |
     | center | centre of that box in the geom's frame [m] | (num, 3) |
@@ -69,16 +68,15 @@ class Shapes(NamedTuple):
 
 
 def visible_shapes(model: Model, groups: tuple[int, ...]) -> Shapes:
-    """The model's geoms of the given groups that are not wholly transparent; height fields are left out, warned of."""
+    """The model's geoms of the given groups that are not wholly transparent."""
     shown = np.isin(model.geom_group, groups) & (model.geom_rgba[:, 3] > 0)
-    for geom in np.flatnonzero(shown & (model.geom_type == GEOM_HFIELD)):
-        # the heights are not part of a Model
-        warnings.warn(f"geom '{model.names['geom'][geom]}' is a height field and is not drawn", stacklevel=3)
-    geomid = np.flatnonzero(shown & (model.geom_type != GEOM_HFIELD))
-    kind = model.geom_type[geomid]
-    used, mesh = np.unique(model.geom_dataid[geomid], return_inverse=True)
-    mesh = np.where(kind == GEOM_MESH, mesh.reshape(-1) - np.searchsorted(used, 0), -1)
-    meshes = [_mesh_tree(model, i) for i in used if i >= 0]
+    geomid = np.flatnonzero(shown)
+    kind = np.where(model.geom_type[geomid] == GEOM_HFIELD, GEOM_MESH, model.geom_type[geomid])
+    # of each geom what it takes its triangles from, if anything
+    source = [(int(model.geom_dataid[geom]), int(model.geom_hfieldid[geom])) for geom in geomid]
+    used = sorted(set(source) - {(-1, -1)})
+    meshes = [_mesh_tree(model, mesh) if mesh >= 0 else _field_tree(model, field) for mesh, field in used]
+    mesh = np.array([used.index(pair) if pair in used else -1 for pair in source], int)
     half, center = _boxes(kind, model.geom_size[geomid], mesh, meshes)
     size = np.where((kind == GEOM_MESH)[:, None], 0.0, model.geom_size[geomid])
     return Shapes(geomid, kind, mesh, half, center, size, _colors(model, geomid, kind), meshes)
@@ -88,6 +86,24 @@ def _mesh_tree(model: Model, mesh: int) -> bvh.Bvh:
     vert = model.mesh_vert[model.mesh_vertadr[mesh] :][: model.mesh_vertnum[mesh]]
     face = model.mesh_face[model.mesh_faceadr[mesh] :][: model.mesh_facenum[mesh]]
     return bvh.build(np.asarray(vert, dtype=np.float64), face)
+
+
+def _field_tree(model: Model, field: int) -> bvh.Bvh:
+    """A height field's surface, its cells cut as MuJoCo cuts them, its walls and its base."""
+    rows, columns = model.hfield_nrow[field], model.hfield_ncol[field]
+    half_x, half_y, top, base = model.hfield_size[field]
+    heights = top * model.hfield_data[model.hfield_adr[field] :][: rows * columns]
+    y, x = np.meshgrid(np.linspace(-half_y, half_y, rows), np.linspace(-half_x, half_x, columns), indexing="ij")
+    above = np.stack([x.ravel(), y.ravel(), heights], axis=1)
+    node = np.arange(rows * columns).reshape(rows, columns)
+    cells = node[:-1, :-1], node[:-1, 1:], node[1:, :-1], node[1:, 1:]
+    one, right, up, both = (corner.ravel() for corner in cells)
+    rim = np.concatenate([node[0], node[1:, -1], node[-1, -2::-1], node[-2::-1, 0]])
+    below = rim + node.size
+    corner = node[[0, 0, -1, -1], [0, -1, -1, 0]] + node.size
+    triangles = (one, right, both), (one, both, up), (rim[:-1], below[:-1], rim[1:]), (rim[1:], below[:-1], below[1:])
+    faces = np.concatenate([*(np.stack(part, axis=1) for part in triangles), corner[[[0, 1, 2], [0, 2, 3]]]])
+    return bvh.build(np.concatenate([above, above * [1, 1, 0] - [0, 0, base]]), faces)
 
 
 def _boxes(kind, size, mesh, meshes):

@@ -110,6 +110,22 @@ def test_motion_is_mujocos(body, sim, batch):
     assert np.median(errors) < 1e-10 and np.quantile(errors, 0.8) < 1e-7, errors
 
 
+def test_what_turns_about_its_centre_is_held_where_it_touches():
+    """MuJoCo gives a contact the compliance of the bodies' centres: here none, so it pushes until nothing moves."""
+    body = mujoco.MjModel.from_xml_string("""<mujoco><option timestep=".003" tolerance="0"/><default>
+<geom size=".1" solref=".02 1" solimp="0 .9 .01"/></default><worldbody><geom type="plane" size="5 5 .1"/>
+<body pos="0 0 .37"><joint axis="0 1 0"/><geom pos=".3 0 0"/><geom pos="-.3 0 0"/></body></worldbody></mujoco>""")
+    assert body.body_invweight0[1, 0] < 1e-12
+    sim = explicit(body, 2)
+    state = ts.State(*(torch.tensor([[x], [-x]]).double() for x in (1.2, 0.5)), torch.zeros(2, 0).double())
+    state.qvel[1] = -0.5
+    ours = sim.forward(state).qacc
+    for world in range(2):
+        theirs = mujoco_data(body, state, torch.zeros(2, 0), world)
+        assert theirs.ncon == 1 and abs(theirs.qacc[0]) > 1
+        assert ours[world, 0].item() == pytest.approx(theirs.qacc[0], rel=1e-4)
+
+
 def test_gradients_are_those_of_the_step(sim, batch):
     state, ctrl = batch
 

@@ -22,10 +22,12 @@ SHAPES = """
   <default><geom contype="0" conaffinity="0"/></default>
   <asset>
     <mesh name="wedge" vertex="0 0 0  .4 0 0  0 .3 0  .4 .3 0  0 0 .35  0 .3 .25"/>
+    <hfield name="hill" nrow="3" ncol="4" size=".5 .3 .3 .1" elevation="0 1 2 0  1 4 3 2  0 2 0 3"/>
   </asset>
   <worldbody>
     <geom type="plane" size="0 0 1"/>
     <geom type="plane" size=".6 .3 1" pos="-.2 1.4 .5" euler="70 10 5"/>
+    <geom type="hfield" hfield="hill" pos=".3 -1.1 .4" euler="20 -10 30"/>
     <body pos="0 0 .6" euler="20 -35 60">
       <freejoint/>
       <geom type="capsule" size=".09 .3" pos="-.5 .3 .1" euler="50 20 0"/>
@@ -94,7 +96,7 @@ def test_silhouettes_and_distances_agree_with_mujocos_rays(azimuth, elevation, d
     camera = Camera(distance=distance, azimuth=azimuth, elevation=elevation, lookat=(0, 0, 0.9))
     geomid, dist = Renderer(converted, WIDTH, HEIGHT, camera=camera).segment(data.xpos, data.xquat)
     expected, expected_dist = oracle(model, data, *rays(camera, camera.lookat, distance, WIDTH, HEIGHT))
-    assert len(np.unique(expected)) >= 6
+    assert len(np.unique(expected)) >= 7
     assert np.mean(geomid != expected) < 2e-3
     inside = interior(expected)
     np.testing.assert_array_equal(geomid[inside], expected[inside])
