@@ -19,7 +19,7 @@ DYN_NONE, DYN_INTEGRATOR, DYN_FILTER, DYN_FILTEREXACT, DYN_MUSCLE = range(5)
 GAIN_FIXED, GAIN_AFFINE, GAIN_MUSCLE = range(3)
 BIAS_NONE, BIAS_AFFINE, BIAS_MUSCLE = range(3)
 EQ_CONNECT, EQ_WELD, EQ_JOINT, EQ_TENDON = range(4)
-_, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, WRAP_CYLINDER = range(6)
+_, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, WRAP_CYLINDER, WRAP_CRANK = range(7)
 
 # Muscle laws (`taichi_sim.muscles.laws`): MuJoCo's, and that of De Groote et al. 2016.
 LAW_MUJOCO, LAW_DEGROOTE = range(2)
@@ -190,9 +190,9 @@ class Model:
     | loop_stiffness, loop_damping | of its reference acceleration [1/s^2], [1/s] | (nloop,), (nloop,) |
     | loop_invweight | inverse inertia that rows see: of positions, of rotations | (nloop, 2) |
     | site_bodyid, site_pos, site_quat | its body, pose in the body's frame [m] | (nsite,), (nsite, 3), (nsite, 4) |
-    | tendon_adr, tendon_num | first element of its path, number of elements | (ntendon,), (ntendon,) |
+    | tendon_adr, tendon_num | first element of its path, number of elements; slider-cranks last | (ntendon,) each |
     | wrap_type, wrap_objid | WRAP_* code of an element; its joint, site or geom (pulley: -1) | (nwrap,), (nwrap,) |
-    | wrap_prm | joint: coefficient; pulley: divisor; sphere, cylinder: side site or -1 | (nwrap,) |
+    | wrap_prm | joint: coefficient; pulley: divisor; sphere, cylinder: side site or -1; crank: its rod [m] | (nwrap,) |
     | tendon_stiffness, tendon_damping | [N/m], [N s/m] | (ntendon,), (ntendon,) |
     | tendon_frictionloss, tendon_friction_kf, _mass, _rate | as of a dof [N], [N s/m], [kg], [1/s] | (ntendon,) each |
     | tendon_lengthspring | lengths between which its spring is slack [m] | (ntendon, 2) |

@@ -84,7 +84,9 @@ class Trial:
             for i, unit in enumerate(np.eye(m.nv)):
                 mujoco.mj_mulM(m, data, mass[i], unit)
             for name, theirs in (("qM", mass), *((name, getattr(data, name)) for name in SMOOTH)):
-                off = np.abs(getattr(found, name)[world].detach().numpy() - theirs).max(initial=0)
+                # slider-cranks are tendons behind the file's
+                ours = getattr(found, name)[world].detach().numpy()[: len(theirs)]
+                off = np.abs(ours - theirs).max(initial=0)
                 worst[name] = max(worst[name], off / max(np.abs(theirs).max(initial=0), 1e-3))
         return worst
 

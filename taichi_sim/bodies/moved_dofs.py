@@ -1,11 +1,12 @@
 """The dofs that pull on each other, through a tendon or a contact; the pieces of a tendon's path.
 
-A path is cut at its sites. A straight piece joins two sites; a wrapped one has a sphere or cylinder between them.
+A path is cut at its sites. A straight piece joins two sites; a wrapped one has a sphere or cylinder between them. A
+slider-crank is a path of one piece, from the slider's site to the crank's.
 """
 
 from __future__ import annotations
 
-from taichi_sim.types import GEOM_PLANE, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, Model
+from taichi_sim.types import GEOM_PLANE, WRAP_CRANK, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, Model
 
 # Ends of a piece: its first site, its second, the geom that it wraps around.
 FIRST, SECOND, GEOM = range(3)
@@ -32,6 +33,11 @@ def elements(model: Model, t: int):
 def is_fixed(model: Model, t: int) -> bool:
     """Whether tendon t is a linear combination of joints instead of a path."""
     return model.wrap_type[model.tendon_adr[t]] == WRAP_JOINT
+
+
+def is_crank(model: Model, t: int) -> bool:
+    """Whether tendon t is a slider-crank."""
+    return model.wrap_type[model.tendon_adr[t]] == WRAP_CRANK
 
 
 def moved_dofs(model: Model, tree) -> list[list[int]]:

@@ -21,6 +21,8 @@ from taichi_sim.types import (
     TRN_JOINT,
     TRN_SITE,
     TRN_TENDON,
+    WRAP_CRANK,
+    WRAP_SITE,
 )
 
 # What `<custom><text name="muscle_law" data="..."/>` may say.
@@ -42,7 +44,31 @@ _LEAST_DAMPING = 1e-3
 
 
 def tendons(m, substep: float, refsafe: bool, report: Report) -> dict[str, np.ndarray]:
-    """Tendons' paths, springs, dampers, friction and limits; coefficients of disabled stages are zero."""
+    """Tendons' paths, springs, dampers, friction and limits; coefficients of disabled stages are zero.
+
+    Behind the file's there is one for each actuator on a slider-crank, with that as its path and nothing else.
+    """
+    found, cranks = _tendons(m, substep, refsafe, report), _cranks(m)
+    own = {name: np.zeros((len(cranks), *values.shape[1:]), values.dtype) for name, values in found.items()}
+    crank_site, slider_site = m.actuator_trnid[cranks].T
+    own["tendon_adr"] = len(m.wrap_type) + 2 * np.arange(len(cranks), dtype=np.int32)
+    own["tendon_num"] = np.full(len(cranks), 2, np.int32)
+    own["wrap_type"] = np.tile(np.int32([WRAP_CRANK, WRAP_SITE]), len(cranks))
+    own["wrap_objid"] = np.stack([slider_site, crank_site], axis=1).ravel()
+    own["wrap_prm"] = np.stack([m.actuator_cranklength[cranks], np.zeros(len(cranks))], axis=1).ravel()
+    return {name: np.concatenate([values, own[name]]) for name, values in found.items()}
+
+
+def _cranks(m) -> np.ndarray:
+    """The actuators that act on slider-cranks, indices."""
+    import mujoco
+
+    on = actuator_group_enabled(m) & actuator_simulated(m) & stages(m).actuation
+    return np.flatnonzero(on & (m.actuator_trntype == mujoco.mjtTrn.mjTRN_SLIDERCRANK))
+
+
+def _tendons(m, substep: float, refsafe: bool, report: Report) -> dict[str, np.ndarray]:
+    """`tendons` of the file."""
     on = stages(m)
     limited = np.array(m.tendon_limited, bool) & on.limit
     # MuJoCo's limits push from `margin` inside of the range on
@@ -97,6 +123,8 @@ def actuators(m, numerics, report: Report) -> dict[str, np.ndarray]:
 
     on = actuator_group_enabled(m) & actuator_simulated(m) & stages(m).actuation
     on_tendon = on & (m.actuator_trntype == mujoco.mjtTrn.mjTRN_TENDON)
+    cranks, trnid = _cranks(m), np.array(m.actuator_trnid[:, 0])
+    on_tendon[cranks], trnid[cranks] = True, m.ntendon + np.arange(len(cranks))
     on_site = on & (m.actuator_trntype == mujoco.mjtTrn.mjTRN_SITE)
     on_joint = np.isin(m.actuator_trntype, [mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT])
     gear = np.array(m.actuator_gear)
@@ -112,7 +140,7 @@ def actuators(m, numerics, report: Report) -> dict[str, np.ndarray]:
     has_act = on & (m.actuator_dyntype != mujoco.mjtDyn.mjDYN_NONE)
     fields.update(
         actuator_trntype=np.select(kinds, [TRN_TENDON, TRN_SITE, TRN_BODY], TRN_JOINT).astype(np.int32),
-        actuator_trnid=np.where(on_joint | np.any(kinds, axis=0), m.actuator_trnid[:, 0], 0).astype(np.int32),
+        actuator_trnid=np.where(on_joint | np.any(kinds, axis=0), trnid, 0).astype(np.int32),
         actuator_gear=gear,
         actuator_dyntype=np.where(has_act, m.actuator_dyntype, DYN_NONE).astype(np.int32),
         actuator_dynprm=np.array(m.actuator_dynprm[:, :3]),

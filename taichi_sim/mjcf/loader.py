@@ -156,6 +156,7 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
         cure = "give both directions one coefficient, or take MuJoCo's law of constraints"
         report.add("contact pair", pairs.explicit[pairs.uneven], what, cure)
     substep = option.timestep
+    tendons = actuators.tendons(mj_model, substep, _refsafe(mj_model), report)
     return Model(
         nq=mj_model.nq,
         nv=mj_model.nv,
@@ -168,7 +169,7 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
         **_contacts(mj_model, pairs, numerics, substep),
         **_equalities(mj_model),
         **loops.fields(mj_model, stages(mj_model).equality, _refsafe(mj_model)),
-        **actuators.tendons(mj_model, substep, _refsafe(mj_model), report),
+        **tendons,
         **actuators.actuators(mj_model, numerics, report),
         opt=option,
         names={
@@ -178,7 +179,7 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
                 ("joint", mj_model.njnt),
                 ("geom", mj_model.ngeom),
                 ("site", mj_model.nsite),
-                ("tendon", mj_model.ntendon),
+                ("tendon", len(tendons["tendon_adr"])),
                 ("actuator", mj_model.nu),
             )
         },

@@ -26,6 +26,7 @@ from taichi_sim.types import (
     TRN_JOINT,
     TRN_SITE,
     TRN_TENDON,
+    WRAP_CRANK,
     WRAP_CYLINDER,
     WRAP_JOINT,
     WRAP_PULLEY,
@@ -139,7 +140,7 @@ _INDICES = {
     "eq_joint1": (0, "njnt"),
     "eq_joint2": (-1, "njnt"),
     "loop_type": (0, 4),
-    "wrap_type": (1, 6),
+    "wrap_type": (1, 7),
     "actuator_actadr": (-1, "na"),
     "actuator_dyntype": (0, 5),
     "actuator_gaintype": (0, 3),
@@ -304,13 +305,16 @@ def _check_tendons(m: Model, sizes: dict[str, int]) -> None:
         _require(fits, "wrap_type", "must have a site before and after a geom")
         fixed = kinds == WRAP_JOINT
         _require(number > 0 and (fixed.all() or not fixed.any()), "wrap_type", "must be joints only, or none")
+        crank = WRAP_CRANK not in kinds or list(kinds) == [WRAP_CRANK, WRAP_SITE]
+        _require(crank, "wrap_type", "must have a site alone behind a slider-crank")
     divisors = m.wrap_prm[m.wrap_type == WRAP_PULLEY]
     _require(np.all(divisors > 0), "wrap_prm", "must have positive divisors")
 
 
 def _check_paths(m, sizes: dict[str, int]) -> None:
     _check_segments("tendon_adr", m.tendon_adr, m.tendon_num, sizes["nwrap"])
-    targets = {WRAP_JOINT: "njnt", WRAP_SITE: "nsite", WRAP_SPHERE: "ngeom", WRAP_CYLINDER: "ngeom"}
+    targets = {WRAP_JOINT: "njnt", WRAP_SPHERE: "ngeom", WRAP_CYLINDER: "ngeom"}
+    targets |= dict.fromkeys((WRAP_SITE, WRAP_CRANK), "nsite")
     for kind, size in targets.items():
         _check_indices("wrap_objid", m.wrap_objid[m.wrap_type == kind], 0, sizes[size])
     joints = m.wrap_objid[m.wrap_type == WRAP_JOINT]

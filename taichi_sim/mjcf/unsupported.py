@@ -231,7 +231,7 @@ def _check_clamped_joints(m, report: Report) -> None:
     clamped = np.flatnonzero(m.jnt_actfrclimited)
     trn = mujoco.mjtTrn
     sticky = bool((m.actuator_trntype == trn.mjTRN_BODY).any())
-    driven = np.isin(m.actuator_trntype, [trn.mjTRN_TENDON, trn.mjTRN_SITE])
+    driven = np.isin(m.actuator_trntype, [trn.mjTRN_TENDON, trn.mjTRN_SITE, trn.mjTRN_SLIDERCRANK])
     if not len(clamped) or not driven.any() and not sticky:
         return
     data = singular.generic_pose(m)
@@ -242,7 +242,7 @@ def _check_clamped_joints(m, report: Report) -> None:
     moved = (np.abs(moment[driven]).sum(axis=0) > 0) | sticky
     joints = np.intersect1d(clamped, m.dof_jntid[moved])
     what, cure = (
-        "its actuator force is clamped, but a tendon, a site or a body drives it, too",
+        "its actuator force is clamped, but a tendon, a slider-crank, a site or a body drives it, too",
         "give the actuators a forcerange instead",
     )
     report.add("joint", joints, what, cure)
@@ -281,7 +281,8 @@ def _actuator_defects(m) -> list[tuple[np.ndarray, str, str]]:
     muscle = m.actuator_gaintype == gain.mjGAIN_MUSCLE
     on_site = m.actuator_trntype == trn.mjTRN_SITE
     on_body = m.actuator_trntype == trn.mjTRN_BODY
-    supported = in_parent | on_site | on_body | np.isin(m.actuator_trntype, [trn.mjTRN_JOINT, trn.mjTRN_TENDON])
+    paths = [trn.mjTRN_JOINT, trn.mjTRN_TENDON, trn.mjTRN_SLIDERCRANK]
+    supported = in_parent | on_site | on_body | np.isin(m.actuator_trntype, paths)
     # a site's length is that of a way between two, or none, a body's none; a force by velocity would be explicit
     by_motion = np.any(m.actuator_gainprm[:, 1:3] != 0, axis=1) & (m.actuator_gaintype == gain.mjGAIN_AFFINE)
     by_motion |= np.any(m.actuator_biasprm[:, 1:3] != 0, axis=1) & (m.actuator_biastype == bias.mjBIAS_AFFINE)
@@ -290,7 +291,7 @@ def _actuator_defects(m) -> list[tuple[np.ndarray, str, str]]:
     dynamics = [dyn.mjDYN_NONE, dyn.mjDYN_INTEGRATOR, dyn.mjDYN_FILTER, dyn.mjDYN_FILTEREXACT, dyn.mjDYN_MUSCLE]
     passive = m.actuator_biastype == bias.mjBIAS_MUSCLE
     return [
-        (~supported, "acts on a slider-crank, which is not supported", "use joint, tendon, site or body"),
+        (~supported, "this transmission is not supported", "use a joint, a tendon, a slider-crank, a site or a body"),
         (on_site & (m.actuator_trnid[:, 1] >= 0), "refsite is not supported", "use a site alone, or a joint"),
         (
             (on_site | on_body) & (by_motion | muscle),

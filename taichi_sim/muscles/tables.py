@@ -45,11 +45,12 @@ class Tendons:
     def __init__(self, model: Model, tree: Tree, f: Fields):
         tables = Tables(model, tree)
         self.number, self.njacobian = model.ntendon, len(tables.row_dof)
-        self.straight, self.wrapped = (
-            types.SimpleNamespace(number=len(x.get("share", ())), **f.table(x))
-            for x in (tables.straight, tables.wrapped)
+        pieces = tables.straight, tables.wrapped, tables.crank
+        self.straight, self.wrapped, self.crank = (
+            types.SimpleNamespace(number=len(x.get("share", ())), **f.table(x)) for x in pieces
         )
-        self.npath, self.njoint = self.straight.number + self.wrapped.number, len(tables.joint_coef)
+        self.npath = self.straight.number + self.wrapped.number + self.crank.number
+        self.njoint = len(tables.joint_coef)
         # MuJoCo's muscles have MuJoCo's lengths
         self.rounded = bool((model.muscle_law == LAW_DEGROOTE).any())
         self.passive = bool(model.tendon_stiffness.any() or model.tendon_damping.any())

@@ -8,8 +8,8 @@ from taichi_sim import spatial
 from taichi_sim.bodies import external
 from taichi_sim.bodies.friction import coefficients
 from taichi_sim.bodies.passive import stop_damping
-from taichi_sim.muscles import wrap
-from taichi_sim.muscles.tendon_tables import FIRST, GEOM
+from taichi_sim.muscles import crank, wrap
+from taichi_sim.muscles.pieces import add_end, add_terms, motion, origin_between, point
 from taichi_sim.runtime import procedure, ti
 
 # Violation [m] at which a limit's damper is fully on.
@@ -20,21 +20,6 @@ LIMIT_RAMP = 0.001
 ROUND = 2e-3
 # Length [m] below which another one has no direction and pulls on nothing: single precision could not tell it.
 _SHORT = 1e-6
-
-
-@ti.func
-def point(d: ti.template(), e, link, pos):
-    """A point of a link, relative to the tree's origin."""
-    return d.xp[e, link] + spatial.rotate(d.xq[e, link], pos)
-
-
-@ti.func
-def origin_between(m: ti.template(), d: ti.template(), e, link1, link2):
-    """From the origin of link1's tree to that of link2's."""
-    r = m.gravity[0] * 0.0
-    if m.link_tree[link1] != m.link_tree[link2]:
-        r = d.origin[e, m.link_tree[link2]] - d.origin[e, m.link_tree[link1]]
-    return r
 
 
 @ti.func
@@ -109,24 +94,6 @@ def wrap_curvature(m: ti.template(), k, r1, r2, d1, d2):
 
 
 @procedure
-def add_terms(m: ti.template(), d: ti.template(), e, start, end, n1, f1, n2, f2, n3, f3):
-    """J of the dofs that move ends of a piece, given the gradients in these ends as (moment, force)."""
-    for k in range(start, end):
-        dof = m.tendon.term_dof[k]
-        n = n2
-        f = f2
-        if m.tendon.term_end[k] == FIRST:
-            n = n1
-            f = f1
-        if ti.static(m.tendon.wrapped.number > 0):
-            if m.tendon.term_end[k] == GEOM:
-                n = n3
-                f = f3
-        i = m.tendon.term_entry[k]
-        d.tendon.J[e, i] = d.tendon.J[e, i] + spatial.dot(d.sw[e, dof], n) + spatial.dot(d.sl[e, dof], f)
-
-
-@procedure
 def rate(m: ti.template(), d: ti.template(), e, x: ti.template(), out: ti.template()):
     """out = J x for every tendon."""
     for t in range(m.tendon.number):
@@ -179,6 +146,8 @@ def lengths(m: ti.template(), d: ti.template(), e):
             n1 = spatial.cross(p1, f1)
             n2 = spatial.cross(p2, f2)
             add_terms(m, d, e, m.tendon.wrapped.term_adr[k], m.tendon.wrapped.term_end[k], n1, f1, n2, f2, n3, -f1 - f2)
+    if ti.static(m.tendon.crank.number > 0):
+        crank.lengths(m, d, e)
     rate(m, d, e, d.qvel, d.tendon.velocity)
 
 
@@ -352,33 +321,8 @@ def adjoint_lengths(m: ti.template(), d: ti.template(), e):
     if ti.static(m.tendon.wrapped.number > 0):
         for k in range(m.tendon.wrapped.number):
             adjoint_wrapped(m, d, e, k)
-
-
-@ti.func
-def motion(d: ti.template(), e, t, link, p):
-    """Tendon t's motion f nu + v_bar v + v'_bar v' of a link: angular, and linear at p."""
-    f = d.tendon.force[e, t]
-    v_bar = d.tendon.velocity_bar[e, t]
-    x_bar = d.tendon.ahead_bar[e, t]
-    w = spatial.scale(d.nw[e, link], f) + spatial.scale(d.vw[e, link], v_bar) + spatial.scale(d.tw[e, link], x_bar)
-    v = spatial.scale(d.nl[e, link], f) + spatial.scale(d.vl[e, link], v_bar) + spatial.scale(d.tl[e, link], x_bar)
-    return w, v + spatial.cross(w, p)
-
-
-@procedure
-def add_end(d: ti.template(), e, t, link, n, f, gn, gf):
-    """A tendon's gradient (n, f) in the place of one end, and the explicit adjoint (gn, gf) of that place."""
-    force = d.tendon.force[e, t]
-    v_bar = d.tendon.velocity_bar[e, t]
-    x_bar = d.tendon.ahead_bar[e, t]
-    d.fn[e, link] = d.fn[e, link] - spatial.scale(n, force)
-    d.ff[e, link] = d.ff[e, link] - spatial.scale(f, force)
-    d.wn[e, link] = d.wn[e, link] - spatial.scale(n, v_bar)
-    d.wf[e, link] = d.wf[e, link] - spatial.scale(f, v_bar)
-    d.xn[e, link] = d.xn[e, link] + spatial.scale(n, x_bar)
-    d.xf[e, link] = d.xf[e, link] + spatial.scale(f, x_bar)
-    d.gn[e, link] = d.gn[e, link] + gn
-    d.gf[e, link] = d.gf[e, link] + gf
+    if ti.static(m.tendon.crank.number > 0):
+        crank.adjoint_lengths(m, d, e)
 
 
 @procedure

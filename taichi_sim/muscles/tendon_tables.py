@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from taichi_sim.bodies.moved_dofs import FIRST, GEOM, SECOND, elements, is_fixed, links_of, moved_dofs, terms
+from taichi_sim.bodies.moved_dofs import (
+    FIRST,
+    GEOM,
+    SECOND,
+    elements,
+    is_crank,
+    is_fixed,
+    links_of,
+    moved_dofs,
+    terms,
+)
 from taichi_sim.bodies.tree import quat_matrix
 from taichi_sim.muscles.wrap import CYLINDER, INSIDE, SPHERE
 from taichi_sim.types import WRAP_CYLINDER, WRAP_SPHERE, Model
@@ -22,7 +32,7 @@ class Tables:
     | row_adr, row_dof | tendon t's dofs are row_dof[row_adr[t]:row_adr[t+1]]; ten_J has one entry for each | (ntendon+1,), (nJ,) |
     | jacobian0 | ten_J's constant part, of fixed tendons | (nJ,) |
     | joint_tendon, joint_dof, joint_qposadr, joint_coef | a fixed tendon's joints | (njoint,) |
-    | straight, wrapped | dicts of arrays by piece, see `_piece` | |
+    | straight, wrapped, crank | dicts of arrays by piece, see `_piece` | |
     | term_dof, term_end, term_entry | a dof that moves an end of a piece; the entry of ten_J that it adds to | (nterm,) |
     | pair_tendon, pair_entry1, pair_entry2, pair_target | entries of a tendon's J'J and where they lie in qM | (npair,) |
     """  # noqa: E501
@@ -34,22 +44,25 @@ class Tables:
         self.length0, self.jacobian0 = np.zeros(model.ntendon), np.zeros(len(self.row_dof))
         self._joints: list[tuple] = []
         self._term: list[tuple[int, int, int]] = []
-        pieces: dict[bool, list[dict]] = {False: [], True: []}
+        pieces: dict[str, list[dict]] = {"straight": [], "wrapped": [], "crank": []}
         for t, row in enumerate(dofs):
             if is_fixed(model, t):
                 self._add_joints(model, t, row)
                 continue
             for share, one, two, geom, side in elements(model, t):
                 links = links_of(model, tree, one, two, geom)
-                if len(set(links)) == 1 and geom < 0:
+                kind = "crank" if is_crank(model, t) else "straight" if geom < 0 else "wrapped"
+                if len(set(links)) == 1 and kind == "straight":
                     self.length0[t] += share * self._constant(model, tree, one, two)
                     continue
                 piece = self._piece(model, tree, links, one, two, geom, side)
+                if kind == "crank":
+                    piece.update(self._crank(model, tree, t, one))
                 piece.update(tendon=t, share=share, term_adr=len(self._term))
                 self._term += [(dof, end, self.row_adr[t] + row.index(dof)) for dof, end in terms(tree, links)]
                 piece["term_end"] = len(self._term)
-                pieces[geom >= 0].append(piece)
-        self.straight, self.wrapped = (_columns(pieces[kind]) for kind in (False, True))
+                pieces[kind].append(piece)
+        self.straight, self.wrapped, self.crank = map(_columns, pieces.values())
         self.term_dof, self.term_end, self.term_entry = np.array(self._term, np.int32).reshape(-1, 3).T
         columns = np.array(self._joints, float).reshape(-1, 4).T
         self.joint_tendon, self.joint_dof, self.joint_qposadr = columns[:3].astype(np.int32)
@@ -89,6 +102,12 @@ class Tables:
             kind += INSIDE * int(np.linalg.norm(at) < radius)
         piece.update(link=links[GEOM], pos=pos, quat=quat, radius=radius, kind=kind, side=at, sided=int(side >= 0))
         return piece
+
+    @staticmethod
+    def _crank(model: Model, tree, t: int, slider: int) -> dict:
+        """axis: of the slider, in its link's frame; rod: its length [m]."""
+        _, quat = tree.place(model.site_bodyid[slider], model.site_pos[slider], model.site_quat[slider])
+        return {"axis": quat_matrix(quat)[:, 2], "rod": model.wrap_prm[model.tendon_adr[t]]}
 
     @staticmethod
     def _wrap_kind(model: Model, geom: int) -> int:

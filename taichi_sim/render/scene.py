@@ -79,7 +79,7 @@ def visible_shapes(model: Model, groups: tuple[int, ...]) -> Shapes:
     mesh = np.array([used.index(pair) if pair in used else -1 for pair in source], int)
     half, center = _boxes(kind, model.geom_size[geomid], mesh, meshes)
     size = np.where((kind == GEOM_MESH)[:, None], 0.0, model.geom_size[geomid])
-    return Shapes(geomid, kind, mesh, half, center, size, _colors(model, geomid, kind), meshes)
+    return Shapes(geomid, kind, mesh, half, center, size, _colors(model, geomid), meshes)
 
 
 def _mesh_tree(model: Model, mesh: int) -> bvh.Bvh:
@@ -136,11 +136,11 @@ def bounding_radii(shapes: Shapes) -> np.ndarray:
     return radius * (1 + 1e-5)
 
 
-def _colors(model: Model, geomid: np.ndarray, kind: np.ndarray) -> np.ndarray:
+def _colors(model: Model, geomid: np.ndarray) -> np.ndarray:
     """Colours as displayed; a model that has none gets a palette by depth in the tree."""
     rgba = model.geom_rgba[geomid].astype(np.float64)
     plain = np.all(np.abs(rgba - DEFAULT_RGBA) < 1e-3, axis=1)
-    floor = kind == GEOM_PLANE
+    floor = np.isin(model.geom_type[geomid], (GEOM_PLANE, GEOM_HFIELD))
     # white is what a textured floor's material says
     white = np.all(rgba[:, :3] > 0.99, axis=1)
     rgba[floor & (plain | white), :3] = FLOOR_RGB

@@ -126,10 +126,6 @@ ACTUATORS = {
         "<actuator><general name='m' body='arm' biastype='affine' biasprm='0 0 -1'/></actuator>",
         "a site's or a body's motion",
     ),
-    "slider-crank": (
-        "<actuator><motor name='m' cranksite='palm' slidersite='rail' cranklength='.1'/></actuator>",
-        "acts on a slider-crank",
-    ),
     "jointinparent": ("<actuator><motor name='m' jointinparent='neck' gear='1 0 0'/></actuator>", "jointinparent"),
     "user dynamics": ("<actuator><general name='m' joint='elbow' dyntype='user'/></actuator>", "activation dynamics"),
     "user gain": ("<actuator><general name='m' joint='elbow' gaintype='user'/></actuator>", "gain type"),
