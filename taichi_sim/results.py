@@ -59,7 +59,7 @@ class ForwardData:
     | actuator_length, actuator_velocity | transmission's length and its rate | (N, nu) |
     | actuator_force | scalar force of the actuator [N, N m] | (N, nu) |
     | act_dot | rate of the activations [1/s] | (N, na) |
-    | ten_length, ten_velocity | tendons' lengths [m] and rates [m/s], differentiable; slider-cranks last | (N, ntendon) |
+    | ten_length, ten_velocity | lengths of tendons, then slider-cranks [m], rates; differentiable | (N, ntendon) |
     | ten_J | d ten_length / d q, in the coordinates of qvel | (N, ntendon, nv) |
 
     | property | meaning |
