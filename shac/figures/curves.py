@@ -192,7 +192,7 @@ class Figure10(Curves):
         level, _, fast, ratio = against_redq(drawn)
         faster = "SHAC never" if fast is None else f"SHAC {ratio:.3g} times as fast"
         panel.axhline(level, color=plot.COLOURS["redq"], lw=0.8, ls=":")
-        panel.set_title(f"at REDQ's best: {faster}", fontsize=8)
+        panel.set_title(f"REDQ's best: {faster}", fontsize=8)
 
     def write_more(self, data: Path, shown: dict[str, dict[str, dict[str, means.Mean]]]) -> None:
         both = {model: by["minutes"] for model, by in shown.items() if {"SHAC", "REDQ"} <= by["minutes"].keys()}
@@ -242,10 +242,22 @@ def _rows(label: str, axis: str, mean: means.Mean):
     ]
 
 
+def _few_labels(panel) -> None:
+    """Of a logarithmic axis: powers of ten, or on a short one 1, 2 and 5, since others write over each other."""
+    # a figure may be asked what it takes where nothing can draw
+    from matplotlib import ticker
+
+    low, high = panel.get_xlim()
+    panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0,) if high > 20 * low else (1.0, 2.0, 5.0)))
+    panel.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    panel.xaxis.set_minor_formatter(ticker.NullFormatter())
+
+
 def _frame(panel, axis: str, log: bool, drawn: dict[str, means.Mean], curves: list[means.Curve]) -> None:
     panel.set_xlabel("million steps" if axis == "steps" else means.time_label(curves))
     if log:
         panel.set_xscale("log")
+        _few_labels(panel)
     else:
         panel.set_xlim(left=0)
     if not drawn:
