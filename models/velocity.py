@@ -47,7 +47,7 @@ class Velocity(Task):
     | n | their velocities, times 0.05 [rad/s] |
     | n | the servos' targets as they are now, as actions: filtered, if `filter` is not 0 |
 
-    Reward: what tracking and turning earn, and 1, less the costs, each with its weight.
+    Reward: what tracking, turning and being alive earn, less the costs, each with its weight.
     """
 
     file: str = "ant"
@@ -82,6 +82,9 @@ class Velocity(Task):
     """Range of the turning ones, to the left [rad/s]."""
     standing: float = 0.1
     """Share of the commands that are 0."""
+    moving: float = 0.0
+    """Share of the velocity commanded that the robot begins an episode with: who begins at rest may stay so, and earn
+    what standing earns, until somebody shows it how to lift a foot (docs/velocity.md)."""
     redraw: float = 5.0
     """Mean time after which a command is drawn anew [s]; 0: one command an episode."""
     push: float = 0.0
@@ -101,6 +104,8 @@ class Velocity(Task):
     """What the velocity commanded earns."""
     turning_weight: float = 1.0
     """What the turning velocity commanded earns."""
+    alive_weight: float = 1.0
+    """What a step earns whatever it does, so that to fail costs."""
     upright_weight: float = 1.0
     """Cost of the trunk's tilt, its sine squared."""
     height_weight: float = 10.0
@@ -161,8 +166,8 @@ class Velocity(Task):
                 raise ValueError(f"{name} must be lowest, highest, got {low}, {high}")
         if not (0 <= self.standing <= 1 and 0 <= self.lowest < 1 and 0 < self.tilt < math.pi / 2):
             raise ValueError("standing is from 0 to 1, lowest from 0 to below 1, tilt from 0 to pi / 2")
-        if self.filter < 0 or self.redraw < 0 or self.push < 0 or self.damping < 0:
-            raise ValueError("filter, redraw, push and damping must be at least 0")
+        if min(self.filter, self.redraw, self.push, self.damping, self.moving) < 0:
+            raise ValueError("filter, redraw, push, damping and moving must be at least 0")
         if self.smoothness_weight and not self.filter:
             raise ValueError("smoothness is measured against the filtered actions: filter=0 wants smoothness_weight=0")
         if Path(self.file).suffix:
@@ -242,7 +247,7 @@ class Velocity(Task):
         joints, target = obs[:, TRUNK : TRUNK + n], obs[:, TRUNK + 2 * n :]
         earned = self.tracking_weight * self._kernel((linear[:, :2] - command[:, :2]).square().sum(1))
         earned = earned + self.turning_weight * self._kernel((angular[:, 2] - command[:, 2]).square())
-        earned = earned + 1.0
+        earned = earned + self.alive_weight
         tilt = self.upright_weight * down[:, :2].square().sum(1)
         height = self.height_weight * (state.qpos[:, 2] - float(self.robot.pose[2])).square()
         bounce = self.bounce_weight * (linear[:, 2].square() + 0.1 * angular[:, :2].square().sum(1))
@@ -272,7 +277,12 @@ class Velocity(Task):
             command, phase = drawn[:, :4], drawn[:, 4]
         if self.filter:
             act[:, :n] = constant(tuple(self.robot.pose[self.robot.qpos]), sim.dtype, sim.device)
-        act[:, -4:-1], act[:, -1] = self._command(command), phase
+        wanted = self._command(command)
+        act[:, -4:-1], act[:, -1] = wanted, phase
+        if stochastic and self.moving:
+            level = torch.cat((wanted[:, :2], torch.zeros_like(wanted[:, :1])), dim=1)
+            qvel[:, :3] += self.moving * quaternion.rotate(qpos[:, 3:7], level)
+            qvel[:, 5] += self.moving * wanted[:, 2]
         return state._replace(qpos=qpos, qvel=qvel, act=act)
 
     def vary(

@@ -19,6 +19,17 @@ def random_batch(model: ts.Model, num_worlds: int, seed: int) -> tuple[ts.State,
     return ts.State(qpos, qvel, torch.zeros(num_worlds, model.na, dtype=torch.float64)), ctrl
 
 
+def around(mj_model: mujoco.MjModel, num_worlds: int, spread: float, seed: int) -> tuple[ts.State, torch.Tensor]:
+    """States that lie around qpos0 and move, with activations and controls from 0 to 1."""
+    rng = np.random.default_rng(seed)
+    qpos = np.tile(mj_model.qpos0, (num_worlds, 1)) + spread * rng.normal(size=(num_worlds, mj_model.nq))
+    for world in range(num_worlds):
+        mujoco.mj_normalizeQuat(mj_model, qpos[world])
+    qvel, act = rng.normal(size=(num_worlds, mj_model.nv)), rng.random((num_worlds, mj_model.na))
+    ctrl = torch.tensor(rng.uniform(0.1, 0.9, size=(num_worlds, mj_model.nu)))
+    return ts.State(*map(torch.tensor, (qpos, qvel, act))), ctrl
+
+
 def driven(
     mj_model: mujoco.MjModel, num_worlds: int, rng, kept: float, push: float, begin=None
 ) -> tuple[ts.State, torch.Tensor]:

@@ -274,6 +274,21 @@ def test_commands_and_pushes_come_as_often_as_they_are_asked_for(biped):
     assert torch.equal(fixed.perturb(state, draws).act, state.act)
 
 
+def test_an_episode_begins_with_a_share_of_the_velocity_commanded(biped):
+    begins = {}
+    for moving in (0.0, 0.5):
+        env = shac.make("velocity", num_envs=8, seed=3, file=biped, moving=moving)
+        env.reset()
+        quat = quaternion.conjugate(env.state.qpos[:, 3:7])
+        begins[moving] = quaternion.rotate(quat, env.state.qvel[:, :3]), env.state.qvel[:, 5], env.state.act[:, -4:-1]
+    (rest, still, command), (linear, turning, same) = begins.values()
+    torch.testing.assert_close(command, same)
+    level = torch.cat((command[:, :2], torch.zeros(8, 1, dtype=F64)), dim=1)
+    torch.testing.assert_close(linear - rest, 0.5 * level)
+    torch.testing.assert_close(turning - still, 0.5 * command[:, 2])
+    assert command.abs().max() > 0.3
+
+
 def test_the_errors_are_measured_against_the_command(biped):
     task = models.load_task("velocity", {"file": biped})
     steps = task.episode_length

@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from batch import mujoco_data
+from batch import around, mujoco_data
 from differences import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
@@ -46,13 +46,7 @@ def sim(machine) -> ts.Simulator:
 
 @pytest.fixture(scope="module")
 def batch(machine) -> tuple[ts.State, torch.Tensor]:
-    rng = np.random.default_rng(2)
-    qpos = np.tile(machine.qpos0, (WORLDS, 1)) + 0.2 * rng.normal(size=(WORLDS, machine.nq))
-    for adr in (3, 8, 15):
-        qpos[:, adr : adr + 4] /= np.linalg.norm(qpos[:, adr : adr + 4], axis=1, keepdims=True)
-    qvel, act = rng.normal(size=(WORLDS, machine.nv)), rng.random((WORLDS, machine.na))
-    state = ts.State(*map(torch.tensor, (qpos, qvel, act)))
-    return state, torch.tensor(rng.uniform(0.1, 0.9, size=(WORLDS, machine.nu)))
+    return around(machine, WORLDS, 0.2, seed=2)
 
 
 def reaches(machine, data) -> list[bool]:

@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from batch import mujoco_data
+from batch import around, mujoco_data
 from differences import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
@@ -41,13 +41,7 @@ def sim(body) -> ts.Simulator:
 
 @pytest.fixture(scope="module")
 def batch(body) -> tuple[ts.State, torch.Tensor]:
-    rng = np.random.default_rng(2)
-    qpos = np.tile(body.qpos0, (WORLDS, 1)) + 0.3 * rng.normal(size=(WORLDS, body.nq))
-    for place in (3, 8):
-        qpos[:, place : place + 4] /= np.linalg.norm(qpos[:, place : place + 4], axis=1, keepdims=True)
-    qvel, act = rng.normal(size=(WORLDS, body.nv)), rng.random((WORLDS, body.na))
-    state = ts.State(*map(torch.tensor, (qpos, qvel, act)))
-    return state, torch.tensor(rng.uniform(0.1, 0.9, size=(WORLDS, body.nu)))
+    return around(body, WORLDS, 0.3, seed=2)
 
 
 def test_forces_and_velocities_are_mujocos(body, sim, batch):
