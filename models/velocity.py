@@ -82,9 +82,9 @@ class Velocity(Task):
     """Range of the turning ones, to the left [rad/s]."""
     standing: float = 0.1
     """Share of the commands that are 0."""
-    moving: float = 0.0
-    """Share of the velocity commanded that the robot begins an episode with: who begins at rest may stay so, and earn
-    what standing earns, until somebody shows it how to lift a foot (docs/velocity.md)."""
+    moving: tuple[float, float] = (0.0, 0.0)
+    """Range of the share of the velocity commanded that the robot begins an episode with: who begins at rest may stay
+    so, and earn what standing earns (docs/velocity.md)."""
     redraw: float = 5.0
     """Mean time after which a command is drawn anew [s]; 0: one command an episode."""
     push: float = 0.0
@@ -160,14 +160,14 @@ class Velocity(Task):
         ratio = self.control_step / self.substep
         if abs(ratio - round(ratio)) > 1e-6:
             raise ValueError("control_step must be a whole number of substeps")
-        for name in ("forward", "sideways", "turning", "friction", "payload"):
+        for name in ("forward", "sideways", "turning", "moving", "friction", "payload"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name} must be lowest, highest, got {low}, {high}")
         if not (0 <= self.standing <= 1 and 0 <= self.lowest < 1 and 0 < self.tilt < math.pi / 2):
             raise ValueError("standing is from 0 to 1, lowest from 0 to below 1, tilt from 0 to pi / 2")
-        if min(self.filter, self.redraw, self.push, self.damping, self.moving) < 0:
-            raise ValueError("filter, redraw, push, damping and moving must be at least 0")
+        if self.filter < 0 or self.redraw < 0 or self.push < 0 or self.damping < 0:
+            raise ValueError("filter, redraw, push and damping must be at least 0")
         if self.smoothness_weight and not self.filter:
             raise ValueError("smoothness is measured against the filtered actions: filter=0 wants smoothness_weight=0")
         if Path(self.file).suffix:
@@ -279,10 +279,13 @@ class Velocity(Task):
             act[:, :n] = constant(tuple(self.robot.pose[self.robot.qpos]), sim.dtype, sim.device)
         wanted = self._command(command)
         act[:, -4:-1], act[:, -1] = wanted, phase
-        if stochastic and self.moving:
-            level = torch.cat((wanted[:, :2], torch.zeros_like(wanted[:, :1])), dim=1)
-            qvel[:, :3] += self.moving * quaternion.rotate(qpos[:, 3:7], level)
-            qvel[:, 5] += self.moving * wanted[:, 2]
+        if stochastic and self.moving != (0.0, 0.0):
+            low, high = self.moving
+            share = torch.rand(num, 1, generator=generator, dtype=sim.dtype, device=sim.device)
+            begin = (low + (high - low) * share) * wanted
+            level = torch.cat((begin[:, :2], torch.zeros_like(begin[:, :1])), dim=1)
+            qvel[:, :3] += quaternion.rotate(qpos[:, 3:7], level)
+            qvel[:, 5] += begin[:, 2]
         return state._replace(qpos=qpos, qvel=qvel, act=act)
 
     def vary(

@@ -66,8 +66,9 @@ class Trial:
         return None
 
     def moved(self) -> ts.State:
-        """The initial state after a few steps."""
+        """The initial state after a few steps; with velocities, since that itself may be where a limit begins."""
         state = self.sim.initial_state()
+        state = state._replace(qvel=0.1 * torch.randn(state.qvel.shape, generator=self.generator).to(state.qvel))
         with torch.no_grad():
             for _ in range(HOLD):
                 state = self.sim.step(state, self.controls())
