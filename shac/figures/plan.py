@@ -144,6 +144,9 @@ def check_folder(run: Run, folder: Path) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         return
     found, wanted = dataclasses.asdict(read_config(folder)), dataclasses.asdict(settings_of(run))
+    # a setting that came later is what it is without being asked for
+    usual = settings_of(dataclasses.replace(run, settings={})).task
+    found["task"] = {**usual, **found["task"]}
     if set(wanted["snapshots"]) <= set(found["snapshots"]):
         wanted["snapshots"] = found["snapshots"]
     other = [name for name in wanted if found.get(name) != wanted[name]]

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from fabricated import run as fabricate
 
 from shac.cli import figure, figure_job
-from shac.figures import plan, workflow
+from shac.figures import catalog, plan, workflow
 from shac.figures.figure import Budget, Run
 from shac.models import load_task
 from shac.runs import runner
@@ -86,6 +86,26 @@ def test_a_run_folder_of_other_settings_is_refused(tmp_path):
     (folder / "config.yaml").unlink()
     (folder / "notes.txt").touch()
     assert_one_line(invoke(5, "--runs", tmp_path), f"{folder} is not a run folder")
+
+
+def test_a_run_from_before_a_setting_came_serves(tmp_path):
+    wanted = Run("a", "humanoid_mtu", "shac", 0)
+    text = to_yaml(plan.settings_of(wanted))
+    assert "  follow: null\n" in text
+    for change, fits in ((("  follow: null\n", ""), True), (("  follow: null\n", "  follow: 0.3\n"), False)):
+        (tmp_path / "config.yaml").write_text(text.replace(*change))
+        with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="is a run of other settings: task"):
+            plan.check_folder(wanted, tmp_path)
+
+
+def test_the_runs_that_are_kept_are_of_todays_settings():
+    kept = Path(__file__).parents[3] / "docs" / "figures" / "runs"
+    figures = catalog.runs_of(list(catalog.FIGURES), Budget.DEFAULT)
+    runs = {run.name: run for several in figures.values() for run in several}
+    found = [folder for folder in kept.iterdir() if folder.name in runs]
+    assert len(found) > 40
+    for folder in found:
+        plan.check_folder(runs[folder.name], folder)
 
 
 def test_more_snapshots_than_wanted_are_no_other_settings(tmp_path):
