@@ -59,12 +59,16 @@ def tendons(m, substep: float, refsafe: bool, report: Report) -> dict[str, np.nd
     return {name: np.concatenate([values, own[name]]) for name, values in found.items()}
 
 
+def _acting(m) -> np.ndarray:
+    """Which actuators are simulated and on, bool, (nu,)."""
+    return actuator_group_enabled(m) & actuator_simulated(m) & stages(m).actuation
+
+
 def _cranks(m) -> np.ndarray:
     """The actuators that act on slider-cranks, indices."""
     import mujoco
 
-    on = actuator_group_enabled(m) & actuator_simulated(m) & stages(m).actuation
-    return np.flatnonzero(on & (m.actuator_trntype == mujoco.mjtTrn.mjTRN_SLIDERCRANK))
+    return np.flatnonzero(_acting(m) & (m.actuator_trntype == mujoco.mjtTrn.mjTRN_SLIDERCRANK))
 
 
 def _tendons(m, substep: float, refsafe: bool, report: Report) -> dict[str, np.ndarray]:
@@ -121,7 +125,7 @@ def actuators(m, numerics, report: Report) -> dict[str, np.ndarray]:
     """Actuators' fields. One that is disabled keeps its place in ctrl and act, but does nothing and holds its act."""
     import mujoco
 
-    on = actuator_group_enabled(m) & actuator_simulated(m) & stages(m).actuation
+    on = _acting(m)
     on_tendon = on & (m.actuator_trntype == mujoco.mjtTrn.mjTRN_TENDON)
     cranks, trnid = _cranks(m), np.array(m.actuator_trnid[:, 0])
     on_tendon[cranks], trnid[cranks] = True, m.ntendon + np.arange(len(cranks))
