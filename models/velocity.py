@@ -85,6 +85,8 @@ class Velocity(Task):
     moving: tuple[float, float] = (0.0, 0.0)
     """Range of the share of the velocity commanded that the robot begins an episode with: who begins at rest may stay
     so, and earn what standing earns (docs/velocity.md)."""
+    slowing: float = 0.0
+    """Share of the training over which that range widens: it begins with its higher end alone; 0: at once."""
     redraw: float = 5.0
     """Mean time after which a command is drawn anew [s]; 0: one command an episode."""
     push: float = 0.0
@@ -166,8 +168,8 @@ class Velocity(Task):
                 raise ValueError(f"{name} must be lowest, highest, got {low}, {high}")
         if not (0 <= self.standing <= 1 and 0 <= self.lowest < 1 and 0 < self.tilt < math.pi / 2):
             raise ValueError("standing is from 0 to 1, lowest from 0 to below 1, tilt from 0 to pi / 2")
-        if self.filter < 0 or self.redraw < 0 or self.push < 0 or self.damping < 0:
-            raise ValueError("filter, redraw, push and damping must be at least 0")
+        if self.filter < 0 or self.redraw < 0 or self.push < 0 or self.damping < 0 or self.slowing < 0:
+            raise ValueError("filter, redraw, push, damping and slowing must be at least 0")
         if self.smoothness_weight and not self.filter:
             raise ValueError("smoothness is measured against the filtered actions: filter=0 wants smoothness_weight=0")
         if Path(self.file).suffix:
@@ -178,6 +180,7 @@ class Velocity(Task):
         trunk = float(self.asset.body_mass[self._trunk])
         if self.friction[0] < 0 or trunk + self.payload[0] <= 0:
             raise ValueError(f"friction must be at least 0, and payload more than the trunk's {-trunk:.3g} kg")
+        self._moving = self.moving
         # made when they are first asked for
         self._feet: dict[tuple[torch.dtype, torch.device], Feet] = {}
 
@@ -279,14 +282,21 @@ class Velocity(Task):
             act[:, :n] = constant(tuple(self.robot.pose[self.robot.qpos]), sim.dtype, sim.device)
         wanted = self._command(command)
         act[:, -4:-1], act[:, -1] = wanted, phase
-        if stochastic and self.moving != (0.0, 0.0):
-            low, high = self.moving
+        if stochastic and self._moving != (0.0, 0.0):
+            low, high = self._moving
             share = torch.rand(num, 1, generator=generator, dtype=sim.dtype, device=sim.device)
             begin = (low + (high - low) * share) * wanted
             level = torch.cat((begin[:, :2], torch.zeros_like(begin[:, :1])), dim=1)
             qvel[:, :3] += quaternion.rotate(qpos[:, 3:7], level)
             qvel[:, 5] += begin[:, 2]
         return state._replace(qpos=qpos, qvel=qvel, act=act)
+
+    def schedule(self, progress: float) -> bool:
+        low, high = self.moving
+        before, reached = self._moving, min(1.0, progress / self.slowing) if self.slowing else 1.0
+        self._moving = high - reached * (high - low), high
+        # what returns are of is the same from the moment on that the range is whole
+        return before != self.moving == self._moving
 
     def vary(
         self, num: int, generator: torch.Generator, sim: ts.Simulator, stochastic: bool = True

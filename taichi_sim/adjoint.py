@@ -43,7 +43,10 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.neq > 0):
         equality.adjoint_project(m, d, e, h)
         equality.dependence(m, d, e)
-    integrate.adjoint_integrate(m, d, e, h)
+    if ti.static(m.stages == 1):
+        integrate.adjoint_integrate(m, d, e, h)
+    if ti.static(m.damps):
+        integrate.adjoint_damp(m, d, e, h)
     inertia.solve(m, d, e, d.lam, d.qLD, d.qLU)
     if ti.static(m.neq > 0):
         equality.expand(m, d, e, d.lam)
@@ -59,6 +62,9 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     inertia.bodies(m, d, e)
     if ti.static(m.coriolis):
         coriolis.adjoint(m, d, e, h_theta)
+        kinematics.world(m, d, e)
+    if ti.static(m.damps):
+        integrate.adjoint_inertia(m, d, e)
         kinematics.world(m, d, e)
     kinematics.velocity(m, d, e, True)
     dynamics.newton_euler(m, d, e)
@@ -95,6 +101,8 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.tendon.number > 0):
         tendon.adjoint_forces(m, d, e, h_theta)
     actuator.adjoint_forces(m, d, e, h, h_theta)
+    if ti.static(m.damps and m.fit and m.integrator == integrate.IMPLICITFAST):
+        actuator.adjoint_damping(m, d, e, h)
     if ti.static(m.constraint.stick.number > 0):
         adhesion.adjoint(m, d, e, h)
     if ti.static(m.tendon.number > 0):
@@ -165,7 +173,7 @@ class AdjointKernels:
         @procedure
         def retreat(e, tape: ti.template(), h, h_theta, substeps):
             """Adjoints in d of the state after all substeps -> before them, and of the controls."""
-            at = substeps * m.nrecord
+            at = substeps * m.stages * m.nrecord
             for i in range(m.nq):
                 d.qpos[e, i] = tape[e, at + i]
             for i in range(m.nu):
@@ -176,11 +184,24 @@ class AdjointKernels:
                     d.mocap[e, i] = tape[e, at + m.nq + m.nu + i]
                     d.grad_mocap[e, i] = tape[e, at] * 0.0
             integrate.tangent(m, d, e, d.grad_raw)
-            for _ in range(substeps):
+            for n in range(substeps * m.stages):
                 at = at - m.nrecord
+                stage = m.stages - 1 - n % m.stages
+                if ti.static(m.stages > 1):
+                    if stage == m.stages - 1:
+                        for s in range(m.stages):
+                            taping.recall_state(m, d, e, tape, at - (m.stages - 1 - s) * m.nrecord)
+                            integrate.chart(m, d, e, h, s)
+                        integrate.adjoint_step(m, d, e, h)
                 taping.recall_state(m, d, e, tape, at)
+                if ti.static(m.stages > 1):
+                    integrate.adjoint_begin_stage(m, d, e, h, stage)
                 taping.recall_solution(m, d, e, tape, at)
+                if ti.static(m.damps):
+                    taping.recall_damping(m, d, e, tape, at)
                 substep(m, d, e, h, h_theta)
+                if ti.static(m.stages > 1):
+                    integrate.adjoint_end_stage(m, d, e, h, stage)
             if ti.static(m.neq > 0):
                 equality.adjoint_project(m, d, e, 0.0)
             integrate.raw_gradient(m, d, e, d.grad_raw)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from taichi_sim import adjoint, data, forward
+from taichi_sim.bodies.integrate import RK4, THETA
 from taichi_sim.buffers import Fields
 from taichi_sim.machine import cuda, memory
 from taichi_sim.runtime import Runtime, exclusive, get, keeps_memory, require_alive, require_own_thread
@@ -138,6 +139,7 @@ _SWITCHES = (
     "clampctrl",
     "equality",
     "coriolis",
+    "integrator",
     "density",
     "viscosity",
     "wind",
@@ -186,7 +188,11 @@ class Bound:
     def _plan(self) -> Plan:
         """As the model's options have it now."""
         opt = self.model.opt
-        return Plan(opt.timestep, opt.theta * opt.timestep, opt.substeps)
+        if self._m.integrator != THETA:
+            return Plan(opt.timestep, 0.0, opt.substeps)
+        # by the penalty our own step: as many evaluations of the forces as Runge-Kutta's
+        share = 4 if opt.integrator == RK4 else 1
+        return Plan(opt.timestep / share, opt.theta * opt.timestep / share, opt.substeps * share)
 
     def _resting(self) -> np.ndarray:
         """qpos0, but for joints that an equality holds elsewhere."""

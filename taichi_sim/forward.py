@@ -219,7 +219,10 @@ class ForwardKernels:
             if ti.static(m.constraint.any):
                 constraint.begin(m, d, e)
             at = 0
-            for _ in range(substeps):
+            solutions = substeps * m.stages
+            if mode == EVALUATE:
+                solutions = substeps
+            for n in range(solutions):
                 if mode == RECORD:
                     taping.record_state(m, d, e, tape, at)
                 forces(m, d, e, h, h_theta)
@@ -233,9 +236,17 @@ class ForwardKernels:
                         constraint.report(m, d, e)
                 if mode == RECORD:
                     taping.record_solution(m, d, e, tape, at)
+                if ti.static(m.damps):
+                    if mode != EVALUATE:
+                        integrate.damp(m, d, e, h)
+                    if mode == RECORD:
+                        taping.record_damping(m, d, e, tape, at)
                 at = at + m.nrecord
                 if mode != EVALUATE:
-                    integrate.integrate(m, d, e, h)
+                    if ti.static(m.stages == 1):
+                        integrate.integrate(m, d, e, h)
+                    else:
+                        integrate.stage(m, d, e, h, n % m.stages)
                     activation.advance(m, d, e, h)
                     if ti.static(m.actuator.elastic):
                         actuator.stretch(m, d, e, h)

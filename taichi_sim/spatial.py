@@ -297,6 +297,27 @@ def jac_right_inv_transpose(u, x):
 
 
 @ti.func
+def jac_right_inv_gradient(u, v, x):
+    """The gradient of x . J_r(u)^-1 v in the rotation vector u, with J_r SO(3)'s right Jacobian; |u| below 2 pi.
+
+    J_r(u)^-1 v = v + u x v / 2 + b u x (u x v), b = 1 / t^2 - cot(t / 2) / (2 t), t = |u|.
+    """
+    t2 = dot(u, u)
+    b = 1.0 / 12 + t2 * (1.0 / 720 + t2 * (1.0 / 30240 + t2 * (1.0 / 1209600 + t2 * (1.0 / 47900160))))
+    # db/dt / t
+    slope = 1.0 / 360 + t2 * (1.0 / 7560 + t2 * (1.0 / 201600 + t2 * (1.0 / 5987520)))
+    safe = ti.max(t2, 0.1)
+    s, c = sin_cos(0.5 * ti.sqrt(safe))
+    half = 0.5 * ti.sqrt(safe) * c / s
+    large = t2 > 0.25
+    b = ti.select(large, (1.0 - half) / safe, b)
+    slope = ti.select(large, (half - 2.0 + 0.25 * safe / (s * s)) / (safe * safe), slope)
+    uv, ux, vx = dot(u, v), dot(u, x), dot(v, x)
+    along = scale(x, uv) + scale(v, ux) - scale(u, 2.0 * vx)
+    return 0.5 * cross(v, x) + scale(along, b) + scale(u, slope * (ux * uv - vx * t2))
+
+
+@ti.func
 def sym_mul(diag, off, x):
     """A symmetric 3x3 matrix, (xx, yy, zz) and (yz, xz, xy), times a 3-vector."""
     yz, xz, xy = off[0, :], off[1, :], off[2, :]

@@ -1,5 +1,6 @@
-"""What a substep leaves for its backward pass: qpos, qvel, act, qacc and the factor; and for equalities qM, eq_force,
-for elastic tendons of muscles the rates of the fibres; for equalities that close loops, last, their rows' forces.
+"""What a substep, or a stage of Runge-Kutta's, leaves for its backward pass: qpos, qvel, act, qacc and the factor;
+for damping as MuJoCo's integrators have it damped, damped_by and the factor of that; for equalities qM, eq_force; for
+elastic tendons of muscles the rates of the fibres; and for equalities that close loops, last, their rows' forces.
 
 A record is `size` scalars per world, one after the other from `at`. A control step's tape ends with its last qpos and
 its controls, and the poses of mocap bodies.
@@ -11,7 +12,9 @@ from taichi_sim.runtime import procedure, ti
 def size(m) -> int:
     """Scalars per world and substep."""
     factor = m.nfactor * (1 + m.coriolis) * (1 + m.wide)
-    return m.nstate + m.nv + factor + (m.nnz + m.neq if m.neq else 0) + rates(m) + m.loops.rows
+    # with Coriolis forces or equalities of joints nothing is damped afterwards
+    damping = 2 * m.nv + m.nfactor * (1 + m.wide) if m.damps else 0
+    return m.nstate + m.nv + factor + damping + (m.nnz + m.neq if m.neq else 0) + rates(m) + m.loops.rows
 
 
 def rates(m) -> int:
@@ -21,7 +24,7 @@ def rates(m) -> int:
 
 def total(m, substeps: int) -> int:
     """Scalars per world that a control step leaves."""
-    return substeps * m.nrecord + m.nq + m.nu + m.nmocap
+    return substeps * m.stages * m.nrecord + m.nq + m.nu + m.nmocap
 
 
 @procedure
@@ -88,6 +91,27 @@ def recall_solution(m: ti.template(), d: ti.template(), e, tape: ti.template(), 
     if ti.static(m.loops.any):
         for r in range(m.loops.rows):
             d.loops.force[e, r] = tape[e, at + m.nrecord - m.loops.rows + r]
+
+
+@procedure
+def record_damping(m: ti.template(), d: ti.template(), e, tape: ti.template(), at):
+    """What `integrate.damp` left behind."""
+    first = at + m.nstate + m.nv + m.nfactor * (1 + m.wide)
+    for i in range(m.nv):
+        tape[e, first + i] = d.damped[e, i]
+        tape[e, first + m.nv + i] = d.damped_by[e, i]
+    write(m, e, tape, first + 2 * m.nv, d.qLD)
+
+
+@procedure
+def recall_damping(m: ti.template(), d: ti.template(), e, tape: ti.template(), at):
+    """What `record_damping` wrote, the factor to qDD; qacc is that after damping."""
+    first = at + m.nstate + m.nv + m.nfactor * (1 + m.wide)
+    for i in range(m.nv):
+        d.damped[e, i] = tape[e, first + i]
+        d.qacc[e, i] = d.qacc[e, i] - d.damped[e, i]
+        d.damped_by[e, i] = tape[e, first + m.nv + i]
+    read(m, e, tape, first + 2 * m.nv, d.qDD)
 
 
 @procedure

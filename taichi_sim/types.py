@@ -20,11 +20,11 @@ GAIN_FIXED, GAIN_AFFINE, GAIN_MUSCLE = range(3)
 BIAS_NONE, BIAS_AFFINE, BIAS_MUSCLE = range(3)
 EQ_CONNECT, EQ_WELD, EQ_JOINT, EQ_TENDON = range(4)
 _, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, WRAP_CYLINDER, WRAP_CRANK = range(7)
-
 # Muscle laws (`taichi_sim.muscles.laws`): MuJoCo's, and that of De Groote et al. 2016.
 LAW_MUJOCO, LAW_DEGROOTE = range(2)
-# Laws of constraints, and friction cones of MuJoCo's (`taichi_sim.constraint`).
+# Laws of constraints, and friction cones of MuJoCo's (`taichi_sim.constraint`); steps of velocities (`Option`).
 LAWS, CONES = ("mujoco", "penalty"), ("pyramidal", "elliptic")
+INTEGRATORS = "theta", "Euler", "implicitfast", "RK4"
 
 # A control step of more substeps takes seconds, and their tape gigabytes.
 MOST_SUBSTEPS = 10_000
@@ -54,9 +54,10 @@ class Option:
     | timestep | length of one substep [s] (MJCF's `<option timestep>`) | scalar |
     | substeps | substeps per control step (`<numeric name="substeps">`) | scalar |
     | gravity | gravitational acceleration [m/s^2] | (3,) |
-    | theta | velocity-dependent forces are taken at v + theta h a, 0: explicit (`<numeric name="theta">`) | scalar |
-    | constraint | law of limits and contacts with planes: "penalty", or "mujoco" (`<text name="constraint">`) | str |
-    | cone, impratio | MuJoCo's where the law is: "pyramidal" or "elliptic"; stiffness of friction over the normal's | |
+    | integrator | "theta": our own step; with MuJoCo's law also its "Euler", "implicitfast", "RK4" | str |
+    | theta | with that: velocity-dependent forces at v + theta h a, 0: explicit (`<numeric name="theta">`) | scalar |
+    | constraint | law of limits, contacts, dry friction: "penalty", or "mujoco" (`<text name="constraint">`) | str |
+    | cone, impratio | of that: "pyramidal" or "elliptic"; stiffness of friction over the normal's | str, scalar |
     | coriolis | Coriolis and gyroscopic forces are taken at v + theta h a, too (`bodies.coriolis`) | bool |
     | density, viscosity, wind | of a fluid around all bodies [kg/m^3, Pa s, m/s] | scalars, (3,) |
     | contact, limit, spring, damper, friction, actuation, clampctrl, equality | stages that are on | bool |
@@ -65,6 +66,7 @@ class Option:
     timestep: float = 0.002
     substeps: int = 1
     gravity: np.ndarray = dataclasses.field(default_factory=lambda: np.array([0.0, 0.0, -9.81]))
+    integrator: str = "theta"
     theta: float = 0.6
     constraint: str = "penalty"
     cone: str = "pyramidal"
@@ -389,10 +391,7 @@ class Model:
                 setattr(self, name, np.full(shape, nothing, kind))
 
     def seal(self) -> None:
-        """Makes the model unchangeable, but for `opt`: a Simulator has been made of it and would not notice.
-
-        A copy (copy.deepcopy, dataclasses.replace) can be changed.
-        """
+        """Makes the model unchangeable, but for `opt`, as a Simulator has been made of it; a copy can be changed."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):

@@ -65,8 +65,8 @@ def _calls(statements: list[ast.stmt], module, m) -> Iterator[str]:
 def alone(sim: ts.Simulator, module, calls: list[str], refresh: Callable[[], None], repeat: int) -> list[float]:
     """Microseconds of each call for one block of worlds; `refresh` writes the memory that it reads."""
     settings, engine = runtime.get(), sim._engine
-    opt = sim.model.opt
-    known = {**vars(module), "m": engine.m, "d": engine.d, "h": opt.timestep, "h_theta": opt.theta * opt.timestep}
+    plan = sim._plan()
+    known = {**vars(module), "m": engine.m, "d": engine.d, "h": plan.h, "h_theta": plan.h_theta}
     names = [name for name in known if name.isidentifier() and not name.startswith("__") and name != "ti"]
     source = "from taichi_sim.runtime import ti\n" + "".join(
         _KERNEL.format(number=i, names=", ".join(names), stride=settings.task_stride, call=call)

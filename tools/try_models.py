@@ -7,8 +7,9 @@
 Each file is loaded as it is, in folders and the folders in them; one that MuJoCo does not compile, or in which nothing
 moves, is a part of others and left out. One that loads is simulated for 1,000 steps of its own timestep in several
 worlds, with controls drawn anew every ten steps; one that does not is listed with what it lacks. --check compares
-masses and smooth forces with MuJoCo's (1e-9 of the largest) and the gradient of a step with central differences
-(1e-6), in double precision. A table of the paths given closes it.
+masses and smooth forces with MuJoCo's (1e-9 of the largest), by MuJoCo's integrators a whole step where it has no
+contacts of other points than ours (1e-9), and the gradient of a step with central differences (1e-6), in double
+precision. A table of the paths given closes it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ HOLD = 10
 # What does not depend on constraints, and how far it may be off, over its largest entry.
 SMOOTH = ("xpos", "qfrc_bias", "qfrc_passive", "actuator_length", "actuator_force", "qfrc_actuator", "ten_length")
 TOLERANCE, GRADIENT_TOLERANCE, STEP = 1e-9, 1e-6, 1e-6
+# Geoms that touch each other in MuJoCo's own points.
+ROUND = [getattr(mujoco.mjtGeom, f"mjGEOM_{name}") for name in ("PLANE", "SPHERE", "CAPSULE", "BOX")]
 LEFT_OUT, REFUSED, INFINITE, WRONG, GOOD = "left out", "refused", "not finite", "not as MuJoCo", "good"
 
 
@@ -91,6 +94,24 @@ class Trial:
                 worst[name] = max(worst[name], off / max(np.abs(theirs).max(initial=0), 1e-3))
         return worst
 
+    def step_error(self, m: mujoco.MjModel) -> float:
+        """How far velocities after a step are from MuJoCo's, over the largest; 0 where the step is another one."""
+        if self.model.opt.integrator == "theta":
+            return 0.0
+        solver = m.opt.solver, m.opt.iterations, m.opt.tolerance
+        m.opt.solver, m.opt.iterations, m.opt.tolerance = mujoco.mjtSolver.mjSOL_NEWTON, 200, 0.0
+        state, ctrl = self.moved(), self.controls()
+        after, worst = self.sim.step(state, ctrl), 0.0
+        for world in range(self.sim.num_worlds):
+            data = mujoco.MjData(m)
+            data.qpos[:], data.qvel[:], data.act[:], data.ctrl[:] = (x[world].numpy() for x in (*state, ctrl))
+            mujoco.mj_step(m, data)
+            if np.isin(m.geom_type[data.contact.geom], ROUND).all():
+                off = np.abs(after.qvel[world].detach().numpy() - data.qvel).max(initial=0)
+                worst = max(worst, off / max(np.abs(data.qvel).max(initial=0), 1e-3))
+        m.opt.solver, m.opt.iterations, m.opt.tolerance = solver
+        return worst
+
     def gradient_error(self) -> float:
         """How far a step's slope along a random direction is from a central difference, over the largest world's."""
         state, ctrl = self.moved(), self.controls()
@@ -142,11 +163,11 @@ def outcome(path: Path, worlds: int, steps: int, check: bool, seed: int) -> tupl
             return INFINITE, f"not finite in step {broken}"
         said.append(f"finite for {steps} steps")
     if check:
-        errors = {**trial.smooth_errors(m), "gradient": trial.gradient_error()}
+        errors = {**trial.smooth_errors(m), "step": trial.step_error(m), "gradient": trial.gradient_error()}
         wrong = {k: x for k, x in errors.items() if not x <= (GRADIENT_TOLERANCE if k == "gradient" else TOLERANCE)}
         if wrong:
             return WRONG, ", ".join([*said, *(f"{name} off by {error:.1e}" for name, error in wrong.items())])
-        said.append(f"as MuJoCo (gradient: {errors['gradient']:.0e})")
+        said.append(f"as MuJoCo (step: {errors['step']:.0e}, gradient: {errors['gradient']:.0e})")
     return GOOD, ", ".join(said)
 
 

@@ -36,6 +36,8 @@ class GymnasiumBody(Task):
 
     rewards: Literal["gymnasium", "paper"] = "gymnasium"
     """Whose reward, and whose failure."""
+    step: Literal["ours", "file"] = "ours"
+    """Our own substeps, or the file's integrator and timestep, as MuJoCo takes them: docs/results.md."""
 
     file: ClassVar[str]
     control_timestep: ClassVar[float]
@@ -59,7 +61,11 @@ class GymnasiumBody(Task):
 
     def model(self) -> ts.Model:
         model = super().model()
-        model.opt.timestep, model.opt.substeps = self.control_timestep / self.substeps, self.substeps
+        opt = model.opt
+        if self.step == "file":
+            opt.substeps = round(self.control_timestep / opt.timestep)
+            return model
+        opt.timestep, opt.substeps, opt.integrator = self.control_timestep / self.substeps, self.substeps, "theta"
         return model
 
     def reward(self, state: State, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

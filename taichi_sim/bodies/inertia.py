@@ -160,7 +160,7 @@ def substitute(m: ti.template(), d: ti.template(), e, x: ti.template(), columns:
             x[e, j] = x[e, j] - (columns[e, k] * xi)
     for i in range(m.nv):
         start = m.factor_adr[i]
-        xi = x[e, i] / d.qLD[e, start]
+        xi = x[e, i] / rows[e, start]
         for k in range(start + 1, m.factor_adr[i + 1]):
             xi = xi - (rows[e, k] * x[e, m.factor_dof[k]])
         x[e, i] = xi

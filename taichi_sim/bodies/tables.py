@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from taichi_sim.bodies import integrate
 from taichi_sim.bodies.conditioning import ill_conditioned
 from taichi_sim.bodies.tree import Tree, quat_matrix
 from taichi_sim.buffers import Buffer, Fields, Items
@@ -65,6 +66,7 @@ class Constants:
         self.external = self.gravcomp
         # equalities make a symmetric problem of it
         self.coriolis = model.opt.coriolis and self.neq == 0
+        self._integrator(model, fitted)
         self.wide = f.wide is not f.state and self.neq == 0 and ill_conditioned(model, tree)
 
     def _links(self, tree: Tree, f: Fields) -> None:
@@ -88,6 +90,19 @@ class Constants:
         self.origin_tree = f.ints([t for t, _, _ in tree.origin_terms])
         self.origin_qposadr = f.ints([a for _, a, _ in tree.origin_terms])
         self.origin_axis = f.shared.constant(np.array([x for _, _, x in tree.origin_terms]).reshape(-1, 3))
+
+    def _integrator(self, model: Model, fitted: tuple[str, ...]) -> None:
+        if why := integrate.refusal(model):
+            raise ValueError(f"model.opt.integrator is {model.opt.integrator!r}, but {why}; take 'theta'")
+        penalty = model.opt.constraint == "penalty"
+        self.integrator = integrate.THETA if penalty else model.opt.integrator
+        damped = self.damper and (model.dof_damping.any() or "dof_damping" in fitted)
+        servos = model.opt.actuation and (model.actuator_biasprm[:, 2].any() or "actuator_biasprm" in fitted)
+        servos = servos and self.integrator == integrate.IMPLICITFAST
+        damped = damped and self.integrator != integrate.RK4
+        # how often a substep solves for accelerations, and whether they are damped afterwards
+        self.stages = 4 if self.integrator == integrate.RK4 else 1
+        self.damps = self.integrator != integrate.THETA and bool(damped or servos)
 
     def _matrix(self, tree: Tree, f: Fields) -> None:
         """Where the entries of the mass matrix and of what is factored lie."""
@@ -238,6 +253,13 @@ class Scratch:
     | eq_slope, eq_gamma | of a dof in terms of the independent ones: v = slope v_i, a = slope a_i + gamma | nv |
     | eq_product, eq_force | qM times a vector; the force [N, N m] by which an equality moves its joint1 | nv, neq |
     | qfrc_bias, qfrc_passive, qfrc_limit, qfrc_friction, qfrc_gravcomp | generalised forces [N, N m] | nv |
+    | damped, damped_by | what is taken from qacc, and h C, of MuJoCo's integrators (`integrate`) | nv |
+    | mu, qDD | the adjoint of that; the factor of M + h C | nv, nfactor |
+    | slope | the velocity that moves the positions (`integrate`) | nv |
+    | base_qpos, base_moved, base_qvel | state at the beginning of a step of Runge-Kutta's; backward the adjoint of qvel there | nq, nq, nv |
+    | ways, sum_qacc | velocities of its stages (`integrate.chart`); their accelerations' mean, backward its adjoint | 4 nv, nv |
+    | base_grad_qpos, mean_way | adjoints of qpos there and of the ways' mean | nv |
+    | next_way, next_qacc | what the stage that follows says of a stage's way and acceleration | nv |
     | dof_implicit | coefficient c of the velocity-dependent force -c v that is taken at v + theta h a | nv |
     | bm, bh, bd, bo | a link's damping along each normal: mass, arm, diagonal, off-diagonal (`damping`) | nlink * number |
     | gl, ga | that along other normals, linear and angular: diagonal, off-diagonal | 2 nlink |
@@ -252,7 +274,7 @@ class Scratch:
 
     def __init__(self, m, f: Fields):
         allot(self, f, "qpos qpos_begin qpos_moved grad_raw", m.nq)
-        allot(self, f, "qvel qacc lam grad_qpos grad_qvel qfrc_bias qfrc_passive qfrc_limit dof_implicit", m.nv)
+        allot(self, f, "qvel qacc slope lam grad_qpos grad_qvel qfrc_bias qfrc_passive qfrc_limit dof_implicit", m.nv)
         allot(self, f, "ctrl grad_ctrl", m.nu)
         allot(self, f, "act grad_act", m.na)
         if m.nmocap:
@@ -277,6 +299,13 @@ class Scratch:
             allot(self, f, "qM", m.nnz, buffer=wide)
         if m.wide:
             allot(self, f, "solved", m.nv, buffer=wide)
+        if m.damps:
+            allot(self, f, "damped damped_by mu", m.nv)
+            allot(self, f, "qDD", m.nfactor, buffer=wide)
+        if m.stages > 1:
+            allot(self, f, "base_qpos base_moved", m.nq)
+            allot(self, f, "base_qvel sum_qacc base_grad_qpos mean_way next_way next_qacc", m.nv)
+            allot(self, f, "ways", m.stages * m.nv)
         if m.coriolis:
             allot(self, f, "qLU", m.nfactor, buffer=wide)
             allot(self, f, "pm", m.nlink, buffer=wide)

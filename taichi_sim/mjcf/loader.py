@@ -3,7 +3,7 @@
 What the importer leaves out, because it moves no body: sensors, cameras, lights, textures, material properties other
 than colour, skins, keyframes, user data, custom tuples, visual settings, groups other than those of geoms, sizes of
 sites, the heights of height fields, and tendons and actuators whose stages are disabled. Settings of MuJoCo's solver
-and integrator (`<option integrator iterations tolerance cone ...>`) are not used: the engine has its own step.
+(`<option iterations tolerance ...>`) are not used: there is none here.
 Everything else is simulated or refused.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from taichi_sim.bodies.integrate import EULER, IMPLICITFAST, RK4, THETA, refusal
 from taichi_sim.mjcf import actuators, compiler, loops, npz, reflected, structure, values
 from taichi_sim.mjcf.constraint import LOSS, friction_gains, reference_gains, stop_gains
 from taichi_sim.mjcf.contact_pairs import Pairs, gains, inverse_mass
@@ -42,8 +43,9 @@ def load(source, *, unsupported_contacts: str = "refuse") -> Model:
     `margin` narrows its range, as it does there. Contacts take the four numbers of `taichi_sim.contact.law` from the
     numerics `contact_ke`, `contact_kd`, `contact_kf` and `contact_mu`, else from MuJoCo's `solref`, `solimp` and
     `friction`; between moving bodies, where they are explicit, friction and damping are bounded by what the timestep
-    keeps stable. The numerics `substeps` and `theta` set the options of those names; without the first, a file's step
-    by `integrator="RK4"` is divided into four substeps.
+    keeps stable. The numerics `substeps` and `theta` set the options of those names. Without `theta` the file's
+    integrator is taken as far as it is simulated (docs/models.md); in place of Runge-Kutta's one step without
+    `substeps` are four of our own.
 
     Muscles follow MuJoCo's law, or with `<custom><text name="muscle_law" data="degroote_fregly"/>` De Groote and
     Fregly's; that one's pennation [rad] and fibre damping come from the numerics `muscle_pennation` (0) and
@@ -142,6 +144,7 @@ def _checked(mj_model, name: str, lines: dict[tuple[str, int], str], skip: bool)
         pairs = pairs.only(simulated_pairs(mj_model, pairs))
     find(mj_model, pairs, report)
     model = _model(mj_model, pairs, report)
+    _choose_integrator(mj_model, model)
     check_names(model.names, report)
     values.check_derived(model, report)
     report.raise_if_any(name)
@@ -266,6 +269,27 @@ def _law(m, numerics: Numerics, report: Report) -> str:
     if at >= 0:
         return said
     return LAWS[numerics.states(("limit_", "contact_"))]
+
+
+def _choose_integrator(m, model: Model) -> None:
+    """The file's, where it is simulated by MuJoCo's law and the file does not state how implicit our own step is."""
+    import mujoco
+
+    kinds, opt = mujoco.mjtIntegrator, model.opt
+    known = {kinds.mjINT_EULER: EULER, kinds.mjINT_IMPLICITFAST: IMPLICITFAST, kinds.mjINT_RK4: RK4}
+    found = known.get(m.opt.integrator)
+    names = [element_name(m, "numeric", i) for i in range(m.nnumeric)]
+    if found is None or "theta" in names or opt.constraint == "penalty":
+        return
+    if found == EULER and m.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_EULERDAMP:
+        opt.theta = 0.0
+        return
+    opt.integrator = found
+    if refusal(model):
+        opt.integrator = THETA
+    elif found == RK4 and "substeps" not in names:
+        # what `_option` has divided for our own step
+        opt.divide(1)
 
 
 def _implicit_coriolis(m) -> bool:

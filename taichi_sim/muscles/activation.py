@@ -5,11 +5,12 @@
 | integrator | ctrl | Euler |
 | filter | (ctrl - act) / tau | Euler |
 | filterexact | (ctrl - act) / tau | exact |
-| muscle | `laws.act_dot` | exact for the rate at its beginning (`laws.advance`) |
+| muscle | `laws.act_dot` | exact for the rate at its beginning (`laws.advance`); by MuJoCo's integrators Euler |
 
 A force of a substep comes from the activation at its beginning. Limits (`actlimited`) clamp what comes out.
 """
 
+from taichi_sim.bodies.integrate import THETA
 from taichi_sim.muscles import laws
 from taichi_sim.muscles.actuator import adjoint_control, control
 from taichi_sim.runtime import procedure, ti
@@ -70,8 +71,9 @@ def next_act(m: ti.template(), d: ti.template(), e, u, h):
             by_tau = (a - c) * by_a * k / ti.max(tau, _MIN_TAU)
     if ti.static(DYN_MUSCLE in m.actuator.dynamics):
         if m.actuator.dyntype[u] == DYN_MUSCLE:
+            euler = ti.static(m.integrator != THETA)
             y, by_a, by_c, by_tau, by_deact = laws.advance(
-                m.actuator.activation_laws, m.actuator.muscle_law[u], a, c, h, tau, tau_deact, smooth
+                m.actuator.activation_laws, euler, m.actuator.muscle_law[u], a, c, h, tau, tau_deact, smooth
             )
     return y, by_a, by_c, by_tau, by_deact
 

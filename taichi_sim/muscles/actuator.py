@@ -402,6 +402,20 @@ def adjoint_constants(m: ti.template(), d: ti.template(), e, u, x, speed, ahead,
 
 
 @procedure
+def adjoint_damping(m: ti.template(), d: ti.template(), e, h):
+    """The gradient in servos' constants of what they damp afterwards, mu' h C a' (`integrate.adjoint_damp`)."""
+    for u in range(m.nu):
+        if m.actuator.tendon[u] == ON_JOINT:
+            dof = m.jnt_dofadr[m.actuator.trnid[u]]
+            if m.jnt_type[m.actuator.trnid[u]] > JNT_BALL:
+                g = m.actuator.gear[0][u]
+                bar = h * g * g * d.mu[e, dof] * (d.qacc[e, dof] - d.damped[e, dof])
+                bar = bar * d.actuator.free[e, u] * d.actuator.dof_unclamped[e, dof]
+                m.actuator.grad_biasprm[2][e, u] = m.actuator.grad_biasprm[2][e, u] + bar
+                m.actuator.grad_gainprm[2][e, u] = m.actuator.grad_gainprm[2][e, u] + bar * drive(m, d, e, u)
+
+
+@procedure
 def add_constants(m: ti.template(), e, u, f0_bar, lopt_bar, lslack_bar):
     """Adds to the gradient in a muscle's constants."""
     m.actuator.grad_muscle_force[e, u] = m.actuator.grad_muscle_force[e, u] + f0_bar

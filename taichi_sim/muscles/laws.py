@@ -336,15 +336,18 @@ def act_dot(laws: ti.template(), law, a, ctrl, tau_act, tau_deact, smooth):
 
 
 @ti.func
-def advance(laws: ti.template(), law, a, ctrl, h, tau_act, tau_deact, smooth):
+def advance(laws: ti.template(), euler: ti.template(), law, a, ctrl, h, tau_act, tau_deact, smooth):
     """The activation a time h [s] on, the rate frozen; and its derivatives in a, ctrl, tau_act and tau_deact.
 
-    Stable for every h; activations in [0, 1] stay there. Args: see `act_dot`.
+    Stable for every h; activations in [0, 1] stay there. Args: see `act_dot`; euler: by one step of Euler's instead, as
+    in MuJoCo.
     """
     e = ti.min(ti.max(ctrl, 0.0), 1.0)
     k, k_a, k_e, k_ta, k_td = act_rate(laws, law, a, e, tau_act, tau_deact, smooth)
-    decay = exp(-h * k)
-    lag = (e - a) * decay * h
+    decay, lag = 1.0 - h * k, (e - a) * h
+    if ti.static(not euler):
+        decay = exp(-h * k)
+        lag = lag * decay
     inside = ti.select((ctrl >= 0.0) & (ctrl <= 1.0), a * 0.0 + 1.0, a * 0.0)
     by_a = decay + lag * k_a
     by_ctrl = inside * (1.0 - decay + lag * k_e)

@@ -290,6 +290,28 @@ def test_an_episode_begins_with_a_share_of_the_velocity_commanded(biped):
     assert shares.min() >= 0 and shares.max() <= 1 and shares[:, 0].std() > 0.1
 
 
+def test_episodes_begin_more_and_more_slowly(biped):
+    """`slowing` widens the range of `moving`; returns are of the same task from the moment on that it is whole."""
+    env = shac.make(
+        "velocity", num_envs=64, file=biped, moving=(0.0, 1.0), slowing=0.5, standing=0.0, forward=(1.0, 1.0)
+    )
+
+    def shares():
+        state = env.task.reset(64, torch.Generator().manual_seed(3), env.sim)
+        return state.qvel[:, :2].norm(dim=1) / state.act[:, -4:-2].norm(dim=1)
+
+    found, changed = [], []
+    for progress in (0.0, 0.25, 0.5, 0.75):
+        changed.append(env.task.schedule(progress))
+        found.append(shares())
+    assert changed == [False, False, True, False]
+    # velocities at rest are up to 0.2 m/s each way
+    assert found[0].min() > 0.7 and found[1].min() > 0.2 and found[1].max() > 0.8
+    assert found[2].min() < 0.3 and torch.equal(found[2], found[3])
+    # who plays a policy has the whole range
+    assert models.load_task("velocity", {"file": biped, "moving": (0.0, 1.0), "slowing": 0.5})._moving == (0.0, 1.0)
+
+
 def test_the_errors_are_measured_against_the_command(biped):
     task = models.load_task("velocity", {"file": biped})
     steps = task.episode_length

@@ -45,7 +45,8 @@ def test_gradients(world):
     assert_gradient(
         lambda qpos, qvel, ctrl: weighted(rollout(sim, qpos, qvel, ctrl, 2), 1),
         {"qpos": state.qpos, "qvel": state.qvel, "ctrl": ctrl},
-        {"ctrl": 1e-4},
+        # nearly linear in them, and small
+        {"ctrl": 1e-2},
     )
     value = torch.tensor(sim.model.body_ipos).repeat(4, 1, 1)
     assert_gradient(

@@ -115,13 +115,19 @@ def test_cartpole_has_the_papers_figures():
     assert model.opt.control_timestep == pytest.approx(1 / 60)
 
 
-def test_a_runge_kutta_step_becomes_four_substeps():
+def test_where_a_runge_kutta_step_becomes_four_substeps():
+    """In our own step; MuJoCo's is one, of four solutions."""
+    theta, penalty = '<numeric name="theta" data=".5"/>', '<text name="constraint" data="penalty"/>'
     substeps = '<custom><numeric name="substeps" data="3"/></custom>'
     options = [
         load_text(mjcf_text(option=f'timestep="0.008" integrator="{name}"', rest=rest)).opt
-        for name, rest in (("Euler", ""), ("RK4", ""), ("RK4", substeps))
+        for name, rest in (
+            *(("Euler", ""), ("RK4", ""), ("RK4", substeps)),
+            *(("RK4", f"<custom>{field}</custom>") for field in (theta, penalty)),
+        )
     ]
-    assert [(option.substeps, option.timestep) for option in options] == [(1, 0.008), (4, 0.002), (3, 0.008)]
+    expected = [(1, 0.008), (1, 0.008), (3, 0.008), (4, 0.002), (4, 0.002)]
+    assert [(option.substeps, option.timestep) for option in options] == expected
 
 
 # ---- what the loader derives ----------------------------------------------------------------------------------------

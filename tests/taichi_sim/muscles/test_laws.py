@@ -50,7 +50,7 @@ def kernels():
             a, ctrl, h = x[e, ACT], x[e, CTRL], x[e, STEP]
             ta, td, smooth = x[e, TAU_ACT], x[e, TAU_DEACT], x[e, SMOOTH]
             out[e, 0] = laws.act_dot(LAWS, law, a, ctrl, ta, td, smooth)
-            y, by_a, by_ctrl, by_ta, by_td = laws.advance(LAWS, law, a, ctrl, h, ta, td, smooth)
+            y, by_a, by_ctrl, by_ta, by_td = laws.advance(LAWS, False, law, a, ctrl, h, ta, td, smooth)
             out[e, 1], out[e, 2], out[e, 3], out[e, 4], out[e, 5] = y, by_a, by_ctrl, by_ta, by_td
 
     return force, activation
