@@ -190,7 +190,7 @@ class Figure10(Curves):
         if axis != "minutes" or not {"SHAC", "REDQ"} <= drawn.keys():
             return
         level, _, fast, ratio = against_redq(drawn)
-        faster = "SHAC never" if fast is None else f"SHAC {ratio:.3g} times as fast"
+        faster = "SHAC never" if fast is None else f"SHAC {ratio:,.{0 if ratio >= 10 else 1}f} times as fast"
         panel.axhline(level, color=plot.COLOURS["redq"], lw=0.8, ls=":")
         panel.set_title(f"REDQ's best: {faster}", fontsize=8)
 
