@@ -1,4 +1,4 @@
-"""The step over time: convergence to MuJoCo's motion, conserved quantities, closed forms, limits; double precision."""
+"""Our own step over time: convergence to MuJoCo's motion, conserved quantities, closed forms, limits; in f64."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def flight(request):
     mj_model = mujoco.MjModel.from_xml_string(FLIGHT.format(gravity=request.param))
     if request.param == 0.0:
         mj_model.opt.gravity[:] = 0.0
-    sim = simulator(mj_model, 4)
+    sim = simulator(mj_model, 4, integrator="theta")
     state = flying_batch(sim.model, 4)
     ctrl = torch.zeros(4, 0, dtype=torch.float64)
     return mj_model, sim, state, ctrl, [advance(sim, state, ctrl, DURATION, h) for h in STEPS]
@@ -169,7 +169,7 @@ def test_conservation(flight):
 
 def test_arm_converges_to_mujoco():
     mj_model = mujoco.MjModel.from_xml_string(ARM)
-    sim = simulator(mj_model, 4)
+    sim = simulator(mj_model, 4, integrator="theta")
     state, ctrl = random_batch(sim.model, 4, 3)
     state.qpos[:, -1] *= 0.2
     assert_first_order(mj_model, sim, state, ctrl)
