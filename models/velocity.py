@@ -292,9 +292,10 @@ class Velocity(Task):
         return state._replace(qpos=qpos, qvel=qvel, act=act)
 
     def schedule(self, progress: float) -> bool:
-        low, high = self.moving
-        before, reached = self._moving, min(1.0, progress / self.slowing) if self.slowing else 1.0
-        self._moving = high - reached * (high - low), high
+        (low, high), before = self.moving, self._moving
+        self._moving = self.moving
+        if progress < self.slowing:
+            self._moving = high - progress / self.slowing * (high - low), high
         # what returns are of is the same from the moment on that the range is whole
         return before != self.moving == self._moving
 

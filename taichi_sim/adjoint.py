@@ -259,11 +259,7 @@ class AdjointKernels:
         def mocap(e, grad_states: ti.template()):
             for link in range(1, m.nlink):
                 if m.link_kind[link] == LINK_MOCAP:
-                    n, f = d.fn[e, link], d.ff[e, link]
-                    if ti.static(m.tendon.number > 0 and m.external):
-                        n = n + d.gn[e, link]
-                        f = f + d.gf[e, link]
-                    kinematics.adjoint_mocap(m, d, e, link, n, f)
+                    kinematics.adjoint_mocap(m, d, e, link, d.fn[e, link], d.ff[e, link])
             for i in range(m.nmocap):
                 grad_states[e, m.nq + m.nv + i] = d.grad_mocap[e, i]
 

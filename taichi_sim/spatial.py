@@ -279,39 +279,38 @@ def jac_right_transpose(u, x):
 
 
 @ti.func
-def jac_right_inv_transpose(u, x):
-    """Transpose of the inverse of SO(3)'s right Jacobian at the rotation vector u, applied to x.
-
-    log(exp(u) exp(dx)) = u + J_r(u)^-1 dx. Source: Sola et al., A micro Lie theory, eq. 144.
-    """
-    t2 = dot(u, u)
+def jac_right_inv_coefficient(t2):
+    """b(t) = 1 / t^2 - (1 + cos t) / (2 t sin t) of t^2: J_r(u)^-1 x = x + u x x / 2 + b(|u|) u x (u x x)."""
     t = ti.sqrt(t2)
     s, c = sin_cos(t)
     b = 1.0 / 12 + t2 * (1.0 / 720 + t2 * (1.0 / 30240 + t2 * (1.0 / 1209600)))
     safe = ti.max(t2, 1e-3)
     # (1 + cos)/sin has a removable pole at pi, where (1 + cos t) t / sin t -> 0
     tail = 1.0 / safe - (1.0 + c) / (2.0 * ti.sqrt(safe) * ti.select(ti.abs(s) < 1e-12, s * 0.0 + 1e-12, s))
-    b = ti.select(t2 > 1e-2, tail, b)
+    return ti.select(t2 > 1e-2, tail, b)
+
+
+@ti.func
+def jac_right_inv_transpose(u, x):
+    """Transpose of the inverse of SO(3)'s right Jacobian at the rotation vector u, applied to x.
+
+    log(exp(u) exp(dx)) = u + J_r(u)^-1 dx. Source: Sola et al., A micro Lie theory, eq. 144.
+    """
     ux = cross(u, x)
-    return x - 0.5 * ux + scale(cross(u, ux), b)
+    return x - 0.5 * ux + scale(cross(u, ux), jac_right_inv_coefficient(dot(u, u)))
 
 
 @ti.func
 def jac_right_inv_gradient(u, v, x):
-    """The gradient of x . J_r(u)^-1 v in the rotation vector u, with J_r SO(3)'s right Jacobian; |u| below 2 pi.
-
-    J_r(u)^-1 v = v + u x v / 2 + b u x (u x v), b = 1 / t^2 - cot(t / 2) / (2 t), t = |u|.
-    """
+    """The gradient of x . J_r(u)^-1 v in the rotation vector u, with J_r SO(3)'s right Jacobian; |u| below 2 pi."""
     t2 = dot(u, u)
-    b = 1.0 / 12 + t2 * (1.0 / 720 + t2 * (1.0 / 30240 + t2 * (1.0 / 1209600 + t2 * (1.0 / 47900160))))
+    b = jac_right_inv_coefficient(t2)
     # db/dt / t
     slope = 1.0 / 360 + t2 * (1.0 / 7560 + t2 * (1.0 / 201600 + t2 * (1.0 / 5987520)))
     safe = ti.max(t2, 0.1)
     s, c = sin_cos(0.5 * ti.sqrt(safe))
     half = 0.5 * ti.sqrt(safe) * c / s
-    large = t2 > 0.25
-    b = ti.select(large, (1.0 - half) / safe, b)
-    slope = ti.select(large, (half - 2.0 + 0.25 * safe / (s * s)) / (safe * safe), slope)
+    slope = ti.select(t2 > 0.25, (half - 2.0 + 0.25 * safe / (s * s)) / (safe * safe), slope)
     uv, ux, vx = dot(u, v), dot(u, x), dot(v, x)
     along = scale(x, uv) + scale(v, ux) - scale(u, 2.0 * vx)
     return 0.5 * cross(v, x) + scale(along, b) + scale(u, slope * (ux * uv - vx * t2))

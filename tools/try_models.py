@@ -42,6 +42,13 @@ def bounds(model: ts.Model) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(low), torch.tensor(high)
 
 
+def data_of(m: mujoco.MjModel, state: ts.State, ctrl: torch.Tensor, world: int) -> mujoco.MjData:
+    """MuJoCo's, in the state of one world."""
+    data = mujoco.MjData(m)
+    data.qpos[:], data.qvel[:], data.act[:], data.ctrl[:] = (x[world].numpy() for x in (*state, ctrl))
+    return data
+
+
 class Trial:
     """A model in several worlds under random controls."""
 
@@ -82,8 +89,7 @@ class Trial:
         state, ctrl = self.moved(), self.controls()
         found, worst = self.sim.forward(state, ctrl), collections.defaultdict(float)
         for world in range(self.sim.num_worlds):
-            data, mass = mujoco.MjData(m), np.zeros((m.nv, m.nv))
-            data.qpos[:], data.qvel[:], data.act[:], data.ctrl[:] = (x[world].numpy() for x in (*state, ctrl))
+            data, mass = data_of(m, state, ctrl, world), np.zeros((m.nv, m.nv))
             mujoco.mj_forward(m, data)
             for i, unit in enumerate(np.eye(m.nv)):
                 mujoco.mj_mulM(m, data, mass[i], unit)
@@ -103,8 +109,7 @@ class Trial:
         state, ctrl = self.moved(), self.controls()
         after, worst = self.sim.step(state, ctrl), 0.0
         for world in range(self.sim.num_worlds):
-            data = mujoco.MjData(m)
-            data.qpos[:], data.qvel[:], data.act[:], data.ctrl[:] = (x[world].numpy() for x in (*state, ctrl))
+            data = data_of(m, state, ctrl, world)
             mujoco.mj_step(m, data)
             if np.isin(m.geom_type[data.contact.geom], ROUND).all():
                 off = np.abs(after.qvel[world].detach().numpy() - data.qvel).max(initial=0)

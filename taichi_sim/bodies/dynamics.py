@@ -117,11 +117,7 @@ def adjoint_project(m: ti.template(), d: ti.template(), e):
         if ti.static(LINK_MOCAP in m.kinds):
             if m.link_kind[link] == LINK_MOCAP:
                 # its parent is the world, which has gravity alone
-                on, of = sn, sf
-                if ti.static(m.external):
-                    on = on + d.gn[e, link]
-                    of = of + d.gf[e, link]
-                kinematics.adjoint_mocap(m, d, e, link, on, of)
+                kinematics.adjoint_mocap(m, d, e, link, sn, sf)
         qn = qn + tn + sn
         qf = qf + tf + sf
         dof = m.link_dofadr[link]

@@ -8,6 +8,7 @@ that is `add` and `add_ahead`; if the link carries p along, the pose's part is (
 
 from taichi_sim import spatial
 from taichi_sim.bodies import kinematics
+from taichi_sim.bodies.tree import LINK_MOCAP
 from taichi_sim.runtime import procedure, ti
 
 
@@ -30,7 +31,7 @@ def ahead(m: ti.template(), d: ti.template(), e, h_theta):
 
 @procedure
 def adjoint_project(m: ti.template(), d: ti.template(), e):
-    """Sums xn, xf and gn, gf over subtrees and adds their part of lam' dtau/d(q, v) to grad_qpos and grad_qvel.
+    """Sums xn, xf and gn, gf over subtrees and adds their part of lam' dtau/d(q, v) to the gradients.
 
     With p the parent link, X and G the subtree's sums: q_bar_i = S_i . [G - v'_p x* X], v_bar_i = S_i . X.
     """
@@ -41,6 +42,10 @@ def adjoint_project(m: ti.template(), d: ti.template(), e):
         xf = d.xf[e, link]
         gn = d.gn[e, link]
         gf = d.gf[e, link]
+        if ti.static(LINK_MOCAP in m.kinds):
+            if m.link_kind[link] == LINK_MOCAP:
+                # its parent is the world, which stands still
+                kinematics.adjoint_mocap(m, d, e, link, gn, gf)
         cn, cf = spatial.force_cross(d.tw[e, p], d.tl[e, p], xn, xf)
         cn = gn - cn
         cf = gf - cf

@@ -96,13 +96,12 @@ class Constants:
             raise ValueError(f"model.opt.integrator is {model.opt.integrator!r}, but {why}; take 'theta'")
         penalty = model.opt.constraint == "penalty"
         self.integrator = integrate.THETA if penalty else model.opt.integrator
-        damped = self.damper and (model.dof_damping.any() or "dof_damping" in fitted)
-        servos = model.opt.actuation and (model.actuator_biasprm[:, 2].any() or "actuator_biasprm" in fitted)
-        servos = servos and self.integrator == integrate.IMPLICITFAST
-        damped = damped and self.integrator != integrate.RK4
         # how often a substep solves for accelerations, and whether they are damped afterwards
         self.stages = 4 if self.integrator == integrate.RK4 else 1
-        self.damps = self.integrator != integrate.THETA and bool(damped or servos)
+        joints = self.damper and (model.dof_damping.any() or "dof_damping" in fitted)
+        servos = model.opt.actuation and (model.actuator_biasprm[:, 2].any() or "actuator_biasprm" in fitted)
+        fast = self.integrator == integrate.IMPLICITFAST
+        self.damps = bool((fast or self.integrator == integrate.EULER) and joints or fast and servos)
 
     def _matrix(self, tree: Tree, f: Fields) -> None:
         """Where the entries of the mass matrix and of what is factored lie."""

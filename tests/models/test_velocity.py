@@ -308,6 +308,9 @@ def test_episodes_begin_more_and_more_slowly(biped):
     # velocities at rest are up to 0.2 m/s each way
     assert found[0].min() > 0.7 and found[1].min() > 0.2 and found[1].max() > 0.8
     assert found[2].min() < 0.3 and torch.equal(found[2], found[3])
+    # also where 1 - (1 - low) is not low
+    task = models.load_task("velocity", {"file": biped, "moving": (0.1, 1.0), "slowing": 0.5})
+    assert [task.schedule(progress) for progress in (0.0, 0.4, 0.5, 0.6)] == [False, False, True, False]
     # who plays a policy has the whole range
     assert models.load_task("velocity", {"file": biped, "moving": (0.0, 1.0), "slowing": 0.5})._moving == (0.0, 1.0)
 

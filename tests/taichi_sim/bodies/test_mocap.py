@@ -79,6 +79,29 @@ def sim_rollout(sim, qpos, qvel, ctrl, mocap):
     return state
 
 
+@pytest.mark.parametrize(
+    "option, cord",
+    [
+        ('integrator="implicit"', ""),
+        ("", 'frictionloss="3"'),
+        ("", 'limited="true" range="0 .5"'),
+    ],
+    ids=["implicit Coriolis forces", "dry friction of a tendon", "limit of a tendon"],
+)
+def test_gradient_beside_other_forces(hands, option, cord):
+    """What other rooms add to the bodies' forces reaches mocap bodies once, also where rows stand on their tendons."""
+    _, _, state, ctrl, mocap = hands
+    text = HANDS[: HANDS.index("<custom>")] + HANDS[HANDS.index("<default>") : HANDS.index("<equality>")] + "</mujoco>"
+    text = text.replace('timestep="0.002"', f'timestep="0.002" {option}')
+    text = text.replace('name="cord"', f'name="cord" {cord}')
+    sim = ts.Simulator(ts.load(mujoco.MjModel.from_xml_string(text)), WORLDS)
+
+    def loss(qpos, qvel, mocap):
+        return weighted(sim_rollout(sim, qpos, qvel, ctrl, mocap), 1)
+
+    assert_gradient(loss, {"qpos": state.qpos, "qvel": state.qvel, "mocap": mocap}, {"mocap": 1e-6})
+
+
 def test_gradient_of_poses_and_lengths(hands):
     _, sim, state, ctrl, mocap = hands
     weights = torch.tensor(np.random.default_rng(2).normal(size=(sim.model.nbody, 7)))
