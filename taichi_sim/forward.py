@@ -104,9 +104,13 @@ def solve(m: ti.template(), d: ti.template(), e, h_theta):
             constraint.assemble(m, d, e)
             matrix(m, d, e, h_theta)
             constraint.add_to_matrix(m, d, e)
-            if solutions > 0:
-                search.descend(m, d, e)
+            if ti.static(not m.coriolis):
+                if solutions > 0:
+                    search.descend(m, d, e, d.qM, d.qM, m.row_adr, m.row_dof)
             linear(m, d, e, h_theta)
+            if ti.static(m.loops.any):
+                if solutions > 0:
+                    loops.descend(m, d, e)
             constraint.pulls(m, d, e)
             changed = search.decide(m, d, e).max() > 0.0
             if changed:
@@ -129,6 +133,8 @@ def linear(m: ti.template(), d: ti.template(), e, h_theta):
         inertia.spread(m, d, e)
     if ti.static(m.coriolis):
         coriolis.matrix(m, d, e, h_theta)
+        if ti.static(m.constraint.any):
+            search.descend(m, d, e, d.qLD, d.qLU, m.factor_adr, m.factor_dof)
         coriolis.factor(m, d, e)
     else:
         inertia.factor(m, d, e)

@@ -75,24 +75,37 @@ def decide(m: ti.template(), d: ti.template(), e):
 
 
 @ti.func
-def entry(m: ti.template(), d: ti.template(), e, k):
-    """Of qM, in the precision of vectors."""
+def entry(m: ti.template(), matrix: ti.template(), e, k):
+    """Of a matrix, in the precision of vectors."""
     if ti.static(m.wide):
-        return ti.cast(d.qM[e, k], ti.f32)
+        return ti.cast(matrix[e, k], ti.f32)
     else:
-        return d.qM[e, k]
+        return matrix[e, k]
 
 
 @procedure
-def descend(m: ti.template(), d: ti.template(), e):
-    """descent = qacc - qM start, while qacc is the right side: the cost's descent at `start`."""
+def descend(
+    m: ti.template(),
+    d: ti.template(),
+    e,
+    rows: ti.template(),
+    columns: ti.template(),
+    adr: ti.template(),
+    dof: ti.template(),
+):
+    """descent = qacc - the matrix times start, while qacc is the right side: the cost's descent at `start`.
+
+    Of each dof the matrix has `rows` up to the diagonal, and `columns`, the same where it is symmetric; entries of dof
+    i are from adr[i] on, each that with one of `dof`.
+    """
     for i in range(m.nv):
         d.constraint.descent[e, i] = d.qacc[e, i]
     for i in range(m.nv):
-        for k in range(m.row_adr[i], m.row_adr[i + 1]):
-            j, x = m.row_dof[k], entry(m, d, e, k)
-            d.constraint.descent[e, i] = d.constraint.descent[e, i] - x * d.constraint.start[e, j]
+        for k in range(adr[i], adr[i + 1]):
+            j = dof[k]
+            d.constraint.descent[e, i] = d.constraint.descent[e, i] - entry(m, rows, e, k) * d.constraint.start[e, j]
             if i != j:
+                x = entry(m, columns, e, k)
                 d.constraint.descent[e, j] = d.constraint.descent[e, j] - x * d.constraint.start[e, i]
 
 

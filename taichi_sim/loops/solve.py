@@ -102,3 +102,16 @@ def accelerate(m: ti.template(), d: ti.template(), e):
             v = rate(m, d, e, d.qvel, c, r)
             d.loops.force[e, r] = -m.loops.damping[c] * v - k * d.loops.pos[e, r] - d.loops.force[e, r]
     correct(m, d, e, d.qacc, d.loops.force)
+
+
+@procedure
+def descend(m: ti.template(), d: ti.template(), e):
+    """constraint.descent += J' (a_ref - J start) / R, the rows' part of the cost's descent: J qacc + R f is a_ref."""
+    for c in range(m.loops.number):
+        for r in range(m.loops.row[c], m.loops.row[c + 1]):
+            y = rate(m, d, e, d.qacc, c, r) - rate(m, d, e, d.constraint.start, c, r)
+            f = d.loops.force[e, r] + y / d.loops.inverse[e, r]
+            at = m.loops.entry[c] + (r - m.loops.row[c]) * m.loops.num[c]
+            for j in range(m.loops.num[c]):
+                i = m.loops.dof[m.loops.col[c] + j]
+                d.constraint.descent[e, i] = d.constraint.descent[e, i] + d.loops.J[e, at + j] * f

@@ -22,7 +22,7 @@ from taichi_sim.mjcf.constraint import LOSS, friction_gains, reference_gains, st
 from taichi_sim.mjcf.contact_pairs import Pairs, gains, inverse_mass
 from taichi_sim.mjcf.numerics import Numerics, choice
 from taichi_sim.mjcf.report import ModelError, Report, check_names, element_name, said
-from taichi_sim.mjcf.unsupported import find, joint_equalities, simulated_pairs, stages
+from taichi_sim.mjcf.unsupported import find, simulated_pairs, stages
 from taichi_sim.types import CONES, GEOM_HFIELD, GEOM_MESH, JNT_BALL, JNT_FREE, LAWS, Model, Option
 
 # Contact parameters that a file may state, as `<numeric name="contact_ke">` and so on.
@@ -44,8 +44,9 @@ def load(source, *, unsupported_contacts: str = "refuse") -> Model:
     numerics `contact_ke`, `contact_kd`, `contact_kf` and `contact_mu`, else from MuJoCo's `solref`, `solimp` and
     `friction`; between moving bodies, where they are explicit, friction and damping are bounded by what the timestep
     keeps stable. The numerics `substeps` and `theta` set the options of those names. Without `theta` the file's
-    integrator is taken as far as it is simulated (docs/models.md); in place of Runge-Kutta's one step without
-    `substeps` are four of our own.
+    integrator is taken as far as it is simulated (docs/models.md); where Runge-Kutta's is not, in place of its one step
+    without `substeps` are four of our own. By MuJoCo's integrators equalities of joints are rows of the solver, in our
+    own step substituted.
 
     Muscles follow MuJoCo's law, or with `<custom><text name="muscle_law" data="degroote_fregly"/>` De Groote and
     Fregly's; that one's pennation [rad] and fibre damping come from the numerics `muscle_pennation` (0) and
@@ -170,8 +171,7 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
         **_friction(mj_model),
         **_geoms_and_sites(mj_model),
         **_contacts(mj_model, pairs, numerics, substep),
-        **_equalities(mj_model),
-        **loops.fields(mj_model, stages(mj_model).equality, _refsafe(mj_model)),
+        **_equalities(mj_model, rows=_mujocos_step(mj_model, option)),
         **tendons,
         **actuators.actuators(mj_model, numerics, report),
         opt=option,
@@ -271,23 +271,37 @@ def _law(m, numerics: Numerics, report: Report) -> str:
     return LAWS[numerics.states(("limit_", "contact_"))]
 
 
-def _choose_integrator(m, model: Model) -> None:
-    """The file's, where it is simulated by MuJoCo's law and the file does not state how implicit our own step is."""
+def _integrator(m) -> str | None:
+    """The file's, where it is one of ours."""
     import mujoco
 
-    kinds, opt = mujoco.mjtIntegrator, model.opt
+    kinds = mujoco.mjtIntegrator
     known = {kinds.mjINT_EULER: EULER, kinds.mjINT_IMPLICITFAST: IMPLICITFAST, kinds.mjINT_RK4: RK4}
-    found = known.get(m.opt.integrator)
+    return known.get(m.opt.integrator)
+
+
+def _mujocos_step(m, option: Option) -> bool:
+    """Whether to step as MuJoCo does: by its law, and the file does not state how implicit our own step is."""
     names = [element_name(m, "numeric", i) for i in range(m.nnumeric)]
-    if found is None or "theta" in names or opt.constraint == "penalty":
+    return _integrator(m) is not None and "theta" not in names and option.constraint != "penalty"
+
+
+def _choose_integrator(m, model: Model) -> None:
+    """The file's, where it is simulated so; if not, our own step, which has equalities of joints exactly."""
+    import mujoco
+
+    opt = model.opt
+    if not _mujocos_step(m, opt):
         return
-    if found == EULER and m.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_EULERDAMP:
-        opt.theta = 0.0
+    opt.integrator = _integrator(m)
+    if opt.integrator == EULER and m.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_EULERDAMP:
+        opt.integrator, opt.theta = THETA, 0.0
         return
-    opt.integrator = found
     if refusal(model):
         opt.integrator = THETA
-    elif found == RK4 and "substeps" not in names:
+        for name, value in _equalities(m, rows=False).items():
+            setattr(model, name, value)
+    elif opt.integrator == RK4 and "substeps" not in [element_name(m, "numeric", i) for i in range(m.nnumeric)]:
         # what `_option` has divided for our own step
         opt.divide(1)
 
@@ -364,14 +378,9 @@ def _contacts(m, pairs: Pairs | None, numerics: Numerics, substep: float) -> dic
     return {**{f"pair_{key}": x.astype(kinds.get(key, float)) for key, x in fields.items()}, **_hulls(m)}
 
 
-def _equalities(m) -> dict[str, np.ndarray]:
-    """Joint equalities that are substituted; none where the model disables them."""
-    found = joint_equalities(m)
-    return {
-        "eq_joint1": np.array([e.joint1 for e in found], np.int32),
-        "eq_joint2": np.array([e.joint2 for e in found], np.int32),
-        "eq_polycoef": np.array([e.coefficients for e in found]).reshape(-1, 5),
-    }
+def _equalities(m, rows: bool) -> dict[str, np.ndarray]:
+    """Equalities, as rows of the solver or, where `rows` is False and that can be, by substitution."""
+    return loops.fields(m, stages(m).equality, rows, _refsafe(m))
 
 
 def _hulls(m) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Equalities of a compiled MuJoCo model that the solver meets: all that act, if substitution cannot do with them."""
+"""Equalities of a compiled MuJoCo model that the solver meets: all that act, but where substitution does."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from taichi_sim.mjcf.equalities import acting, resolved
 from taichi_sim.types import EQ_CONNECT, EQ_JOINT, EQ_TENDON, EQ_WELD
 
 
-def solved(mj_model, on: bool) -> np.ndarray:
+def solved(mj_model, on: bool, rows: bool) -> np.ndarray:
     """The equalities that become rows of the solver, indices; none with their stage off.
 
-    Equalities between joints alone are substituted (`equalities`) and not among them, unless these determine a joint
-    twice or in a circle, or make a polynomial of too high a degree.
+    Without `rows` equalities between joints alone are substituted (`equalities`) and not among them, unless these
+    determine a joint twice or in a circle, or make a polynomial of too high a degree.
     """
     m = mj_model
     kinds = np.asarray(m.eq_active0, bool) & on & np.isin(m.eq_type, [EQ_CONNECT, EQ_WELD, EQ_JOINT, EQ_TENDON])
-    if on and not resolved(acting(m, on))[1] and not np.any(kinds & (m.eq_type != EQ_JOINT)):
+    if on and not rows and not resolved(acting(m, on))[1] and not np.any(kinds & (m.eq_type != EQ_JOINT)):
         kinds[:] = False
     return np.flatnonzero(kinds)
 
 
-def fields(mj_model, on: bool, refsafe: bool) -> dict[str, np.ndarray]:
-    """The fields loop_... of `Model`.
+def fields(mj_model, on: bool, rows: bool, refsafe: bool) -> dict[str, np.ndarray]:
+    """The fields loop_... and eq_... of `Model`.
 
     Args:
         mj_model: the compiled model.
         on: whether its stage is on.
+        rows: as in `solved`.
         refsafe: as in `constraint.reference_gains`.
     """
-    m, which = mj_model, solved(mj_model, on)
+    m, which = mj_model, solved(mj_model, on, rows)
+    substituted = [] if len(which) else resolved(acting(m, on))[0]
     kind, data = m.eq_type[which].astype(np.int32), np.array(m.eq_data[which], float).reshape(-1, m.eq_data.shape[1])
     solimp = np.array(m.eq_solimp[which], float).reshape(-1, 5)
     gains = reference_gains(m.eq_solref[which], solimp[:, 1], m.opt.timestep, refsafe)
@@ -38,6 +40,9 @@ def fields(mj_model, on: bool, refsafe: bool) -> dict[str, np.ndarray]:
     columns = list(zip(*ends, strict=True)) if ends else [[]] * 6
     one, two, pos1, quat1, pos2, quat2 = columns
     return {
+        "eq_joint1": np.array([e.joint1 for e in substituted], np.int32),
+        "eq_joint2": np.array([e.joint2 for e in substituted], np.int32),
+        "eq_polycoef": np.array([e.coefficients for e in substituted]).reshape(-1, 5),
         "loop_type": kind,
         "loop_obj1": np.array(one, np.int32),
         "loop_obj2": np.array(two, np.int32),

@@ -12,9 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from taichi_sim.contact import points
-from taichi_sim.mjcf import loops, reflected, singular
+from taichi_sim.mjcf import reflected, singular
 from taichi_sim.mjcf.contact_pairs import Pairs
-from taichi_sim.mjcf.equalities import Equality, acting, resolved
 from taichi_sim.mjcf.report import Report
 from taichi_sim.types import EQ_TENDON, GEOM_PLANE
 
@@ -76,12 +75,6 @@ def actuator_group_enabled(mj_model) -> np.ndarray:
 def actuator_simulated(mj_model) -> np.ndarray:
     """Which actuators the engine can simulate, whether or not they are on, bool, shape (nactuator,)."""
     return ~np.any([mask for mask, _, _ in _actuator_defects(mj_model)], axis=0)
-
-
-def joint_equalities(mj_model) -> list[Equality]:
-    """The equalities between joints that are substituted, as `equalities.resolved` gives them."""
-    on = stages(mj_model).equality
-    return [] if len(loops.solved(mj_model, on)) else resolved(acting(mj_model, on))[0]
 
 
 def find(mj_model, pairs: Pairs | None, report: Report) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import trees
-from batch import random_batch
+from batch import mujoco_data, random_batch
 from differences import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
@@ -46,6 +46,54 @@ def test_one_step_is_mujocos(seed):
         scale = np.abs(data.qvel).max()
         assert np.abs(explicit - data.qvel).max() > 1e-4 * scale
         np.testing.assert_allclose(after.qvel[world], data.qvel, rtol=0, atol=1e-9 * scale)
+
+
+# What falls, tumbles, strikes the floor and itself.
+TUMBLING = """<mujoco><option integrator="implicit" timestep="0.004" cone="{cone}"/>
+<worldbody><geom type="plane" size="5 5 .1"/>
+  <body pos="0 0 .3"><freejoint/><geom type="capsule" size=".1 .2" euler="0 90 0" mass="2"/>
+    <body pos=".25 0 0"><joint axis="0 1 0" range="-40 40" limited="true"/><geom size=".08" pos=".3 0 0" mass="1"/>
+      <body pos=".5 0 0"><joint axis="0 1 1" armature=".01"/><geom size=".1" pos=".2 0 0" mass="1"/>
+        <body pos=".2 0 0"><joint type="ball"/><geom size=".05" pos=".2 0 0" mass=".3"/></body></body></body>
+    <body pos="-.25 0 0"><joint axis="1 1 0"/><geom size=".09" pos="-.2 .1 0" mass="1"/></body></body>
+  <body pos=".1 .1 1.2"><freejoint/><geom size=".12" mass="1"/></body>
+</worldbody></mujoco>"""
+
+
+@pytest.mark.parametrize("cone", ["pyramidal", "elliptic"])
+def test_rows_that_push_are_found_beside_it(cone):
+    """With theta = 1: M a + K h a = tau + J' f, where f is what MuJoCo's rows give for a."""
+    mj_model = mujoco.MjModel.from_xml_string(TUMBLING.format(cone=cone))
+    model = ts.load(mj_model)
+    model.opt.theta = 1.0
+    sim = ts.Simulator(model, 8)
+    state, rng, touched = sim.initial_state(), np.random.default_rng(1), 0
+    ctrl = torch.zeros(8, 0, dtype=torch.float64)
+
+    def bias(data, qvel):
+        other = mujoco.MjData(mj_model)
+        other.qpos[:], other.qvel[:] = data.qpos, qvel
+        mujoco.mj_fwdPosition(mj_model, other)
+        mujoco.mj_fwdVelocity(mj_model, other)
+        return other.qfrc_bias
+
+    for step in range(150):
+        if step % 25 == 0:
+            state = state._replace(qvel=state.qvel + 8 * torch.tensor(rng.normal(size=state.qvel.shape)))
+        after = sim.step(state, ctrl)
+        for world in range(8):
+            data, moved = mujoco_data(mj_model, state, ctrl, world), np.zeros(mj_model.nv)
+            change = (after.qvel[world] - state.qvel[world]).numpy()
+            mujoco.mj_mulM(mj_model, data, moved, change / model.opt.timestep)
+            # the bias is quadratic in velocities: of a half of their differences K is all
+            moved += (bias(data, data.qvel + change) - bias(data, data.qvel - change)) / 2
+            rows = data.efc_J.reshape(data.nefc, mj_model.nv) @ (change / model.opt.timestep) - data.efc_aref
+            mujoco.mj_constraintUpdate(mj_model, data, rows, None, 0)
+            error = np.abs(moved - data.qfrc_smooth - data.qfrc_constraint).max()
+            assert error < 1e-8 * np.abs(data.qfrc_smooth).max(), (step, world)
+            touched += data.ncon > 1
+        state = after
+    assert touched > 50
 
 
 def test_gradients():

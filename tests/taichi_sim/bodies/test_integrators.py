@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import trees
-from batch import around
+from batch import around, mujoco_data
 from differences import assert_gradient, rollout, weighted
 
 import taichi_sim as ts
@@ -33,6 +33,7 @@ SCENE = """<mujoco><option integrator="{integrator}" timestep="0.004" cone="{con
   <position joint="c" kp="50" kv="3" gear="2" forcerange="-6 6"/><velocity joint="d" kv=".5"/>
 </actuator></mujoco>"""
 ARM = Path(__file__).parents[2] / "arm26.xml"
+COUPLED = '<equality><joint joint1="a" joint2="b" polycoef=".1 .5 .2"/><joint joint1="d" polycoef=".05"/></equality>'
 KINDS = ["Euler", "implicitfast", "RK4"]
 
 
@@ -52,16 +53,21 @@ def begin(mj_model: mujoco.MjModel, worlds: int, steps: int, seed: int = 0) -> t
     return ts.State(qpos, qvel, act), ctrl
 
 
-def assert_steps(mj_model: mujoco.MjModel, steps: int, worlds: int = 3) -> int:
-    """Every step of MuJoCo's is the engine's, to rounding. Returns how many contacts there were at most."""
+def assert_steps(mj_model: mujoco.MjModel, steps: int, worlds: int = 3, kick: float = 0.0) -> int:
+    """Every step of MuJoCo's is the engine's, to rounding. Returns how many contacts there were at most.
+
+    Every 40 steps velocities are changed by `kick` times standard normal numbers.
+    """
     # its solver stops at a tolerance, ours does not
     mj_model.opt.tolerance, mj_model.opt.iterations = 0.0, 200
     sim = ts.Simulator(ts.load(mj_model), worlds)
-    (qpos, qvel, act), ctrl = begin(mj_model, worlds, 0)
-    datas, touched = [mujoco.MjData(mj_model) for _ in range(worlds)], 0
-    for world, data in enumerate(datas):
-        data.qpos[:], data.qvel[:], data.ctrl[:] = qpos[world], qvel[world], ctrl[world]
-    for _ in range(steps):
+    state, ctrl = begin(mj_model, worlds, 0)
+    datas, touched = [mujoco_data(mj_model, state, ctrl, world) for world in range(worlds)], 0
+    rng = np.random.default_rng(1)
+    for step in range(steps):
+        if step % 40 == 0:
+            for data in datas:
+                data.qvel[:] += kick * rng.normal(size=mj_model.nv)
         now = (torch.as_tensor(np.array([getattr(x, name) for x in datas])) for name in ts.State._fields)
         after = sim.step(ts.State(*now), ctrl)
         for world, data in enumerate(datas):
@@ -80,6 +86,60 @@ def test_steps_are_mujocos(integrator, cone):
     mj_model = scene(integrator, cone)
     assert ts.load(mj_model).opt.integrator == integrator
     assert assert_steps(mj_model, 250) >= 5
+
+
+@pytest.mark.parametrize(
+    "integrator, cone", [("Euler", "elliptic"), ("implicitfast", "pyramidal"), ("RK4", "elliptic")]
+)
+def test_equalities_of_joints_step_as_mujocos(integrator, cone):
+    """Rows that give way, which our own step has exactly instead; beside contacts that begin and end."""
+    # MuJoCo finds the contact of a capsule with a box twice
+    text = SCENE.replace('type="box" size=".1 .1 .1"', 'size=".12"').replace("</actuator>", f"</actuator>{COUPLED}")
+    mj_model = mujoco.MjModel.from_xml_string(text.format(integrator=integrator, cone=cone))
+    model = ts.load(mj_model)
+    assert (model.neq, len(model.loop_type)) == (0, 2)
+    assert assert_steps(mj_model, 240, 8, kick=3.0) >= 3
+    sim = ts.Simulator(model, 3)
+    state, ctrl = begin(mj_model, 3, 20)
+    arguments = {"qpos": state.qpos, "qvel": state.qvel, "ctrl": ctrl}
+    assert_gradient(lambda qpos, qvel, ctrl: weighted(rollout(sim, qpos, qvel, ctrl, 2), 0), arguments, {"qpos": 1e-7})
+    mj_model.opt.integrator = mujoco.mjtIntegrator.mjINT_IMPLICIT
+    assert ts.load(mj_model).neq == 2
+
+
+# Rows of every kind: all equalities, limits and dry friction of joints, balls and tendons, contacts of spheres.
+EVERYTHING = """<mujoco><option timestep="0.002" cone="{cone}"/>
+<default><geom friction=".8 .01 .002" condim="{condim}"/></default>
+<worldbody><geom type="plane" size="5 5 .1"/>
+  <body name="trunk" pos="0 0 .3"><freejoint/><geom size=".12" mass="2"/><site name="one" pos="0 .1 0"/>
+    <body pos=".25 0 0"><joint name="a" axis="0 1 0" damping=".3" range="-40 40" limited="true" frictionloss=".3"/>
+      <geom size=".08" pos=".3 0 0" mass="1"/>
+      <body pos=".5 0 0"><joint name="b" axis="0 1 1" damping=".1" armature=".01" frictionloss=".1"/>
+        <geom size=".1" pos=".2 0 0" mass="1"/><site name="two" pos=".2 0 0"/>
+        <body name="hand" pos=".2 0 0"><joint type="ball" damping=".05" range="0 60" limited="true"/>
+          <geom size=".05" pos=".2 0 0" mass=".3"/></body></body></body>
+    <body name="arm" pos="-.25 0 0"><joint name="c" axis="1 1 0"/>
+      <geom size=".09" pos="-.2 .1 0" mass="1"/></body></body>
+  <body pos=".1 .1 .5"><freejoint/><geom size=".1" mass="1"/>
+    <body name="slider"><joint name="d" type="slide" frictionloss=".5" range="-.1 .1" limited="true"/>
+      <geom size=".05" pos="0 0 .25" mass=".2"/><site name="three" pos="0 0 .25"/></body></body>
+</worldbody>
+<tendon><spatial name="t" limited="true" range="0 .99" frictionloss=".4" damping=".1">
+    <site site="one"/><site site="two"/></spatial>
+  <spatial name="u" limited="true" range=".1 .6" stiffness="3">
+    <site site="one"/><site site="three"/></spatial></tendon>
+<equality><weld body1="arm" body2="slider" solref=".05 1"/>
+  <connect body1="hand" body2="trunk" anchor="0 0 .1" solref=".06 1"/>
+  <joint joint1="c" joint2="b" polycoef="0 .5"/><tendon tendon1="t" tendon2="u" polycoef="0 .5"/></equality>
+<actuator><position joint="a" kp="20"/><motor joint="b" gear="3"/><motor joint="c"/>
+  <velocity joint="d" kv=".5"/></actuator>
+</mujoco>"""
+
+
+@pytest.mark.parametrize("cone, condim", [("elliptic", 3), ("pyramidal", 4)])
+def test_rows_of_every_kind_step_as_mujocos(cone, condim):
+    mj_model = mujoco.MjModel.from_xml_string(EVERYTHING.format(cone=cone, condim=condim))
+    assert assert_steps(mj_model, 200, 8, kick=1.5) >= 3
 
 
 def test_trees_and_tendons_step_as_mujocos():
@@ -168,7 +228,7 @@ def test_which_files_have_it():
         (('cone="', 'viscosity="1" cone="'), "theta"),
         (("<motor joint", '<muscle joint="d" lengthrange="0 1"/><motor joint'), "theta"),
         (('<motor joint="b" gear="3"/>', '<general joint="b" gaintype="affine" gainprm="1 0 -1"/>'), "theta"),
-        (("</actuator>", '</actuator><equality><joint joint1="a" joint2="b"/></equality>'), "theta"),
+        (("</actuator>", f"</actuator>{COUPLED}"), "implicitfast"),
         (
             ("</actuator>", '</actuator><tendon><fixed damping="1"><joint joint="a" coef="1"/></fixed></tendon>'),
             "theta",
