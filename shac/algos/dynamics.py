@@ -27,6 +27,9 @@ IMPROVEMENT = 0.01
 class Dynamics(nn.Module):
     """For an observation and an action: Gaussians of the observation's change and of the reward, one a member.
 
+    They are learnt standardised: the reward's error, in a hundred times as large a unit as some changes, would
+    otherwise say alone when a fit has ended. The authors' tasks have changes as large as their rewards.
+
     Args:
       num_obs, num_actions: sizes.
       config: MBPO's settings.
@@ -40,14 +43,14 @@ class Dynamics(nn.Module):
         low, high = LOG_VARIANCES
         self.min_log_var = nn.Parameter(torch.full((self.num_targets,), low))
         self.max_log_var = nn.Parameter(torch.full((self.num_targets,), high))
-        self.inputs = Normalizer(num_obs + num_actions)
+        self.inputs, self.targets = Normalizer(num_obs + num_actions), Normalizer(self.num_targets)
         # Members by their error on held-out steps, least first.
         self.register_buffer("elites", torch.arange(config.members)[: config.elites])
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Means and logarithms of variances (members, batch, num_obs + 1) for inputs (batch, num_obs + num_actions).
 
-        Inputs (members, batch, ...) give every member its own.
+        Those of standardised targets. Inputs (members, batch, ...) give every member its own.
         """
         mean, log_var = self.members(self.inputs.snapshot(x.dtype)(x)).chunk(2, dim=-1)
         log_var = self.max_log_var - nn.functional.softplus(self.max_log_var - log_var)
@@ -56,7 +59,7 @@ class Dynamics(nn.Module):
     def loss(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Twice the negative logarithm of the likelihood without its constant, a number's mean, summed over members.
 
-        And what keeps the bounds of the variances close, and the weights small.
+        And what keeps the bounds of the variances close, and the weights small. Targets are standardised.
         """
         mean, log_var = self(x)
         likelihood = ((mean - targets).square() * (-log_var).exp() + log_var).mean((1, 2)).sum()
@@ -76,15 +79,17 @@ class Dynamics(nn.Module):
           generator: of the order of the steps.
 
         Returns:
-          The mean squared error of the elites on the held-out steps.
+          The mean squared error of the elites on the held-out steps, standardised.
         """
         config, device = self.config, x.device
         order = torch.randperm(len(x), generator=generator).to(device)
         held_out, rest = order.split([round(config.holdout * len(x)), len(x) - round(config.holdout * len(x))])
-        # The inputs' statistics are those of what is learnt from now.
-        fresh = Normalizer(x.shape[1]).to(device)
-        fresh.update(x[rest])
-        self.inputs.load_state_dict(fresh.state_dict())
+        # The statistics are those of what is learnt from now.
+        for normalizer, values in ((self.inputs, x), (self.targets, targets)):
+            fresh = Normalizer(values.shape[1]).to(device)
+            fresh.update(values[rest])
+            normalizer.load_state_dict(fresh.state_dict())
+        targets = self.targets.snapshot(targets.dtype)(targets)
         # Every member sees its own draw of the steps, with repetitions.
         draws = torch.randint(len(rest), (config.members, len(rest)), generator=generator).to(device)
         best = self._errors(x[held_out], targets[held_out])
@@ -117,7 +122,8 @@ class Dynamics(nn.Module):
         mean, log_var = self(torch.cat((obs, action), dim=1))
         rows = torch.arange(len(obs), device=obs.device)
         mean, log_var = mean[member, rows], log_var[member, rows]
-        drawn = mean + (0.5 * log_var).exp() * torch.randn_like(mean)
+        shift, inv_std = self.targets.snapshot(mean.dtype)
+        drawn = shift + (mean + (0.5 * log_var).exp() * torch.randn_like(mean)) / inv_std
         return obs + drawn[:, :-1], drawn[:, -1]
 
     @torch.no_grad()

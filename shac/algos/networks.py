@@ -89,16 +89,30 @@ class Actor(nn.Module):
 
 
 class GaussianActor(nn.Module):
-    """PPO's policy: a Gaussian with a state-independent standard deviation, its value beside it on the same trunk.
+    """PPO's policy: a Gaussian with a state-independent standard deviation; beside it its value.
 
     What is beyond [-1, 1] is clipped by the environment.
+
+    Args:
+      num_obs, num_actions: sizes.
+      units: widths of the policy's hidden layers.
+      init_log_std: logarithm of the initial standard deviation.
+      shared_value: whether the value stands on these layers, too, and not on as many of its own.
     """
 
-    def __init__(self, num_obs: int, num_actions: int, units: Sequence[int], init_log_std: float):
+    def __init__(
+        self,
+        num_obs: int,
+        num_actions: int,
+        units: Sequence[int],
+        init_log_std: float,
+        shared_value: bool = False,
+    ):
         super().__init__()
         self.trunk = plain_mlp(num_obs, units, nn.ELU)
         num_features = units[-1] if units else num_obs
         self.mu = nn.Linear(num_features, num_actions)
+        self.value_trunk = None if shared_value else plain_mlp(num_obs, units, nn.ELU)
         self.value = nn.Linear(num_features, 1)
         self.log_std = nn.Parameter(torch.full((num_actions,), init_log_std))
         self.num_random = num_actions
@@ -107,6 +121,8 @@ class GaussianActor(nn.Module):
         """Mean and standard deviation (..., num_actions) of the action, and the value (..., 1)."""
         features = self.trunk(obs)
         mu = self.mu(features)
+        if self.value_trunk is not None:
+            features = self.value_trunk(obs)
         return mu, self.log_std.exp().expand_as(mu), self.value(features)
 
     def act(self, obs: torch.Tensor, eps: torch.Tensor | None = None) -> torch.Tensor:
@@ -216,7 +232,7 @@ def build_actor(task: Task, config: Settings) -> Actor | GaussianActor | Squashe
     """An untrained actor of a run's shape, its weights from torch's global generator."""
     sizes = task.num_inputs, task.num_actions, config.actor_units
     if config.algo == "ppo":
-        return GaussianActor(*sizes, config.init_log_std)
+        return GaussianActor(*sizes, config.init_log_std, config.shared_value)
     if config.algo in ("sac", "redq", "mbpo"):
         return SquashedActor(*sizes)
     mirror = task.mirror() if config.symmetric else None

@@ -2,8 +2,8 @@
 
 An epoch: `horizon` steps in all worlds; advantages (Schulman et al., High-Dimensional Continuous Control Using
 Generalized Advantage Estimation, 2016); and some passes over the steps in minibatches, each along the gradient of the
-clipped objective. Advantage and objective are torchrl's. As in rl_games, which the paper used: one network for policy
-and value, values of standardised returns, and a learning rate that follows the policy's movement.
+clipped objective. Advantage and objective are torchrl's. As in rl_games, which the paper used: values of standardised
+returns, and a learning rate that follows the policy's movement.
 """
 
 from __future__ import annotations

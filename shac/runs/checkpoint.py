@@ -95,6 +95,11 @@ def load(path: Path) -> dict[str, Any]:
     if isinstance(state.get("learner"), dict):
         # there was none before 28 November 2026
         state["learner"].setdefault("since", 0)
+        dynamics = state["learner"].get("dynamics")
+        if isinstance(dynamics, dict) and "targets.mean" not in dynamics and "min_log_var" in dynamics:
+            # MBPO's model learnt changes and rewards as they are, until 29 November 2026
+            as_they_are = Normalizer(len(dynamics["min_log_var"])).state_dict()
+            dynamics |= {f"targets.{name}": value for name, value in as_they_are.items()}
     return state
 
 
@@ -107,7 +112,11 @@ def read_config(run_dir: str | os.PathLike) -> Settings:
     if not path.is_file():
         raise UserError(f"{run_dir} is not a run folder: it has no config.yaml")
     try:
-        return build(read_yaml(path))
+        content = read_yaml(path)
+        if content.get("algo") == "ppo":
+            # until 29 November 2026 it always was
+            content.setdefault("shared_value", True)
+        return build(content)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

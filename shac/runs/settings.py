@@ -233,6 +233,8 @@ class PPO(Settings):
     """Initial logarithm of the action's standard deviation."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+    shared_value: bool = False
+    """Whether the value stands on the policy's hidden layers, as in the paper, and not on as many of its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

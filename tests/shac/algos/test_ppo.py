@@ -94,6 +94,16 @@ def test_the_losss_gradient_against_central_differences():
     assert_slope(loss, parameters)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_values_loss_moves_the_policy_only_where_they_share_layers(shared):
+    learner = PPO(Line(), Settings(num_envs=2, horizon=3, minibatch=6, actor_units=(4,), shared_value=shared))
+    data = learner.training_data(learner.rollout(learner.normalizer.snapshot(learner.env.dtype))[0])
+    learner.losses(data)["value"].backward()
+    assert (learner.actor.trunk[0].weight.grad is not None) == shared
+    assert learner.actor.value.weight.grad.any()
+    assert len(list(learner.actor.parameters())) == (7 if shared else 9)
+
+
 def test_the_rate_follows_the_policys_movement():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     rate = _Rate(3e-4)

@@ -102,6 +102,13 @@ def test_a_policy_may_be_played_with_other_settings_of_its_task():
         checkpoint.load_run(run, "best", {"reference": "person"})
 
 
+def test_a_ppo_run_from_before_values_had_layers_of_their_own_is_read_as_it_was(tmp_path):
+    (tmp_path / "config.yaml").write_text("model: cartpole\nalgo: ppo\n")
+    assert checkpoint.read_config(tmp_path).shared_value
+    (tmp_path / "config.yaml").write_text("model: cartpole\nalgo: ppo\nshared_value: false\n")
+    assert not checkpoint.read_config(tmp_path).shared_value
+
+
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     with pytest.raises(UserError, match="there is no run folder"):
         checkpoint.load_run(tmp_path / "nowhere")
