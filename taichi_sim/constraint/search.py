@@ -9,6 +9,9 @@ and Huber's for dry friction, falls on the way to it. So the way is gone as far 
 linear between the points at which rows begin or cease to push, is 0. Since it falls each time, and there are so many
 sets of rows, this ends. Rows are numbered through: dry friction, limits, edges of contacts.
 
+Equalities that are rows have a quadratic cost of their own (`loops.solve.descend`). Implicit Coriolis forces make the
+matrix unsymmetric, so that there is no cost; what is left of the right side, along the way, stands for its slope.
+
 Source: MuJoCo's documentation, "Computation: Solver algorithms", Newton.
 """
 
