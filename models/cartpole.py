@@ -79,7 +79,7 @@ class CartPole(Task):
             "random_steps": 1000,
             "target_entropy": -0.5,
         },
-        # A fifth of the authors' rollouts: four epochs' are eighty times the real steps of the time.
+        # A fifth of the authors' rollouts: four epochs' are eighty times the real steps of that time.
         "mbpo": {"actor_units": (64, 64), "critic_units": (64, 64), "random_steps": 1000, "rollouts": 20_000},
     }
 

@@ -100,14 +100,7 @@ class GaussianActor(nn.Module):
       shared_value: whether the value stands on these layers, too, and not on as many of its own.
     """
 
-    def __init__(
-        self,
-        num_obs: int,
-        num_actions: int,
-        units: Sequence[int],
-        init_log_std: float,
-        shared_value: bool = False,
-    ):
+    def __init__(self, num_obs: int, num_actions: int, units: Sequence[int], init_log_std: float, shared_value: bool):
         super().__init__()
         self.trunk = plain_mlp(num_obs, units, nn.ELU)
         num_features = units[-1] if units else num_obs

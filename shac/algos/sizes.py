@@ -17,7 +17,8 @@ _STEP = 40_000
 
 def require_networks(task: Task, config: Settings) -> None:
     """Raises a MemoryError if there is not enough memory for a run's networks."""
-    critic_units = getattr(config, "critic_units", () if getattr(config, "shared_value", True) else config.actor_units)
+    own_value = () if getattr(config, "shared_value", True) else config.actor_units
+    critic_units = getattr(config, "critic_units", own_value)
     size = 0
     for units, num in ((config.actor_units, 1), (critic_units, getattr(config, "critics", 1))):
         widths = (task.num_inputs, *units, max(task.num_actions, 1))

@@ -171,7 +171,7 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
         **_friction(mj_model),
         **_geoms_and_sites(mj_model),
         **_contacts(mj_model, pairs, numerics, substep),
-        **_equalities(mj_model, rows=_mujocos_step(mj_model, option)),
+        **_equalities(mj_model, rows=_integrator(mj_model, option) is not None),
         **tendons,
         **actuators.actuators(mj_model, numerics, report),
         opt=option,
@@ -271,19 +271,20 @@ def _law(m, numerics: Numerics, report: Report) -> str:
     return LAWS[numerics.states(("limit_", "contact_"))]
 
 
-def _integrator(m) -> str | None:
-    """The file's, where it is one of ours."""
+def _states(m, name: str) -> bool:
+    """Whether the file has a numeric of that name."""
+    return name in [element_name(m, "numeric", i) for i in range(m.nnumeric)]
+
+
+def _integrator(m, option: Option) -> str | None:
+    """MuJoCo's that the file asks for; None: our own step, also by the penalty and where the file states theta."""
     import mujoco
 
+    if option.constraint == "penalty" or _states(m, "theta"):
+        return None
     kinds = mujoco.mjtIntegrator
     known = {kinds.mjINT_EULER: EULER, kinds.mjINT_IMPLICITFAST: IMPLICITFAST, kinds.mjINT_RK4: RK4}
     return known.get(m.opt.integrator)
-
-
-def _mujocos_step(m, option: Option) -> bool:
-    """Whether to step as MuJoCo does: by its law, and the file does not state how implicit our own step is."""
-    names = [element_name(m, "numeric", i) for i in range(m.nnumeric)]
-    return _integrator(m) is not None and "theta" not in names and option.constraint != "penalty"
 
 
 def _choose_integrator(m, model: Model) -> None:
@@ -291,17 +292,18 @@ def _choose_integrator(m, model: Model) -> None:
     import mujoco
 
     opt = model.opt
-    if not _mujocos_step(m, opt):
+    found = _integrator(m, opt)
+    if found is None:
         return
-    opt.integrator = _integrator(m)
-    if opt.integrator == EULER and m.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_EULERDAMP:
-        opt.integrator, opt.theta = THETA, 0.0
+    if found == EULER and m.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_EULERDAMP:
+        opt.theta = 0.0
         return
+    opt.integrator = found
     if refusal(model):
         opt.integrator = THETA
         for name, value in _equalities(m, rows=False).items():
             setattr(model, name, value)
-    elif opt.integrator == RK4 and "substeps" not in [element_name(m, "numeric", i) for i in range(m.nnumeric)]:
+    elif found == RK4 and not _states(m, "substeps"):
         # what `_option` has divided for our own step
         opt.divide(1)
 
