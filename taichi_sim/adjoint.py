@@ -47,6 +47,8 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
         integrate.adjoint_integrate(m, d, e, h)
     if ti.static(m.damps):
         integrate.adjoint_damp(m, d, e, h)
+        if ti.static(m.tendon.damped.number > 0):
+            tendon.adjoint_damp(m, d, e)
     inertia.solve(m, d, e, d.lam, d.qLD, d.qLU)
     if ti.static(m.neq > 0):
         equality.expand(m, d, e, d.lam)

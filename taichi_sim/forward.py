@@ -244,7 +244,10 @@ class ForwardKernels:
                     taping.record_solution(m, d, e, tape, at)
                 if ti.static(m.damps):
                     if mode != EVALUATE:
-                        integrate.damp(m, d, e, h)
+                        integrate.begin_damping(m, d, e, h)
+                        if ti.static(m.tendon.damped.number > 0):
+                            tendon.damp(m, d, e, h)
+                        integrate.damp(m, d, e)
                     if mode == RECORD:
                         taping.record_damping(m, d, e, tape, at)
                 at = at + m.nrecord

@@ -13,7 +13,7 @@ def size(m) -> int:
     """Scalars per world and substep."""
     factor = m.nfactor * (1 + m.coriolis) * (1 + m.wide)
     # with Coriolis forces or equalities of joints nothing is damped afterwards
-    damping = 2 * m.nv + m.nfactor * (1 + m.wide) if m.damps else 0
+    damping = 2 * m.nv + m.tendon.damped.number + m.nfactor * (1 + m.wide) if m.damps else 0
     return m.nstate + m.nv + factor + damping + (m.nnz + m.neq if m.neq else 0) + rates(m) + m.loops.rows
 
 
@@ -99,8 +99,10 @@ def record_damping(m: ti.template(), d: ti.template(), e, tape: ti.template(), a
     first = at + m.nstate + m.nv + m.nfactor * (1 + m.wide)
     for i in range(m.nv):
         tape[e, first + i] = d.damped[e, i]
+    entries = m.nv + m.tendon.damped.number
+    for i in range(entries):
         tape[e, first + m.nv + i] = d.damped_by[e, i]
-    write(m, e, tape, first + 2 * m.nv, d.qLD)
+    write(m, e, tape, first + m.nv + entries, d.qLD)
 
 
 @procedure
@@ -110,8 +112,10 @@ def recall_damping(m: ti.template(), d: ti.template(), e, tape: ti.template(), a
     for i in range(m.nv):
         d.damped[e, i] = tape[e, first + i]
         d.qacc[e, i] = d.qacc[e, i] - d.damped[e, i]
+    entries = m.nv + m.tendon.damped.number
+    for i in range(entries):
         d.damped_by[e, i] = tape[e, first + m.nv + i]
-    read(m, e, tape, first + 2 * m.nv, d.qDD)
+    read(m, e, tape, first + m.nv + entries, d.qDD)
 
 
 @procedure

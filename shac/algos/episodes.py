@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-# The mean return that decides which policy is the best one is taken over so many episodes.
-RECENT = 100
+# The mean return that decides which policy is the best one is taken over so many episodes, but no more than this many
+# a world: a single one's last hundred may be its whole training.
+RECENT, RECENT_PER_WORLD = 100, 10
 
 
 class Episodes:
-    """Undiscounted returns of the episodes under way, and of the last 100 that have finished.
+    """Undiscounted returns of the episodes under way, and of the last 100 that have finished, or 10 a world.
 
     Finished episodes count in the order of their last steps, then of their worlds, however windows divide them.
 
@@ -25,8 +26,9 @@ class Episodes:
         # float64: a sum of a thousand rewards in float32 would make the logged return depend on the order.
         self.running = torch.zeros(num_envs, dtype=torch.float64, device=device)
         self.lengths = torch.zeros(num_envs, dtype=torch.int64, device=device)
-        self.recent_returns: deque[float] = deque(maxlen=RECENT)
-        self.recent_lengths: deque[int] = deque(maxlen=RECENT)
+        recent = min(RECENT, RECENT_PER_WORLD * num_envs)
+        self.recent_returns: deque[float] = deque(maxlen=recent)
+        self.recent_lengths: deque[int] = deque(maxlen=recent)
         self.finished = 0
 
     def add(self, rewards: torch.Tensor, ended: torch.Tensor, whole: torch.Tensor) -> int:
@@ -77,8 +79,8 @@ class Episodes:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         self.running = saved["running"].to(self.running.device)
         self.lengths = saved["lengths"].to(self.lengths.device)
-        self.recent_returns = deque(saved["recent_returns"], maxlen=RECENT)
-        self.recent_lengths = deque(saved["recent_lengths"], maxlen=RECENT)
+        self.recent_returns = deque(saved["recent_returns"], maxlen=self.recent_returns.maxlen)
+        self.recent_lengths = deque(saved["recent_lengths"], maxlen=self.recent_lengths.maxlen)
         self.finished = saved["finished"]
 
     def _extend(self, rewards: torch.Tensor) -> None:

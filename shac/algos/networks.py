@@ -114,9 +114,12 @@ class GaussianActor(nn.Module):
         """Mean and standard deviation (..., num_actions) of the action, and the value (..., 1)."""
         features = self.trunk(obs)
         mu = self.mu(features)
-        if self.value_trunk is not None:
-            features = self.value_trunk(obs)
-        return mu, self.log_std.exp().expand_as(mu), self.value(features)
+        value = self.value(features) if self.value_trunk is None else self.value_of(obs)
+        return mu, self.log_std.exp().expand_as(mu), value
+
+    def value_of(self, obs: torch.Tensor) -> torch.Tensor:
+        """The value alone, (..., 1)."""
+        return self.value((self.trunk if self.value_trunk is None else self.value_trunk)(obs))
 
     def act(self, obs: torch.Tensor, eps: torch.Tensor | None = None) -> torch.Tensor:
         """Actions (..., num_actions): the mean, or with standard normal `eps` a sample."""
@@ -142,6 +145,18 @@ class SquashedActor(nn.Module):
         """Actions in (-1, 1), (..., num_actions): tanh of the mean, or with standard normal `eps` a sample."""
         mu, std = self(obs)
         return torch.tanh(mu if eps is None else mu + std * eps)
+
+    def sample(self, obs: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Actions as `act`'s, with gradient, and the logarithms of their densities (...,).
+
+        Haarnoja et al. 2018, appendix C, with log(1 - tanh(u)^2) = 2 (log 2 - u - log(1 + exp(-2 u))), which does not
+        cancel where tanh saturates.
+        """
+        mu, std = self(obs)
+        u = mu + std * eps
+        log_slope = 2 * (math.log(2) - u - nn.functional.softplus(-2 * u))
+        log_normal = -0.5 * eps.square() - std.log() - 0.5 * math.log(2 * math.pi)
+        return torch.tanh(u), (log_normal - log_slope).sum(-1)
 
 
 class Critic(nn.Module):

@@ -42,22 +42,27 @@ class Rollout(NamedTuple):
 
     | field | meaning | shape |
     |---|---|---|
-    | obs | standardised observations, and those after the last step | (h + 1, N, num_obs) |
+    | obs | standardised observations | (h, N, num_obs) |
+    | loc, scale | mean and standard deviation of the action | (h, N, num_actions) |
+    | values | standardised values, and those after the last step | (h + 1, N, 1) |
     | actions | actions, not clipped | (h, N, num_actions) |
     | rewards | rewards | (h, N) |
     | terminated | the task has failed in this step | (h, N) bool |
     | ended | the step was its episode's last, terminated or truncated | (h, N) bool |
     | whole | the step's episode has the task's time limit, not an earlier one | (h, N) bool |
-    | final_obs | standardised observations with which episodes ended, in the order of `ended` | (ends, num_obs) |
+    | final_values | standardised values of where episodes ended, in the order of `ended` | (ends, 1) |
     """
 
     obs: torch.Tensor
+    loc: torch.Tensor
+    scale: torch.Tensor
+    values: torch.Tensor
     actions: torch.Tensor
     rewards: torch.Tensor
     terminated: torch.Tensor
     ended: torch.Tensor
     whole: torch.Tensor
-    final_obs: torch.Tensor
+    final_values: torch.Tensor
 
 
 class PPO(Learner):
@@ -107,17 +112,21 @@ class PPO(Learner):
         env, config = self.env, self.config
         shape = (config.horizon, config.num_envs, env.task.num_actions)
         eps = torch.randn(shape, generator=self.exploration, dtype=env.dtype, device=env.device)
-        obs, seen, steps, final_obs = env.cut(), [], [], []
+        obs, raw, seen, values, steps, final_values = env.cut(), [], [], [], [], []
         for noise in eps:
-            action = self.actor.act(normalize(obs), noise)
-            seen.append(obs)
+            raw.append(obs)
+            standardised = normalize(obs)
+            loc, scale, value = self.actor(standardised)
+            action = loc + scale * noise
+            seen.append((standardised, loc, scale))
+            values.append(value)
             obs, reward, terminated, truncated, info = env.step(action)
             ended = terminated | truncated
             steps.append((action, reward, terminated, ended, info["whole"]))
-            final_obs.append(info["final_obs"][ended])
-        raw = torch.stack(seen)
-        every = normalize(torch.cat((raw, obs[None])))
-        return Rollout(every, *map(torch.stack, zip(*steps)), normalize(torch.cat(final_obs))), raw
+            final_values.append(self.actor.value_of(normalize(info["final_obs"][ended])))
+        values.append(self.actor.value_of(normalize(obs)))
+        before, after = (map(torch.stack, zip(*columns)) for columns in (seen, steps))
+        return Rollout(*before, torch.stack(values), *after, torch.cat(final_values)), torch.stack(raw)
 
     @torch.no_grad()
     def training_data(self, rollout: Rollout) -> TensorDict:
@@ -127,11 +136,10 @@ class PPO(Learner):
         """
         config, num = self.config, len(rollout.actions)
         mean, inv_std = self.returns.snapshot(self.env.dtype)
-        loc, scale, value = self.actor(rollout.obs)
-        values = value / inv_std + mean
+        values = rollout.values / inv_std + mean
         next_values = values[1:].clone()
         # A time limit is no failure: what would have followed counts as it does between two steps.
-        next_values[rollout.ended] = self.actor(rollout.final_obs)[2] / inv_std + mean
+        next_values[rollout.ended] = rollout.final_values / inv_std + mean
         advantage, target = generalized_advantage_estimate(
             config.gamma,
             config.gae_lambda,
@@ -146,11 +154,11 @@ class PPO(Learner):
         standardize = self.returns.snapshot(self.env.dtype)
         data = TensorDict(
             {
-                "observation": rollout.obs[:-1],
+                "observation": rollout.obs,
                 "action": rollout.actions,
-                "loc_old": loc[:-1],
-                "scale_old": scale[:-1],
-                "action_log_prob": IndependentNormal(loc[:-1], scale[:-1]).log_prob(rollout.actions),
+                "loc_old": rollout.loc,
+                "scale_old": rollout.scale,
+                "action_log_prob": IndependentNormal(rollout.loc, rollout.scale).log_prob(rollout.actions),
                 "advantage": (advantage - advantage.mean()) / (advantage.std() + 1e-8),
                 "value_target": standardize(target),
                 # What the value is clipped beside.

@@ -18,7 +18,7 @@ POINTS = 200
 
 
 class Curve(NamedTuple):
-    """A run's mean return of its last 100 training episodes, from the first finished one on.
+    """A run's mean return of its last 100 training episodes (10 a world), from the first finished one on.
 
     | field | meaning | shape |
     |---|---|---|

@@ -10,7 +10,7 @@ A run folder holds
 | events.* | TensorBoard's |
 | complete | an empty file, once there is nothing left to train |
 | checkpoints/last.pt | everything that decides how the run goes on |
-| checkpoints/best.pt | the policy with the best mean return of 100 finished episodes, or a complete run's last |
+| checkpoints/best.pt | the policy with the best mean return (`Episodes`), or a complete run's last |
 | checkpoints/epoch-N.pt | the whole state after epoch N, for the epochs in the setting `snapshots` |
 | checkpoints/nonfinite.pt | the state in which a non-finite number stopped the run, if one did |
 """
@@ -31,6 +31,7 @@ from shac.algos.normalizer import Normalizer
 from shac.env import Task
 from shac.errors import UserError
 from shac.models import load_task
+from shac.runs import older
 from shac.runs.config import build, read_yaml
 from shac.runs.misfit import refusing_misfits
 from shac.runs.settings import Settings
@@ -93,13 +94,7 @@ def load(path: Path) -> dict[str, Any]:
         found = state.get("format") if isinstance(state, dict) else None
         raise UserError(f"{path} is not a checkpoint of format {FORMAT} (found {found!r})")
     if isinstance(state.get("learner"), dict):
-        # there was none before 28 November 2026
-        state["learner"].setdefault("since", 0)
-        dynamics = state["learner"].get("dynamics")
-        if isinstance(dynamics, dict) and "targets.mean" not in dynamics and "min_log_var" in dynamics:
-            # MBPO's model learnt changes and rewards as they are, until 29 November 2026
-            as_they_are = Normalizer(len(dynamics["min_log_var"])).state_dict()
-            dynamics |= {f"targets.{name}": value for name, value in as_they_are.items()}
+        older.upgrade_learner(state["learner"])
     return state
 
 
@@ -113,9 +108,7 @@ def read_config(run_dir: str | os.PathLike) -> Settings:
         raise UserError(f"{run_dir} is not a run folder: it has no config.yaml")
     try:
         content = read_yaml(path)
-        if content.get("algo") == "ppo":
-            # until 29 November 2026 it always was
-            content.setdefault("shared_value", True)
+        older.upgrade_settings(content)
         return build(content)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

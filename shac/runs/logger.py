@@ -27,7 +27,7 @@ class Metrics(NamedTuple):
     | seconds | wall-clock time of the training so far, without pauses between a stop and its resumption [s] |
     | cpu_seconds | processor time of the training so far, all threads together [s]: what `seconds` would be on one free
       core, also beside others on a shared one; unknown in a run that a release without it began |
-    | return_mean | mean undiscounted return of the last 100 finished episodes, with the actions that training sampled |
+    | return_mean | mean undiscounted return of the last `Episodes`, with the actions that training sampled |
     | return_best | the largest return_mean so far |
     | episode_length | mean length of those episodes [control steps] |
     | episodes | episodes finished |

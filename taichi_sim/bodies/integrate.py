@@ -3,15 +3,17 @@
 Positions have adjoints in tangent space, one number per dof: those of balls are rotations in the body's frame.
 
 MuJoCo's integrators solve for a with all forces at v, those of constraints included, and damp it afterwards
-(`Option.integrator`): (M + h C) a' = M a, with C the damping of the dofs ("Euler") or that and the actuators' there
-("implicitfast"); a' is what the velocity takes. Runge-Kutta's method of fourth order ("RK4") finds a at four states on
-the way, of which the step is a mean.
+(`Option.integrator`): (M + h C) a' = M a, with C the damping of the dofs ("Euler") or that, the servos' there, and that
+of fixed tendons and servos on them between each of their joints and its ancestors ("implicitfast"; what it couples
+other than these, MuJoCo leaves out). a' is what the velocity takes. Runge-Kutta's method of fourth order ("RK4") finds
+a at four states on the way, of which the step is a mean.
 """
 
 import numpy as np
 
 from taichi_sim import spatial
 from taichi_sim.bodies import damping, dynamics, inertia, kinematics
+from taichi_sim.bodies.moved_dofs import is_fixed
 from taichi_sim.runtime import procedure, ti
 from taichi_sim.types import (
     GAIN_AFFINE,
@@ -23,6 +25,7 @@ from taichi_sim.types import (
     JNT_SLIDE,
     LAW_DEGROOTE,
     TRN_JOINT,
+    TRN_TENDON,
 )
 
 THETA, EULER, IMPLICITFAST, RK4 = INTEGRATORS
@@ -31,8 +34,8 @@ THETA, EULER, IMPLICITFAST, RK4 = INTEGRATORS
 def refusal(model) -> str:
     """Why a `Model` is not stepped as its `Option.integrator` says; empty: it is.
 
-    C must be diagonal, and must not change with the state: what it changes has no adjoint here. Activations are not
-    among what Runge-Kutta's method averages here.
+    C must not change with the state: what it changes has no adjoint here. Activations are not among what Runge-Kutta's
+    method averages here.
     """
     opt = model.opt
     if opt.integrator not in INTEGRATORS:
@@ -51,14 +54,17 @@ def refusal(model) -> str:
         return ""
     if opt.density or opt.viscosity:
         return "there is a fluid"
-    if opt.damper and model.tendon_damping.any():
-        return "tendons have damping"
+    fixed = np.array([is_fixed(model, t) for t in range(model.ntendon)], bool)
+    if opt.damper and model.tendon_damping[~fixed].any():
+        return "tendons along paths have damping"
     resists = model.actuator_biasprm[:, 2] != 0
-    joints = np.where(model.actuator_trntype == TRN_JOINT, model.actuator_trnid, 0)
-    alone = (model.actuator_trntype == TRN_JOINT) & np.isin(model.jnt_type[joints], [JNT_SLIDE, JNT_HINGE])
+    on_joint, on_tendon = (model.actuator_trntype == kind for kind in (TRN_JOINT, TRN_TENDON))
+    constant = np.zeros(model.nu, bool)
+    constant[on_joint] = np.isin(model.jnt_type[model.actuator_trnid[on_joint]], [JNT_SLIDE, JNT_HINGE])
+    constant[on_tendon] = fixed[model.actuator_trnid[on_tendon]]
     changes = (model.actuator_gaintype == GAIN_AFFINE) & (model.actuator_gainprm[:, 2] != 0)
-    if opt.actuation and np.any(changes | (model.actuator_gaintype == GAIN_MUSCLE) | (resists & ~alone)):
-        return "there are muscles, or actuators whose force depends on the velocity by more than a servo's on a joint"
+    if opt.actuation and np.any(changes | (model.actuator_gaintype == GAIN_MUSCLE) | (resists & ~constant)):
+        return "there are muscles, or actuators that resist the velocity of more than hinges, slides and fixed tendons"
     return ""
 
 
@@ -189,8 +195,8 @@ def raw_gradient(m: ti.template(), d: ti.template(), e, raw: ti.template()):
 
 
 @procedure
-def damp(m: ti.template(), d: ti.template(), e, h):
-    """qacc -> that after damping; damped, by how much it was more; damped_by, h C; and the factor of M + h C in qLD."""
+def begin_damping(m: ti.template(), d: ti.template(), e, h):
+    """qM = M + h C, damped = h C qacc, and damped_by, h C; as far as C is that of dofs."""
     row = e * m.per_block
     if ti.static(m.damping.any):
         # what `constraint` had added
@@ -204,6 +210,11 @@ def damp(m: ti.template(), d: ti.template(), e, h):
         d.qM[e, start] = d.qM[e, start] + h * c
         d.damped_by[e, i] = h * c
         d.damped[e, i] = h * c * d.qacc[e, i]
+
+
+@procedure
+def damp(m: ti.template(), d: ti.template(), e):
+    """qacc -> that after damping; damped, by how much it was more; and the factor of M + h C in qLD."""
     if ti.static(m.separate):
         inertia.spread(m, d, e)
     inertia.factor(m, d, e)
@@ -217,7 +228,8 @@ def adjoint_damp(m: ti.template(), d: ti.template(), e, h):
     """lam, the adjoint of qacc after damping -> before it, and qacc likewise.
 
     The residual M (a' - a) + h C a' has the multiplier mu = (M + h C)^-1 lam. It adds M mu = lam - h C mu to the
-    adjoint of a, and to that of positions what M changes in mu' M (a - a'). The factor of M + h C is in qDD.
+    adjoint of a, and to that of positions what M changes in mu' M (a - a'). The factor of M + h C is in qDD. What
+    tendons damp is left to `tendon.adjoint_damp`.
     """
     for i in range(m.nv):
         d.mu[e, i] = d.lam[e, i]

@@ -100,8 +100,9 @@ class Constants:
         self.stages = 4 if self.integrator == integrate.RK4 else 1
         joints = self.damper and (model.dof_damping.any() or "dof_damping" in fitted)
         servos = model.opt.actuation and (model.actuator_biasprm[:, 2].any() or "actuator_biasprm" in fitted)
+        tendons = self.damper and model.tendon_damping.any()
         fast = self.integrator == integrate.IMPLICITFAST
-        self.damps = bool((fast or self.integrator == integrate.EULER) and joints or fast and servos)
+        self.damps = bool((fast or self.integrator == integrate.EULER) and joints or fast and (servos or tendons))
 
     def _matrix(self, tree: Tree, f: Fields) -> None:
         """Where the entries of the mass matrix and of what is factored lie."""
@@ -252,8 +253,8 @@ class Scratch:
     | eq_slope, eq_gamma | of a dof in terms of the independent ones: v = slope v_i, a = slope a_i + gamma | nv |
     | eq_product, eq_force | qM times a vector; the force [N, N m] by which an equality moves its joint1 | nv, neq |
     | qfrc_bias, qfrc_passive, qfrc_limit, qfrc_friction, qfrc_gravcomp | generalised forces [N, N m] | nv |
-    | damped, damped_by | what is taken from qacc, and h C, of MuJoCo's integrators (`integrate`) | nv |
-    | mu, qDD | the adjoint of that; the factor of M + h C | nv, nfactor |
+    | damped, damped_by | what MuJoCo's integrators take from qacc; h C, of dofs and then of `tendon.damped` | nv, nv + tendon.damped.number |
+    | mu, qDD | the multiplier of that (`integrate.adjoint_damp`); the factor of M + h C | nv, nfactor |
     | slope | the velocity that moves the positions (`integrate`) | nv |
     | base_qpos, base_moved, base_qvel | state at the beginning of a step of Runge-Kutta's; backward the adjoint of qvel there | nq, nq, nv |
     | ways, sum_qacc | velocities of its stages (`integrate.chart`); their accelerations' mean, backward its adjoint | 4 nv, nv |
@@ -299,7 +300,8 @@ class Scratch:
         if m.wide:
             allot(self, f, "solved", m.nv, buffer=wide)
         if m.damps:
-            allot(self, f, "damped damped_by mu", m.nv)
+            allot(self, f, "damped mu", m.nv)
+            allot(self, f, "damped_by", m.nv + m.tendon.damped.number)
             allot(self, f, "qDD", m.nfactor, buffer=wide)
         if m.stages > 1:
             allot(self, f, "base_qpos base_moved", m.nq)

@@ -411,8 +411,23 @@ def adjoint_damping(m: ti.template(), d: ti.template(), e, h):
                 g = m.actuator.gear[0][u]
                 bar = h * g * g * d.mu[e, dof] * (d.qacc[e, dof] - d.damped[e, dof])
                 bar = bar * d.actuator.free[e, u] * d.actuator.dof_unclamped[e, dof]
-                m.actuator.grad_biasprm[2][e, u] = m.actuator.grad_biasprm[2][e, u] + bar
-                m.actuator.grad_gainprm[2][e, u] = m.actuator.grad_gainprm[2][e, u] + bar * drive(m, d, e, u)
+                add_resistance(m, d, e, u, bar)
+    for n in range(m.tendon.damped.number):
+        i, j = m.tendon.damped.dof1[n], m.tendon.damped.dof2[n]
+        bar = d.mu[e, i] * (d.qacc[e, j] - d.damped[e, j])
+        if i != j:
+            bar = bar + d.mu[e, j] * (d.qacc[e, i] - d.damped[e, i])
+        for u in range(m.nu):
+            if m.actuator.tendon[u] == m.tendon.damped.tendon[n]:
+                g = m.actuator.gear[0][u]
+                add_resistance(m, d, e, u, h * g * g * m.tendon.damped.weight[n] * bar * d.actuator.free[e, u])
+
+
+@procedure
+def add_resistance(m: ti.template(), d: ti.template(), e, u, bar):
+    """Adds to the gradient in what a force has of its velocity, the bias's and the gain's part."""
+    m.actuator.grad_biasprm[2][e, u] = m.actuator.grad_biasprm[2][e, u] + bar
+    m.actuator.grad_gainprm[2][e, u] = m.actuator.grad_gainprm[2][e, u] + bar * drive(m, d, e, u)
 
 
 @procedure

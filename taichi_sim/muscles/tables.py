@@ -49,11 +49,15 @@ class Tendons:
         self.straight, self.wrapped, self.crank = (
             types.SimpleNamespace(number=len(x.get("share", ())), **f.table(x)) for x in pieces
         )
+        # by MuJoCo's law only: by the penalty the step is our own
+        damped = tables.damped if model.opt.constraint != "penalty" else {}
+        self.damped = types.SimpleNamespace(number=len(damped.get("weight", ())), **f.table(damped))
         self.npath = self.straight.number + self.wrapped.number + self.crank.number
         self.njoint = len(tables.joint_coef)
         # MuJoCo's muscles have MuJoCo's lengths
         self.rounded = bool((model.muscle_law == LAW_DEGROOTE).any())
-        self.passive = bool(model.tendon_stiffness.any() or model.tendon_damping.any())
+        stiffness, damping = model.tendon_stiffness * model.opt.spring, model.tendon_damping * model.opt.damper
+        self.passive = bool(stiffness.any() or damping.any())
         # by MuJoCo's law they are rows: `constraint.tables`
         penalty = model.opt.constraint == "penalty"
         self.limit = penalty and model.opt.limit and bool(np.any(model.tendon_limited))
@@ -72,10 +76,7 @@ class Tendons:
         self.pair_target = f.ints(tables.pair_target)
         self.pair_adr = f.ints(np.searchsorted(tables.pair_tendon, np.arange(model.ntendon + 1)))
         self.pair_entry1, self.pair_entry2 = f.ints(tables.pair_entry1), f.ints(tables.pair_entry2)
-        self.stiffness, self.damping = (
-            f.shared.constant(model.tendon_stiffness),
-            f.shared.constant(model.tendon_damping),
-        )
+        self.stiffness, self.damping = f.shared.constant(stiffness), f.shared.constant(damping)
         self.slack_lo, self.slack_hi = (f.shared.constant(x) for x in np.reshape(model.tendon_lengthspring, (-1, 2)).T)
         self.limit_lo, self.limit_hi = f.bounds(model.tendon_limited, model.tendon_range)
         self.limit_ke, self.limit_kd, self.limit_loss = (

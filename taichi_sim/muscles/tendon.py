@@ -236,6 +236,29 @@ def add_mass(m: ti.template(), d: ti.template(), e, t, mass):
 
 
 @procedure
+def damp(m: ti.template(), d: ti.template(), e, h):
+    """The part of fixed tendons in what `integrate.begin_damping` finds."""
+    for n in range(m.tendon.damped.number):
+        i, j = m.tendon.damped.dof1[n], m.tendon.damped.dof2[n]
+        c = h * d.tendon.implicit[e, m.tendon.damped.tendon[n]] * m.tendon.damped.weight[n]
+        d.damped_by[e, m.nv + n] = c
+        d.qM[e, m.tendon.damped.target[n]] = d.qM[e, m.tendon.damped.target[n]] + c
+        d.damped[e, i] = d.damped[e, i] + c * d.qacc[e, j]
+        if i != j:
+            d.damped[e, j] = d.damped[e, j] + c * d.qacc[e, i]
+
+
+@procedure
+def adjoint_damp(m: ti.template(), d: ti.template(), e):
+    """The part of fixed tendons in `integrate.adjoint_damp`."""
+    for n in range(m.tendon.damped.number):
+        i, j, c = m.tendon.damped.dof1[n], m.tendon.damped.dof2[n], d.damped_by[e, m.nv + n]
+        d.lam[e, i] = d.lam[e, i] - c * d.mu[e, j]
+        if i != j:
+            d.lam[e, j] = d.lam[e, j] - c * d.mu[e, i]
+
+
+@procedure
 def adjoint_forces(m: ti.template(), d: ti.template(), e, h_theta):
     """Clears the tendons' adjoints and begins them with passive forces and limits; force sums their forces."""
     rate(m, d, e, d.lam, d.tendon.lam)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from taichi_sim.bodies.integrate import IMPLICITFAST
 from taichi_sim.bodies.moved_dofs import (
     FIRST,
     GEOM,
@@ -20,7 +21,7 @@ from taichi_sim.bodies.moved_dofs import (
 )
 from taichi_sim.bodies.tree import quat_matrix
 from taichi_sim.muscles.wrap import CYLINDER, INSIDE, SPHERE
-from taichi_sim.types import WRAP_CYLINDER, WRAP_SPHERE, Model
+from taichi_sim.types import TRN_TENDON, WRAP_CYLINDER, WRAP_SPHERE, Model
 
 
 class Tables:
@@ -35,6 +36,7 @@ class Tables:
     | straight, wrapped, crank | dicts of arrays by piece, see `_piece` | |
     | term_dof, term_end, term_entry | a dof that moves an end of a piece; the entry of ten_J that it adds to | (nterm,) |
     | pair_tendon, pair_entry1, pair_entry2, pair_target | entries of a tendon's J'J and where they lie in qM | (npair,) |
+    | damped | entries of J'J between a dof and its ancestors, of fixed tendons that "implicitfast" damps | `_damped` |
     """  # noqa: E501
 
     def __init__(self, model: Model, tree):
@@ -68,6 +70,7 @@ class Tables:
         self.joint_tendon, self.joint_dof, self.joint_qposadr = columns[:3].astype(np.int32)
         self.joint_coef = columns[3]
         self._pairs(tree, dofs)
+        self.damped = self._damped(model, tree)
 
     def _add_joints(self, model: Model, t: int, row: list[int]) -> None:
         adr = model.tendon_adr[t]
@@ -125,6 +128,24 @@ class Tables:
         self.pair_tendon, self.pair_entry1, self.pair_entry2, self.pair_target = (
             np.array(pairs, np.int32).reshape(-1, 4).T
         )
+
+    def _damped(self, model: Model, tree) -> dict[str, np.ndarray]:
+        """tendon, dof1, its ancestor or itself dof2, weight (their entry of J'J), and target, where that lies in qM."""
+        servos = model.actuator_trnid[model.actuator_trntype == TRN_TENDON]
+        resists = (model.tendon_damping != 0) | np.isin(np.arange(model.ntendon), servos)
+        if model.opt.integrator != IMPLICITFAST:
+            resists[:] = False
+        kinematic = self.pair_target < tree.row_kin[self.row_dof[self.pair_entry1]]
+        fixed = np.array([is_fixed(model, t) for t in range(model.ntendon)], bool)
+        chosen = np.flatnonzero(kinematic & (resists & fixed)[self.pair_tendon])
+        one, two = self.pair_entry1[chosen], self.pair_entry2[chosen]
+        return {
+            "tendon": self.pair_tendon[chosen],
+            "dof1": self.row_dof[one],
+            "dof2": self.row_dof[two],
+            "weight": self.jacobian0[one] * self.jacobian0[two],
+            "target": self.pair_target[chosen],
+        }
 
 
 def _columns(pieces: list[dict]) -> dict[str, np.ndarray]:

@@ -380,6 +380,21 @@ def test_episodes_with_early_limits_do_not_count():
     assert list(again.recent_returns) == [8.0, 8.0]
 
 
+def test_the_mean_return_is_that_of_ten_episodes_a_world_and_a_hundred_at_most():
+    ended = torch.ones(1, 1, dtype=torch.bool)
+    alone = Episodes(1)
+    for k in range(30):
+        alone.add(torch.full((1, 1), float(k)), ended, ended)
+    again = Episodes(1)
+    again.load_state_dict(alone.state_dict())
+    again.add(torch.full((1, 1), 30.0), ended, ended)
+    assert alone.mean_return == pytest.approx(24.5) and again.mean_return == pytest.approx(25.5)
+    many = Episodes(16)
+    rewards = torch.arange(20.0)[:, None].expand(20, 16)
+    many.add(rewards, torch.ones(20, 16, dtype=torch.bool), torch.ones(20, 16, dtype=torch.bool))
+    assert len(many.recent_returns) == 100 and many.finished == 320
+
+
 def test_a_step_on_a_card_does_not_wait_for_it():
     """Fake tensors have no values: whatever asks for one, and so would wait, raises."""
     env = Env(CartPoleOnDouble(), 4, early_limits=0.5)

@@ -53,6 +53,23 @@ def test_timestep_substeps_and_theta_may_change(sim):
     assert speed(sim) == pytest.approx(2 * before.item(), rel=1e-2)
 
 
+@pytest.mark.parametrize("name", ["spring", "damper"])
+def test_a_switch_is_of_joints_and_tendons(name):
+    text = """<mujoco>{}<worldbody><body><joint name="a" stiffness="3" damping=".2"/><geom size=".1" pos=".3 0 0"/>
+    </body></worldbody>
+    <tendon><fixed stiffness="5" damping=".7"><joint joint="a" coef="2"/></fixed></tendon></mujoco>"""
+    model = load_text(text.format(""))
+    setattr(model.opt, name, False)
+    mj_model = mujoco.MjModel.from_xml_string(text.format(f'<option><flag {name}="disable"/></option>'))
+    data = mujoco.MjData(mj_model)
+    data.qpos[:], data.qvel[:] = 0.4, 1.5
+    sim = ts.Simulator(model, 1)
+    qpos, qvel = (torch.full((1, 1), x, dtype=sim.dtype) for x in (0.4, 1.5))
+    found = sim.forward(sim.initial_state()._replace(qpos=qpos, qvel=qvel))
+    mujoco.mj_forward(mj_model, data)
+    assert found.qacc[0, 0].item() == pytest.approx(data.qacc[0], rel=1e-12)
+
+
 @pytest.mark.parametrize("name", ["contact", "limit", "spring", "damper", "actuation", "clampctrl", "equality"])
 def test_switches_are_compiled_in(sim, name):
     setattr(sim.model.opt, name, not getattr(sim.model.opt, name))

@@ -11,30 +11,28 @@ from shac.runs.settings import PPO as Settings
 
 @pytest.fixture
 def ppo():
-    """Values are the first observation; gamma and lambda are one half."""
+    """gamma and lambda are one half."""
     settings = Settings(num_envs=1, horizon=3, minibatch=3, actor_units=(), gamma=0.5, gae_lambda=0.5)
-    learner = PPO(Line(), settings)
-    with torch.no_grad():
-        learner.actor.value.weight.copy_(torch.tensor([[1.0, 0.0]]))
-        learner.actor.value.bias.zero_()
-    return learner
+    return PPO(Line(), settings)
 
 
 def rollout(ends: int | None = None, terminated: bool = False) -> Rollout:
     """Values 1, 2, 3 and 4, rewards 1; the episode ends with step `ends`, at a state of value 10."""
-    obs = torch.zeros(4, 1, 2, dtype=torch.float64)
-    obs[:, 0, 0] = torch.arange(1.0, 5.0)
+    actions = torch.zeros(3, 1, 1, dtype=torch.float64)
     ended = torch.zeros(3, 1, dtype=torch.bool)
     if ends is not None:
         ended[ends] = True
     return Rollout(
-        obs=obs,
-        actions=torch.zeros(3, 1, 1, dtype=torch.float64),
+        obs=torch.rand(3, 1, 2, dtype=torch.float64),
+        loc=actions + 0.1,
+        scale=actions + 0.5,
+        values=torch.arange(1.0, 5.0, dtype=torch.float64)[:, None, None],
+        actions=actions,
         rewards=torch.ones(3, 1, dtype=torch.float64),
         terminated=ended & terminated,
         ended=ended,
         whole=torch.ones_like(ended),
-        final_obs=torch.tensor([[10.0, 0.0]], dtype=torch.float64)[: 0 if ends is None else 1],
+        final_values=torch.tensor([[10.0]], dtype=torch.float64)[: 0 if ends is None else 1],
     )
 
 
@@ -61,6 +59,23 @@ def test_targets_and_advantages_by_hand(ppo, ends, terminated, targets):
     assert torch.allclose(data["advantage"][:, 0], expected, atol=2e-4)
     # the statistics are those of all targets so far
     assert mean.item() == pytest.approx(targets.mean().item(), rel=1e-3)
+
+
+def test_a_rollout_has_what_the_network_said():
+    """Of what it saw, of where it stands, and of where episodes ended: x >= 2 or the third step."""
+    learner = PPO(Line(), Settings(num_envs=4, horizon=4, minibatch=16, actor_units=(5,)))
+    learner.normalizer.update(torch.randn(50, 2, dtype=torch.float64) + 0.3)
+    normalize = learner.normalizer.snapshot(torch.float64)
+    found, raw = learner.rollout(normalize)
+    loc, scale, values = learner.actor(normalize(raw))
+    assert torch.equal(found.obs, normalize(raw))
+    for one, other in ((found.loc, loc), (found.scale, scale), (found.values[:-1], values)):
+        assert torch.allclose(one, other, rtol=1e-12)
+    assert torch.allclose(found.values[-1], learner.actor(normalize(learner.env.obs))[2], rtol=1e-12)
+    # the next x is the reward, and the observation has the action beside it
+    final = torch.stack((found.rewards, found.actions[..., 0].clamp(-1, 1)), dim=-1)[found.ended]
+    assert len(final) >= 4
+    assert torch.allclose(found.final_values, learner.actor(normalize(final))[2], rtol=1e-12)
 
 
 def test_the_loss_by_hand(ppo):

@@ -1,5 +1,7 @@
 """SAC's and REDQ's updates, by hand and against torchrl's own losses."""
 
+import math
+
 import pytest
 import torch
 from differences import assert_slope
@@ -7,11 +9,14 @@ from toy import Line
 
 pytest.importorskip("torchrl")
 
-from torchrl.modules import TanhNormal
+from tensordict.nn import TensorDictModule
+from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
+from torchrl.objectives import SACLoss
 
 from shac.algos.networks import Ensemble
 from shac.algos.redq import REDQ
 from shac.algos.sac import SAC
+from shac.runs import checkpoint
 from shac.runs.settings import REDQ as REDQSettings
 from shac.runs.settings import SAC as SACSettings
 
@@ -56,40 +61,93 @@ def test_the_density_of_an_action(sac):
     obs, action = torch.randn(5, 2, dtype=torch.float64), torch.rand(5, 1, dtype=torch.float64) - 0.5
     expected = log_prob(sac.actor, obs, action)
     assert torch.allclose(TanhNormal(*sac.actor(obs), event_dims=1).log_prob(action), expected, atol=1e-6)
+    mu, std = sac.actor(obs)
+    action, found = sac.actor.sample(obs, (action.atanh() - mu) / std)
+    assert torch.allclose(found, expected, atol=1e-9)
+    # where tanh is 1 to rounding
+    saturated = sac.actor.sample(obs, (20.0 - mu) / std)[1]
+    normal = torch.distributions.Normal(mu, std).log_prob(torch.full_like(mu, 20.0))
+    assert torch.allclose(saturated, (normal + 40.0 - math.log(4)).sum(-1), atol=1e-9)
 
 
-def test_sacs_target_by_hand(sac):
-    batch = sac._minibatch()
-    torch.manual_seed(0)
-    loss, _ = sac.loss.qvalue_v2_loss(batch.clone())
-    torch.manual_seed(0)
-    following = batch["next"]
+@pytest.fixture
+def torchrls(sac):
+    """torchrl's SACLoss of the same networks, its target critics apart from the others."""
+    torch.manual_seed(1)
+    for parameter in sac.target_critics.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    actor = ProbabilisticActor(
+        TensorDictModule(sac.actor, ["observation"], ["loc", "scale"]),
+        in_keys=["loc", "scale"],
+        distribution_class=TanhNormal,
+        return_log_prob=True,
+    )
+    critic = MLP(in_features=3, out_features=1, num_cells=[5], activation_class=torch.nn.ReLU)
+    critic = ValueOperator(critic.double(), in_keys=["observation", "action"])
+    loss = SACLoss(actor, critic, loss_function="l2", alpha_init=0.3, target_entropy=sac.target_entropy)
+    loss.make_value_estimator(gamma=0.9)
     with torch.no_grad():
-        action = TanhNormal(*sac.actor(following["observation"]), event_dims=1).rsample()
-        parameters = sac.loss.target_qvalue_network_params
-        x = torch.cat((following["observation"], action), -1)
-        values = torch.stack([critic(parameters[k], x) for k in range(2)]).min(0).values
-        values = values - sac.loss.log_alpha.exp() * log_prob(sac.actor, following["observation"], action)
-        target = following["reward"][:, 0] + 0.9 * (~following["terminated"][:, 0]) * values
-        x = torch.cat((batch["observation"], batch["action"]), -1)
-        errors = [critic(sac.loss.qvalue_network_params[k], x) - target for k in range(2)]
-    assert loss.item() == pytest.approx(sum(e.square().mean() for e in errors).item(), rel=1e-6)
+        for parameters, critics in (
+            (loss.qvalue_network_params, sac.critics),
+            (loss.target_qvalue_network_params, sac.target_critics),
+        ):
+            for layer, weight, bias in zip(("0", "2"), critics.weights, critics.biases):
+                parameters["module", layer, "weight"].data.copy_(weight.mT)
+                parameters["module", layer, "bias"].data.copy_(bias[:, 0])
+        sac.log_alpha.value.copy_(loss.log_alpha)
+    return loss
 
 
-def critic(parameters, x):
-    layers = parameters["module"]
-    hidden = torch.relu(x @ layers["0"]["weight"].T + layers["0"]["bias"])
-    return (hidden @ layers["2"]["weight"].T + layers["2"]["bias"])[:, 0]
-
-
-def test_the_losss_actor_is_the_one_that_acts(sac):
+@pytest.mark.filterwarnings("ignore:No target network updater")
+def test_sacs_losses_are_torchrls(sac, torchrls):
     batch = sac._minibatch()
-    sac.actor.zero_grad()
-    sac.loss(batch)["loss_actor"].backward()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in sac.actor.parameters())
-    before = [parameter.clone() for parameter in sac.actor.parameters()]
-    sac.update(last=True)
-    assert not any(torch.equal(a, b) for a, b in zip(before, sac.actor.parameters()))
+    torch.manual_seed(0)
+    critic_loss = sac.critic_loss(batch, sac.targets(batch))
+    torch.manual_seed(0)
+    assert torchrls.qvalue_v2_loss(batch.clone())[0].item() == pytest.approx(critic_loss.item(), rel=1e-6)
+    torch.manual_seed(0)
+    actor_loss, log_prob = sac.actor_loss(batch)
+    torch.manual_seed(0)
+    expected, metadata = torchrls.actor_loss(batch.clone())
+    assert expected.mean().item() == pytest.approx(actor_loss.item(), rel=1e-6)
+    assert torch.allclose(metadata["log_prob"], log_prob, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:No target network updater")
+def test_a_checkpoint_with_torchrls_critics_goes_on(sac, torchrls, tmp_path):
+    """As if the same step had been made by today's."""
+    batch, state = sac._minibatch(), sac.state_dict()
+    optimizer = torch.optim.Adam(torchrls.qvalue_network_params.flatten_keys().values(), lr=0.01, fused=True)
+    sac.critics.zero_grad()
+    today = torch.optim.Adam(sac.critics.parameters(), lr=0.01, fused=True)
+    torch.manual_seed(0)
+    torchrls.qvalue_v2_loss(batch.clone())[0].backward()
+    torch.manual_seed(0)
+    sac.critic_loss(batch, sac.targets(batch)).backward()
+    optimizer.step()
+    today.step()
+    state = {k: v for k, v in state.items() if k not in ("critics", "target_critics", "log_alpha")}
+    state |= {"loss": torchrls.state_dict(), "critic_optimizer": optimizer.state_dict()}
+    checkpoint.save(tmp_path / "last.pt", {"learner": state})
+    resumed = SAC(Line(), sac.config)
+    resumed.load_state_dict(checkpoint.load(tmp_path / "last.pt")["learner"])
+    for part in ("critics", "target_critics", "log_alpha"):
+        for a, b in zip(getattr(resumed, part).parameters(), getattr(sac, part).parameters(), strict=True):
+            assert torch.allclose(a, b, rtol=1e-6, atol=1e-9)
+    found, expected = (x.state_dict()["state"] for x in (resumed.critic_optimizer, today))
+    assert found.keys() == expected.keys() and len(found) == 4
+    for k in found:
+        for name in found[k]:
+            # torchrl's density of an action is right to 1e-6
+            assert torch.allclose(found[k][name], expected[k][name], rtol=1e-4, atol=1e-7), (k, name)
+
+
+def test_an_update_moves_actor_critics_targets_and_the_entropys_weight(sac):
+    parts = sac.actor, sac.critics, sac.target_critics, sac.log_alpha
+    before = [parameter.clone() for part in parts for parameter in part.parameters()]
+    sac.update(last=False)
+    after = [parameter for part in parts for parameter in part.parameters()]
+    assert not any(torch.equal(a, b) for a, b in zip(before, after))
 
 
 def test_redqs_target_is_the_least_of_two_drawn_critics(redq):
@@ -99,7 +157,7 @@ def test_redqs_target_is_the_least_of_two_drawn_critics(redq):
     targets = redq.targets(batch)
     torch.manual_seed(0)
     with torch.no_grad():
-        action = TanhNormal(*redq.actor(following["observation"]), event_dims=1).rsample()
+        action, _ = redq._act(following["observation"])
         chosen = torch.randperm(4)[:2]
         every = redq.target_critics(torch.cat((following["observation"], action), -1))[..., 0]
         values = torch.minimum(every[chosen[0]], every[chosen[1]])

@@ -34,6 +34,13 @@ SCENE = """<mujoco><option integrator="{integrator}" timestep="0.004" cone="{con
 </actuator></mujoco>"""
 ARM = Path(__file__).parents[2] / "arm26.xml"
 COUPLED = '<equality><joint joint1="a" joint2="b" polycoef=".1 .5 .2"/><joint joint1="d" polycoef=".05"/></equality>'
+# Joints of one chain, which "implicitfast" couples, of another branch and of another body, which it does not.
+TENDONS = """<tendon><fixed name="t" damping="2"><joint joint="a" coef=".5"/><joint joint="b" coef="-.7"/>
+  <joint joint="c" coef=".4"/><joint joint="d" coef="2"/></fixed>
+  <fixed name="u"><joint joint="b" coef="1"/><joint joint="c" coef="1"/><joint joint="a" coef=".3"/></fixed></tendon>
+<actuator><position tendon="u" kp="30" kv="4" gear="1.5" forcerange="-20 20"/>"""
+PATH = """<worldbody><site name="one"/><body pos="0 0 3"><joint/><geom size=".1" pos=".1 0 0"/><site name="two"/></body>
+</worldbody><tendon><spatial name="p" damping="1"><site site="one"/><site site="two"/></spatial></tendon>"""
 KINDS = ["Euler", "implicitfast", "RK4"]
 
 
@@ -105,6 +112,24 @@ def test_equalities_of_joints_step_as_mujocos(integrator, cone):
     assert_gradient(lambda qpos, qvel, ctrl: weighted(rollout(sim, qpos, qvel, ctrl, 2), 0), arguments, {"qpos": 1e-7})
     mj_model.opt.integrator = mujoco.mjtIntegrator.mjINT_IMPLICIT
     assert ts.load(mj_model).neq == 2
+
+
+def tendons() -> mujoco.MjModel:
+    return mujoco.MjModel.from_xml_string(
+        SCENE.format(integrator="implicitfast", cone="pyramidal").replace("<actuator>", TENDONS)
+    )
+
+
+def test_fixed_tendons_are_damped_as_mujocos():
+    """By "implicitfast", as far as they couple joints with their ancestors; and gradients."""
+    mj_model = tendons()
+    model = ts.load(mj_model)
+    assert model.opt.integrator == "implicitfast"
+    assert assert_steps(mj_model, 240, 4, kick=2.0) >= 3
+    sim = ts.Simulator(model, 3)
+    state, ctrl = begin(mj_model, 3, 20)
+    arguments = {"qpos": state.qpos, "qvel": state.qvel, "ctrl": ctrl}
+    assert_gradient(lambda qpos, qvel, ctrl: weighted(rollout(sim, qpos, qvel, ctrl, 2), 0), arguments, {"qpos": 1e-7})
 
 
 # Rows of every kind: all equalities, limits and dry friction of joints, balls and tendons, contacts of spheres.
@@ -185,9 +210,9 @@ def test_gradients_are_those_of_the_step(integrator, steps):
 @pytest.mark.parametrize(
     "name", ["body_mass", "body_ipos", "dof_armature", "dof_damping", "actuator_biasprm", "actuator_gainprm"]
 )
-@pytest.mark.parametrize("integrator", KINDS)
+@pytest.mark.parametrize("integrator", [*KINDS, "tendons"])
 def test_gradients_of_parameters(integrator, name):
-    mj_model = scene(integrator)
+    mj_model = tendons() if integrator == "tendons" else scene(integrator)
     model = ts.load(mj_model)
     sim = ts.Simulator(model, 2, parameters=name)
     state, ctrl = begin(mj_model, 2, 120)
@@ -231,8 +256,10 @@ def test_which_files_have_it():
         (("</actuator>", f"</actuator>{COUPLED}"), "implicitfast"),
         (
             ("</actuator>", '</actuator><tendon><fixed damping="1"><joint joint="a" coef="1"/></fixed></tendon>'),
-            "theta",
+            "implicitfast",
         ),
+        (("</actuator>", f"</actuator>{PATH}"), "theta"),
+        (("</actuator>", f'<velocity tendon="p" kv="1"/></actuator>{PATH.replace("damping", "stiffness")}'), "theta"),
     ):
         text = SCENE.format(integrator="implicitfast", cone="pyramidal").replace(*changes)
         assert ts.load(mujoco.MjSpec.from_string(text)).opt.integrator == expected, changes
