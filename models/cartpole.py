@@ -59,7 +59,7 @@ class CartPole(Task):
         },
         "ppo": {"num_envs": 32, "horizon": 240, "max_epochs": 500, "actor_units": (64, 64), "minibatch": 1920},
         # An update for every step, as in its authors' program, with critics that learn faster than the actor; and
-        # observations standardised, here and below: without, it had learnt nothing where it balances with
+        # observations standardised, as MBPO's below: without, it had learnt nothing where it balances with them
         # (docs/baselines.md).
         "sac": {
             "num_envs": 8,
@@ -78,7 +78,6 @@ class CartPole(Task):
             "critic_units": (64, 64),
             "random_steps": 1000,
             "target_entropy": -0.5,
-            "normalize_obs": True,
         },
         # A fifth of the authors' rollouts: four epochs' are eighty times the real steps of that time.
         "mbpo": {
