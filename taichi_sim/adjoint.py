@@ -49,11 +49,15 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
         integrate.adjoint_damp(m, d, e, h)
         if ti.static(m.tendon.damped.number > 0):
             tendon.adjoint_damp(m, d, e)
+    kinematics.world(m, d, e)
+    kinematics.position(m, d, e)
+    if ti.static(m.damped_coriolis):
+        inertia.bodies(m, d, e)
+        coriolis.adjoint_damp(m, d, e, h)
+        kinematics.world(m, d, e)
     inertia.solve(m, d, e, d.lam, d.qLD, d.qLU)
     if ti.static(m.neq > 0):
         equality.expand(m, d, e, d.lam)
-    kinematics.world(m, d, e)
-    kinematics.position(m, d, e)
     if ti.static(m.loops.any or m.rows_on_tendons):
         kinematics.origins(m, d, e)
     if ti.static(m.rows_on_tendons):
@@ -103,7 +107,7 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.tendon.number > 0):
         tendon.adjoint_forces(m, d, e, h_theta)
     actuator.adjoint_forces(m, d, e, h, h_theta)
-    if ti.static(m.damps and m.fit and m.integrator == integrate.IMPLICITFAST):
+    if ti.static(m.damps and m.fit and m.integrator in integrate.IMPLICITS):
         actuator.adjoint_damping(m, d, e, h)
     if ti.static(m.constraint.stick.number > 0):
         adhesion.adjoint(m, d, e, h)

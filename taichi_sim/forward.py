@@ -35,7 +35,7 @@ def forces(m: ti.template(), d: ti.template(), e, h, h_theta):
     kinematics.velocity(m, d, e, False)
     inertia.bodies(m, d, e)
     inertia.links(m, d, e)
-    if ti.static(m.coriolis):
+    if ti.static(m.coriolis or m.damped_coriolis):
         coriolis.links(m, d, e)
     dynamics.newton_euler(m, d, e)
     dynamics.generalised(m, d, e, d.fn, d.ff, d.qfrc_bias)
@@ -132,10 +132,10 @@ def linear(m: ti.template(), d: ti.template(), e, h_theta):
     elif ti.static(m.separate):
         inertia.spread(m, d, e)
     if ti.static(m.coriolis):
-        coriolis.matrix(m, d, e, h_theta)
+        coriolis.matrix(m, d, e, h_theta, d.qLU)
         if ti.static(m.constraint.any):
             search.descend(m, d, e, d.qLD, d.qLU, m.factor_adr, m.factor_dof)
-        coriolis.factor(m, d, e)
+        coriolis.factor(m, d, e, d.qLU)
     else:
         inertia.factor(m, d, e)
     inertia.solve(m, d, e, d.qacc, d.qLU, d.qLD)
@@ -247,7 +247,7 @@ class ForwardKernels:
                         integrate.begin_damping(m, d, e, h)
                         if ti.static(m.tendon.damped.number > 0):
                             tendon.damp(m, d, e, h)
-                        integrate.damp(m, d, e)
+                        integrate.damp(m, d, e, h)
                     if mode == RECORD:
                         taping.record_damping(m, d, e, tape, at)
                 at = at + m.nrecord

@@ -12,8 +12,10 @@ from taichi_sim.runtime import procedure, ti
 def size(m) -> int:
     """Scalars per world and substep."""
     factor = m.nfactor * (1 + m.coriolis) * (1 + m.wide)
-    # with Coriolis forces or equalities of joints nothing is damped afterwards
-    damping = 2 * m.nv + m.tendon.damped.number + m.nfactor * (1 + m.wide) if m.damps else 0
+    # by our own step nothing is damped afterwards
+    damping = 0
+    if m.damps:
+        damping = 2 * m.nv + m.tendon.damped.number + m.nfactor * (1 + m.damped_coriolis) * (1 + m.wide)
     return m.nstate + m.nv + factor + damping + (m.nnz + m.neq if m.neq else 0) + rates(m) + m.loops.rows
 
 
@@ -103,11 +105,13 @@ def record_damping(m: ti.template(), d: ti.template(), e, tape: ti.template(), a
     for i in range(entries):
         tape[e, first + m.nv + i] = d.damped_by[e, i]
     write(m, e, tape, first + m.nv + entries, d.qLD)
+    if ti.static(m.damped_coriolis):
+        write(m, e, tape, first + m.nv + entries + m.nfactor * (1 + m.wide), d.qDU)
 
 
 @procedure
 def recall_damping(m: ti.template(), d: ti.template(), e, tape: ti.template(), at):
-    """What `record_damping` wrote, the factor to qDD; qacc is that after damping."""
+    """What `record_damping` wrote, the factor to qDD, qDU; qacc is that after damping."""
     first = at + m.nstate + m.nv + m.nfactor * (1 + m.wide)
     for i in range(m.nv):
         d.damped[e, i] = tape[e, first + i]
@@ -116,6 +120,8 @@ def recall_damping(m: ti.template(), d: ti.template(), e, tape: ti.template(), a
     for i in range(entries):
         d.damped_by[e, i] = tape[e, first + m.nv + i]
     read(m, e, tape, first + m.nv + entries, d.qDD)
+    if ti.static(m.damped_coriolis):
+        read(m, e, tape, first + m.nv + entries + m.nfactor * (1 + m.wide), d.qDU)
 
 
 @procedure

@@ -24,7 +24,7 @@ _, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, WRAP_CYLINDER, WRAP_CRANK = 
 LAW_MUJOCO, LAW_DEGROOTE = range(2)
 # Laws of constraints, and friction cones of MuJoCo's (`taichi_sim.constraint`); steps of velocities (`Option`).
 LAWS, CONES = ("mujoco", "penalty"), ("pyramidal", "elliptic")
-INTEGRATORS = "theta", "Euler", "implicitfast", "RK4"
+INTEGRATORS = "theta", "Euler", "implicitfast", "implicit", "RK4"
 
 # A control step of more substeps takes seconds, and their tape gigabytes.
 MOST_SUBSTEPS = 10_000
@@ -54,7 +54,7 @@ class Option:
     | timestep | length of one substep [s] (MJCF's `<option timestep>`) | scalar |
     | substeps | substeps per control step (`<numeric name="substeps">`) | scalar |
     | gravity | gravitational acceleration [m/s^2] | (3,) |
-    | integrator | "theta": our own step; with MuJoCo's law also its "Euler", "implicitfast", "RK4" | str |
+    | integrator | "theta": our own step; with MuJoCo's law also its "Euler", "implicitfast", "implicit", "RK4" | str |
     | theta | with that: velocity-dependent forces at v + theta h a, 0: explicit (`<numeric name="theta">`) | scalar |
     | constraint | law of limits, contacts, dry friction: "penalty", or "mujoco" (`<text name="constraint">`) | str |
     | cone, impratio | of that: "pyramidal" or "elliptic"; stiffness of friction over the normal's | str, scalar |

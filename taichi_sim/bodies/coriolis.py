@@ -1,8 +1,9 @@
-"""Coriolis, centrifugal and gyroscopic forces at v + theta h a, for models that ask for it (`Option.coriolis`).
+"""Coriolis, centrifugal and gyroscopic forces at v + theta h a, for models that ask for it (`Option.coriolis`), or
+among what MuJoCo's integrators damp afterwards (`integrate`).
 
 The bias c is quadratic in v. Linearised in the step, c(v) + K theta h a with K = dc/dv, it keeps fast spin stable,
 which the explicit bias lets grow. K has the sparsity of the mass matrix, but is not symmetric: the matrix that the step
-factors has rows in qLD and columns in qLU.
+factors has rows in qLD and columns in qLU, or, of what is damped afterwards, in qDU.
 
 With S_j the motion of dof j, v and v_p those of its link and of the link's parent, A_j = (v_p + v) x S_j, and for a
 link l of inertia I the linear map D_l x = I (x x v_l) + x x* I v_l + v_l x* I x,
@@ -59,17 +60,18 @@ def links(m: ti.template(), d: ti.template(), e):
 
 
 @procedure
-def matrix(m: ti.template(), d: ti.template(), e, h_theta):
-    """qLD, symmetric so far -> the rows and columns of that plus h_theta K: qLD, qLU."""
+def matrix(m: ti.template(), d: ti.template(), e, h_theta, columns: ti.template()):
+    """qLD, symmetric so far -> the rows and columns of that plus h_theta K. damped += h_theta K qacc, if so."""
     for k in range(m.nfactor):
-        d.qLU[e, k] = d.qLD[e, k]
+        columns[e, k] = d.qLD[e, k]
     for i in range(m.nv):
+        h = h_theta * counted(m, i)
         link = m.dof_link[i]
-        mass, h, diag, off = d.pm[e, link], d.ph[e, link], d.pd[e, link], d.po[e, link]
+        mass, first, diag, off = d.pm[e, link], d.ph[e, link], d.pd[e, link], d.po[e, link]
         sw = d.sw[e, i]
         sl = d.sl[e, i]
-        n, f = spatial.inertia_mul(mass, h, diag, off, sw, sl)
-        an, af = spatial.inertia_mul(mass, h, diag, off, d.ow[e, i], d.ol[e, i])
+        n, f = spatial.inertia_mul(mass, first, diag, off, sw, sl)
+        an, af = spatial.inertia_mul(mass, first, diag, off, d.ow[e, i], d.ol[e, i])
         # D' S_i
         g = sw * 0.0
         for k in ti.static(range(3)):
@@ -85,13 +87,23 @@ def matrix(m: ti.template(), d: ti.template(), e, h_theta):
                 at = m.term_target[k]
             row = spatial.dot(n, d.ow[e, j]) + spatial.dot(f, d.ol[e, j]) + spatial.dot(g, d.sw[e, j])
             column = spatial.dot(d.sw[e, j], an) + spatial.dot(d.sl[e, j], af)
-            d.qLD[e, at] = d.qLD[e, at] + h_theta * row
-            d.qLU[e, at] = d.qLU[e, at] + h_theta * column
+            d.qLD[e, at] = d.qLD[e, at] + h * row
+            columns[e, at] = columns[e, at] + h * column
+            if ti.static(m.damped_coriolis):
+                d.damped[e, i] = d.damped[e, i] + h * row * d.qacc[e, j]
+                if i != j:
+                    d.damped[e, j] = d.damped[e, j] + h * column * d.qacc[e, i]
+
+
+@ti.func
+def counted(m: ti.template(), i):
+    """1, or 0 if the forces of dof i are none of those that are damped afterwards."""
+    return m.dof_coriolis[i] if ti.static(m.damped_coriolis) else 1.0
 
 
 @procedure
-def factor(m: ti.template(), d: ti.template(), e):
-    """`inertia.factor` of a matrix with rows qLD and columns qLU: LDU in place, its D in both."""
+def factor(m: ti.template(), d: ti.template(), e, columns: ti.template()):
+    """`inertia.factor` of a matrix with rows qLD and such columns: LDU in place, its D in both."""
     for step in range(m.nv):
         k = m.nv - 1 - step
         start = m.factor_adr[k]
@@ -99,14 +111,14 @@ def factor(m: ti.template(), d: ti.template(), e):
         inverse = 1.0 / d.qLD[e, start]
         for ii in range(start + 1, end):
             row = d.qLD[e, ii] * inverse
-            column = d.qLU[e, ii] * inverse
+            column = columns[e, ii] * inverse
             if inertia.counts(m, abs(row) + abs(column)):
                 shift = m.factor_adr[m.factor_dof[ii]] - ii
                 for jj in range(ii, end):
                     d.qLD[e, jj + shift] = d.qLD[e, jj + shift] - (column * d.qLD[e, jj])
-                    d.qLU[e, jj + shift] = d.qLU[e, jj + shift] - (row * d.qLU[e, jj])
+                    columns[e, jj + shift] = columns[e, jj + shift] - (row * columns[e, jj])
             d.qLD[e, ii] = row
-            d.qLU[e, ii] = column
+            columns[e, ii] = column
 
 
 @procedure
@@ -114,7 +126,8 @@ def adjoint(m: ti.template(), d: ti.template(), e, h_theta):
     """grad_qpos, grad_qvel -= lam' d(K delta)/d(q, v) at delta = h_theta qacc held.
 
     K delta is 2 B(v, delta) with B the bilinear form of c, which is (c(v + delta) - c(v - delta)) / 2: inverse dynamics
-    without gravity and acceleration, twice. Leaves velocities and forces of links to be computed anew.
+    without gravity and acceleration, twice. Leaves velocities and forces of links to be computed anew. What the two say
+    of v + delta and v - delta is also the adjoint of delta, if that is asked for, in kept_bar.
     """
     for i in range(m.nv):
         d.kept_lam[e, i] = d.lam[e, i]
@@ -127,6 +140,8 @@ def adjoint(m: ti.template(), d: ti.template(), e, h_theta):
         for i in range(m.nv):
             d.lam[e, i] = (0.5 * sign) * d.kept_lam[e, i]
             d.qvel[e, i] = d.kept_qvel[e, i] + (sign * h_theta) * d.qacc[e, i]
+            if ti.static(m.damped_coriolis):
+                d.kept_bar[e, i] = d.kept_bar[e, i] - sign * d.grad_qvel[e, i]
         kinematics.velocity(m, d, e, False)
         dynamics.newton_euler(m, d, e)
         dynamics.adjoint_motion(m, d, e)
@@ -134,6 +149,22 @@ def adjoint(m: ti.template(), d: ti.template(), e, h_theta):
         dynamics.adjoint_project(m, d, e)
         if ti.static(m.fit):
             dynamics.adjoint_inertia(m, d, e)
+        if ti.static(m.damped_coriolis):
+            for i in range(m.nv):
+                d.kept_bar[e, i] = d.kept_bar[e, i] + sign * d.grad_qvel[e, i]
     for i in range(m.nv):
         d.lam[e, i] = d.kept_lam[e, i]
         d.qvel[e, i] = d.kept_qvel[e, i]
+
+
+@procedure
+def adjoint_damp(m: ti.template(), d: ti.template(), e, h):
+    """The part of these forces in `integrate.adjoint_damp`: lam -= h K' mu, and `adjoint` of mu' h K a'."""
+    for i in range(m.nv):
+        d.kept_sum[e, i], d.kept_bar[e, i] = d.lam[e, i], d.lam[e, i] * 0.0
+        d.lam[e, i] = counted(m, i) * d.mu[e, i]
+        d.qacc[e, i] = d.qacc[e, i] - d.damped[e, i]
+    adjoint(m, d, e, h)
+    for i in range(m.nv):
+        d.lam[e, i] = d.kept_sum[e, i] + h * d.kept_bar[e, i]
+        d.qacc[e, i] = d.qacc[e, i] + d.damped[e, i]

@@ -5,14 +5,15 @@ Positions have adjoints in tangent space, one number per dof: those of balls are
 MuJoCo's integrators solve for a with all forces at v, those of constraints included, and damp it afterwards
 (`Option.integrator`): (M + h C) a' = M a, with C the damping of the dofs ("Euler") or that, the servos' there, and that
 of fixed tendons and servos on them between each of their joints and its ancestors ("implicitfast"; what it couples
-other than these, MuJoCo leaves out). a' is what the velocity takes. Runge-Kutta's method of fourth order ("RK4") finds
-a at four states on the way, of which the step is a mean.
+other than these, MuJoCo leaves out). "implicit" adds K, the slope of Coriolis and gyroscopic forces (`coriolis`), to C,
+and "implicitfast" that of bodies that are free and alone. a' is what the velocity takes. Runge-Kutta's method of
+fourth order ("RK4") finds a at four states on the way, of which the step is a mean.
 """
 
 import numpy as np
 
 from taichi_sim import spatial
-from taichi_sim.bodies import damping, dynamics, inertia, kinematics
+from taichi_sim.bodies import coriolis, damping, dynamics, inertia, kinematics
 from taichi_sim.bodies.moved_dofs import is_fixed
 from taichi_sim.runtime import procedure, ti
 from taichi_sim.types import (
@@ -28,7 +29,9 @@ from taichi_sim.types import (
     TRN_TENDON,
 )
 
-THETA, EULER, IMPLICITFAST, RK4 = INTEGRATORS
+THETA, EULER, IMPLICITFAST, IMPLICIT, RK4 = INTEGRATORS
+# Those that damp by all that depends on the velocity, not by the dofs' damping alone.
+IMPLICITS = IMPLICITFAST, IMPLICIT
 
 
 def refusal(model) -> str:
@@ -196,7 +199,7 @@ def raw_gradient(m: ti.template(), d: ti.template(), e, raw: ti.template()):
 
 @procedure
 def begin_damping(m: ti.template(), d: ti.template(), e, h):
-    """qM = M + h C, damped = h C qacc, and damped_by, h C; as far as C is that of dofs."""
+    """qM = M + h C, damped = h C qacc, and damped_by, h C; as far as C is the damping of dofs."""
     row = e * m.per_block
     if ti.static(m.damping.any):
         # what `constraint` had added
@@ -204,7 +207,7 @@ def begin_damping(m: ti.template(), d: ti.template(), e, h):
     inertia.mass_matrix(m, d, e, 0.0)
     for i in range(m.nv):
         c = m.dof_damping[row, i] * (1.0 if ti.static(m.damper) else 0.0)
-        if ti.static(m.integrator == IMPLICITFAST):
+        if ti.static(m.integrator in IMPLICITS):
             c = d.dof_implicit[e, i]
         start = m.row_adr[i]
         d.qM[e, start] = d.qM[e, start] + h * c
@@ -213,12 +216,17 @@ def begin_damping(m: ti.template(), d: ti.template(), e, h):
 
 
 @procedure
-def damp(m: ti.template(), d: ti.template(), e):
-    """qacc -> that after damping; damped, by how much it was more; and the factor of M + h C in qLD."""
+def damp(m: ti.template(), d: ti.template(), e, h):
+    """qacc -> that after damping; damped, by how much it was more; and the factor of M + h C in qLD, qDU."""
     if ti.static(m.separate):
         inertia.spread(m, d, e)
-    inertia.factor(m, d, e)
-    inertia.solve(m, d, e, d.damped, d.qLD, d.qLD)
+    if ti.static(m.damped_coriolis):
+        coriolis.matrix(m, d, e, h, d.qDU)
+        coriolis.factor(m, d, e, d.qDU)
+        inertia.solve(m, d, e, d.damped, d.qDU, d.qLD)
+    else:
+        inertia.factor(m, d, e)
+        inertia.solve(m, d, e, d.damped, d.qLD, d.qLD)
     for i in range(m.nv):
         d.qacc[e, i] = d.qacc[e, i] - d.damped[e, i]
 
@@ -228,12 +236,13 @@ def adjoint_damp(m: ti.template(), d: ti.template(), e, h):
     """lam, the adjoint of qacc after damping -> before it, and qacc likewise.
 
     The residual M (a' - a) + h C a' has the multiplier mu = (M + h C)^-1 lam. It adds M mu = lam - h C mu to the
-    adjoint of a, and to that of positions what M changes in mu' M (a - a'). The factor of M + h C is in qDD. What
-    tendons damp is left to `tendon.adjoint_damp`.
+    adjoint of a, and to that of positions what M changes in mu' M (a - a'). The factor of M + h C is in qDD, qDU.
+    What tendons damp is left to `tendon.adjoint_damp`, Coriolis forces to `coriolis.adjoint_damp`.
     """
     for i in range(m.nv):
         d.mu[e, i] = d.lam[e, i]
-    inertia.solve(m, d, e, d.mu, d.qDD, d.qDD)
+    # that of the transposed matrix
+    inertia.solve(m, d, e, d.mu, d.qDD, d.qDU)
     for i in range(m.nv):
         d.lam[e, i] = d.lam[e, i] - d.damped_by[e, i] * d.mu[e, i]
         if ti.static(m.fit and m.damper):

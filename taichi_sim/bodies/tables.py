@@ -66,7 +66,7 @@ class Constants:
         self.external = self.gravcomp
         # equalities make a symmetric problem of it
         self.coriolis = model.opt.coriolis and self.neq == 0
-        self._integrator(model, fitted)
+        self._integrator(model, tree, f, fitted)
         self.wide = f.wide is not f.state and self.neq == 0 and ill_conditioned(model, tree)
 
     def _links(self, tree: Tree, f: Fields) -> None:
@@ -91,7 +91,7 @@ class Constants:
         self.origin_qposadr = f.ints([a for _, a, _ in tree.origin_terms])
         self.origin_axis = f.shared.constant(np.array([x for _, _, x in tree.origin_terms]).reshape(-1, 3))
 
-    def _integrator(self, model: Model, fitted: tuple[str, ...]) -> None:
+    def _integrator(self, model: Model, tree: Tree, f: Fields, fitted: tuple[str, ...]) -> None:
         if why := integrate.refusal(model):
             raise ValueError(f"model.opt.integrator is {model.opt.integrator!r}, but {why}; take 'theta'")
         penalty = model.opt.constraint == "penalty"
@@ -101,8 +101,13 @@ class Constants:
         joints = self.damper and (model.dof_damping.any() or "dof_damping" in fitted)
         servos = model.opt.actuation and (model.actuator_biasprm[:, 2].any() or "actuator_biasprm" in fitted)
         tendons = self.damper and model.tendon_damping.any()
-        fast = self.integrator == integrate.IMPLICITFAST
-        self.damps = bool((fast or self.integrator == integrate.EULER) and joints or fast and (servos or tendons))
+        implicit = self.integrator in integrate.IMPLICITS
+        turning = np.full(model.nv, self.integrator == integrate.IMPLICIT)
+        if self.integrator == integrate.IMPLICITFAST:
+            turning = _lone(model, tree)
+        self.damped_coriolis, self.dof_coriolis = bool(turning.any()), f.shared.constant(turning.astype(float))
+        euler = self.integrator == integrate.EULER
+        self.damps = bool((implicit or euler) and joints or implicit and (servos or tendons or self.damped_coriolis))
 
     def _matrix(self, tree: Tree, f: Fields) -> None:
         """Where the entries of the mass matrix and of what is factored lie."""
@@ -205,6 +210,13 @@ class Constants:
                 yield self.heavy_off, k, axes[[1, 0, 0]] * axes[[2, 2, 1]], vector, 0.0
 
 
+def _lone(model: Model, tree: Tree) -> np.ndarray:
+    """Which dofs are those of a body that is free, and that nothing rides on that moves, bool (nv,)."""
+    of_tree = np.array([tree.links[link].tree for link in tree.dof_link], int)
+    free = model.jnt_type[model.dof_jntid] == JNT_FREE
+    return free & (np.bincount(of_tree)[of_tree] == 6)
+
+
 def friction_constants(f: Fields, kf: np.ndarray, mass: np.ndarray) -> tuple[Items, Items, Items]:
     """What `friction.coefficients` takes besides the loss: kf, and the inverses of kf and mass."""
     least = 1e-12
@@ -250,11 +262,12 @@ class Scratch:
     | pm, ph, pd, po | inertia of a link's subtree without what other rooms add (`coriolis`) | nlink |
     | jn, jf, ow, ol | D's columns of a link's subtree; A of a dof (`coriolis`) | 3 nlink, nv |
     | kept_lam, kept_qvel | lam and qvel, put aside | nv |
+    | kept_sum, kept_bar | the same of `coriolis.adjoint_damp`; the adjoint of `coriolis.adjoint`'s delta | nv |
     | eq_slope, eq_gamma | of a dof in terms of the independent ones: v = slope v_i, a = slope a_i + gamma | nv |
     | eq_product, eq_force | qM times a vector; the force [N, N m] by which an equality moves its joint1 | nv, neq |
     | qfrc_bias, qfrc_passive, qfrc_limit, qfrc_friction, qfrc_gravcomp | generalised forces [N, N m] | nv |
     | damped, damped_by | what MuJoCo's integrators take from qacc; h C, of dofs and then of `tendon.damped` | nv, nv + tendon.damped.number |
-    | mu, qDD | the multiplier of that (`integrate.adjoint_damp`); the factor of M + h C | nv, nfactor |
+    | mu, qDD, qDU | the multiplier of that (`integrate.adjoint_damp`); rows and columns of the factor of M + h C | nv, nfactor |
     | slope | the velocity that moves the positions (`integrate`) | nv |
     | base_qpos, base_moved, base_qvel | state at the beginning of a step of Runge-Kutta's; backward the adjoint of qvel there | nq, nq, nv |
     | ways, sum_qacc | velocities of its stages (`integrate.chart`); their accelerations' mean, backward its adjoint | 4 nv, nv |
@@ -303,12 +316,17 @@ class Scratch:
             allot(self, f, "damped mu", m.nv)
             allot(self, f, "damped_by", m.nv + m.tendon.damped.number)
             allot(self, f, "qDD", m.nfactor, buffer=wide)
+            self.qDU = self.qDD
         if m.stages > 1:
             allot(self, f, "base_qpos base_moved", m.nq)
             allot(self, f, "base_qvel sum_qacc base_grad_qpos mean_way next_way next_qacc", m.nv)
             allot(self, f, "ways", m.stages * m.nv)
         if m.coriolis:
             allot(self, f, "qLU", m.nfactor, buffer=wide)
+        if m.damped_coriolis:
+            allot(self, f, "qDU", m.nfactor, buffer=wide)
+            allot(self, f, "kept_sum kept_bar", m.nv)
+        if m.coriolis or m.damped_coriolis:
             allot(self, f, "pm", m.nlink, buffer=wide)
             allot(self, f, "ph pd po", m.nlink, 3, wide)
             allot(self, f, "jn jf", 3 * m.nlink, 3)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from taichi_sim.bodies.integrate import EULER, IMPLICITFAST, RK4, THETA, refusal
+from taichi_sim.bodies.integrate import EULER, IMPLICIT, IMPLICITFAST, RK4, THETA, refusal
 from taichi_sim.mjcf import actuators, compiler, loops, npz, reflected, structure, values
 from taichi_sim.mjcf.constraint import LOSS, friction_gains, reference_gains, stop_gains
 from taichi_sim.mjcf.contact_pairs import Pairs, gains, inverse_mass
@@ -283,7 +283,12 @@ def _integrator(m, option: Option) -> str | None:
     if option.constraint == "penalty" or _states(m, "theta"):
         return None
     kinds = mujoco.mjtIntegrator
-    known = {kinds.mjINT_EULER: EULER, kinds.mjINT_IMPLICITFAST: IMPLICITFAST, kinds.mjINT_RK4: RK4}
+    known = {
+        kinds.mjINT_EULER: EULER,
+        kinds.mjINT_IMPLICITFAST: IMPLICITFAST,
+        kinds.mjINT_IMPLICIT: IMPLICIT,
+        kinds.mjINT_RK4: RK4,
+    }
     return known.get(m.opt.integrator)
 
 
@@ -298,9 +303,10 @@ def _choose_integrator(m, model: Model) -> None:
     if found == EULER and m.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_EULERDAMP:
         opt.theta = 0.0
         return
+    coriolis, opt.coriolis = opt.coriolis, False
     opt.integrator = found
     if refusal(model):
-        opt.integrator = THETA
+        opt.integrator, opt.coriolis = THETA, coriolis
         for name, value in _equalities(m, rows=False).items():
             setattr(model, name, value)
     elif found == RK4 and not _states(m, "substeps"):

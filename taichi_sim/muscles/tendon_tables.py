@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from taichi_sim.bodies.integrate import IMPLICITFAST
+from taichi_sim.bodies.integrate import IMPLICITS
 from taichi_sim.bodies.moved_dofs import (
     FIRST,
     GEOM,
@@ -36,7 +36,7 @@ class Tables:
     | straight, wrapped, crank | dicts of arrays by piece, see `_piece` | |
     | term_dof, term_end, term_entry | a dof that moves an end of a piece; the entry of ten_J that it adds to | (nterm,) |
     | pair_tendon, pair_entry1, pair_entry2, pair_target | entries of a tendon's J'J and where they lie in qM | (npair,) |
-    | damped | entries of J'J between a dof and its ancestors, of fixed tendons that "implicitfast" damps | `_damped` |
+    | damped | entries of J'J between a dof and its ancestors, of fixed tendons that are damped afterwards | `_damped` |
     """  # noqa: E501
 
     def __init__(self, model: Model, tree):
@@ -133,7 +133,7 @@ class Tables:
         """tendon, dof1, its ancestor or itself dof2, weight (their entry of J'J), and target, where that lies in qM."""
         servos = model.actuator_trnid[model.actuator_trntype == TRN_TENDON]
         resists = (model.tendon_damping != 0) | np.isin(np.arange(model.ntendon), servos)
-        if model.opt.integrator != IMPLICITFAST:
+        if model.opt.integrator not in IMPLICITS:
             resists[:] = False
         kinematic = self.pair_target < tree.row_kin[self.row_dof[self.pair_entry1]]
         fixed = np.array([is_fixed(model, t) for t in range(model.ntendon)], bool)

@@ -41,7 +41,16 @@ TENDONS = """<tendon><fixed name="t" damping="2"><joint joint="a" coef=".5"/><jo
 <actuator><position tendon="u" kp="30" kv="4" gear="1.5" forcerange="-20 20"/>"""
 PATH = """<worldbody><site name="one"/><body pos="0 0 3"><joint/><geom size=".1" pos=".1 0 0"/><site name="two"/></body>
 </worldbody><tendon><spatial name="p" damping="1"><site site="one"/><site site="two"/></spatial></tendon>"""
-KINDS = ["Euler", "implicitfast", "RK4"]
+KINDS = ["Euler", "implicitfast", "implicit", "RK4"]
+# Two that are free and alone, one of them with a part that is fixed to it, and an arm.
+LONE = """<mujoco><option integrator="implicitfast" timestep="0.004"/><worldbody><geom type="plane" size="5 5 .1"/>
+  <body pos="0 0 1"><joint name="a" axis="0 1 0" damping=".2"/><geom size=".05" pos=".3 0 0" mass="1"/>
+    <body pos=".6 0 0"><joint axis="0 0 1" stiffness="2"/><geom size=".06" pos=".2 0 .1" mass="1"/></body></body>
+  <body pos="0 1 .3"><freejoint/><geom size=".1" pos=".1 .05 .02"/>
+    <inertial pos=".06 .03 .02" mass="1.3" diaginertia=".02 .03 .045"/></body>
+  <body pos="0 -1 .4"><freejoint/><geom size=".1" mass="1"/>
+    <body pos=".2 .1 .3"><geom size=".08" mass=".5"/></body></body>
+</worldbody><actuator><motor joint="a"/></actuator></mujoco>"""
 
 
 def scene(integrator: str, cone: str = "pyramidal") -> mujoco.MjModel:
@@ -110,8 +119,26 @@ def test_equalities_of_joints_step_as_mujocos(integrator, cone):
     state, ctrl = begin(mj_model, 3, 20)
     arguments = {"qpos": state.qpos, "qvel": state.qvel, "ctrl": ctrl}
     assert_gradient(lambda qpos, qvel, ctrl: weighted(rollout(sim, qpos, qvel, ctrl, 2), 0), arguments, {"qpos": 1e-7})
-    mj_model.opt.integrator = mujoco.mjtIntegrator.mjINT_IMPLICIT
+    mj_model.opt.integrator, mj_model.opt.viscosity = mujoco.mjtIntegrator.mjINT_IMPLICIT, 1.0
     assert ts.load(mj_model).neq == 2
+
+
+def test_what_is_free_and_alone_has_implicit_coriolis_forces():
+    """By "implicitfast", as MuJoCo has it from release 4 on, and nothing else has; and gradients, in masses too."""
+    mj_model = mujoco.MjModel.from_xml_string(LONE)
+    model = ts.load(mj_model)
+    assert (model.opt.integrator, model.opt.coriolis) == ("implicitfast", False)
+    assert assert_steps(mj_model, 200, 4, kick=4.0) >= 2
+    sim = ts.Simulator(model, 3, parameters="body_mass")
+    state, ctrl = begin(mj_model, 3, 10)
+    state = state._replace(qvel=5 * state.qvel)
+    mass = torch.tensor(model.body_mass).repeat(3, 1)
+
+    def function(qpos, qvel, mass):
+        now = sim.step(ts.State(qpos, qvel, state.act), ctrl, {"body_mass": mass})
+        return weighted(sim.step(now, ctrl, {"body_mass": mass}), 0)
+
+    assert_gradient(function, {"qpos": state.qpos, "qvel": state.qvel, "mass": mass}, {"qpos": 1e-7, "mass": 1e-5})
 
 
 def tendons() -> mujoco.MjModel:
@@ -247,7 +274,7 @@ def test_which_files_have_it():
     for changes, expected in (
         (("", ""), "implicitfast"),
         (('"implicitfast"', '"RK4"'), "RK4"),
-        (('"implicitfast"', '"implicit"'), "theta"),
+        (('"implicitfast"', '"implicit"'), "implicit"),
         (("<worldbody>", '<custom><numeric name="theta" data="1"/></custom><worldbody>'), "theta"),
         (("<worldbody>", '<custom><text name="constraint" data="penalty"/></custom><worldbody>'), "theta"),
         (('cone="', 'viscosity="1" cone="'), "theta"),
