@@ -1,4 +1,4 @@
-"""Implicit Coriolis forces: MuJoCo's own implicit step, gradients, fast spin, and which files ask for them."""
+"""Implicit Coriolis forces in our own step: as in MuJoCo's, gradients, fast spin, and which files ask for them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ import taichi_sim as ts
 
 ROD = """<mujoco><option gravity="0 0 0" timestep="0.001" integrator="{}"/><worldbody><body><freejoint/>
 <inertial pos="0 0 0" mass="0.12" diaginertia="0.00017231 0.00000658 0.00017243"/></body></worldbody></mujoco>"""
+# Asks for our own step.
+OWN = '<custom><numeric name="theta" data="1"/></custom>'
 
 
 def forest(seed: int, *, smooth: bool) -> mujoco.MjModel:
     """A random tree; if `smooth` with nothing but inertia, gravity and dampers, whose step MuJoCo takes as we do."""
     spec = mujoco.MjSpec.from_string(trees.random_tree(np.random.default_rng(seed), num_bodies=12, num_actuators=6))
     spec.option.integrator, spec.option.timestep = mujoco.mjtIntegrator.mjINT_IMPLICIT, 0.01
+    spec.add_numeric(name="theta", data=[0.6])
     bit = mujoco.mjtDisableBit
     if smooth:
         spec.option.disableflags |= int(bit.mjDSBL_ACTUATION) | int(bit.mjDSBL_LIMIT) | int(bit.mjDSBL_SPRING)
@@ -50,6 +53,7 @@ def test_one_step_is_mujocos(seed):
 
 # What falls, tumbles, strikes the floor and itself.
 TUMBLING = """<mujoco><option integrator="implicit" timestep="0.004" cone="{cone}"/>
+<custom><numeric name="theta" data="1"/></custom>
 <worldbody><geom type="plane" size="5 5 .1"/>
   <body pos="0 0 .3"><freejoint/><geom type="capsule" size=".1 .2" euler="0 90 0" mass="2"/>
     <body pos=".25 0 0"><joint axis="0 1 0" range="-40 40" limited="true"/><geom size=".08" pos=".3 0 0" mass="1"/>
@@ -62,10 +66,10 @@ TUMBLING = """<mujoco><option integrator="implicit" timestep="0.004" cone="{cone
 
 @pytest.mark.parametrize("cone", ["pyramidal", "elliptic"])
 def test_rows_that_push_are_found_beside_it(cone):
-    """With theta = 1: M a + K h a = tau + J' f, where f is what MuJoCo's rows give for a."""
+    """Ours: M a + K h a = tau + J' f, where f is what MuJoCo's rows give for a."""
     mj_model = mujoco.MjModel.from_xml_string(TUMBLING.format(cone=cone))
     model = ts.load(mj_model)
-    model.opt.theta = 1.0
+    assert model.opt.coriolis and model.opt.theta == 1.0
     sim = ts.Simulator(model, 8)
     state, rng, touched = sim.initial_state(), np.random.default_rng(1), 0
     ctrl = torch.zeros(8, 0, dtype=torch.float64)
@@ -120,12 +124,15 @@ def test_gradients_of_parameters(name):
 
 
 @pytest.mark.parametrize("integrator", ["implicit", "implicitfast"])
-def test_a_thin_rod_spins(integrator):
+@pytest.mark.parametrize("own", [False, True])
+def test_a_thin_rod_spins(integrator, own):
     """At 360 rad/s, in a file that asks for it: stable, as in MuJoCo; explicit, energy grows without bound."""
     # older MuJoCos have it in "implicit" alone
     mj_model = mujoco.MjModel.from_xml_string(ROD.format("implicit"))
-    model = ts.load(mujoco.MjModel.from_xml_string(ROD.format(integrator)))
-    model.opt.substeps, model.opt.theta = 200, 1.0
+    text = ROD.format(integrator).replace("<worldbody>", f"{OWN * own}<worldbody>")
+    model = ts.load(mujoco.MjModel.from_xml_string(text))
+    assert model.opt.coriolis == own
+    model.opt.substeps = 200
     sim, data = ts.Simulator(model), mujoco.MjData(mj_model)
     state = sim.initial_state()
     state.qvel[0, 3:] = torch.tensor([300.0, 50, 200])
@@ -153,13 +160,17 @@ def test_which_files_ask_for_it():
         (chain, "implicitfast", False),
         (chain, "implicit", True),
     ):
-        assert ts.load(mujoco.MjModel.from_xml_string(text.format(integrator))).opt.coriolis is expected
+        opt = ts.load(mujoco.MjModel.from_xml_string(text.format(integrator))).opt
+        assert (opt.integrator, opt.coriolis) == (integrator, False)
+        text = text.format(integrator).replace("<worldbody>", f"{OWN}<worldbody>")
+        opt = ts.load(mujoco.MjModel.from_xml_string(text)).opt
+        assert (opt.integrator, opt.coriolis) == ("theta", expected)
 
 
 def test_equalities_leave_it_explicit():
     """A dependent joint's acceleration follows another's: the reduced problem stays symmetric."""
-    text = """<mujoco><option integrator="implicit"/><worldbody><body><joint name="a" axis="0 1 0"/><geom size=".1"
+    text = """<mujoco><option integrator="implicit"/>{}<worldbody><body><joint name="a" axis="0 1 0"/><geom size=".1"
     pos="1 0 0"/><body pos="1 0 0"><joint name="b" axis="0 1 0"/><geom size=".1" pos="1 0 0"/></body></body></worldbody>
     <equality><joint joint1="b" joint2="a"/></equality></mujoco>"""
-    model = ts.load(mujoco.MjSpec.from_string(text), unsupported_contacts="skip")
+    model = ts.load(mujoco.MjSpec.from_string(text.format(OWN)), unsupported_contacts="skip")
     assert model.opt.coriolis and not ts.Simulator(model)._m.coriolis

@@ -80,20 +80,23 @@ def sim_rollout(sim, qpos, qvel, ctrl, mocap):
 
 
 @pytest.mark.parametrize(
-    "option, cord",
+    "option, own, cord",
     [
-        ('integrator="implicit"', ""),
-        ("", 'frictionloss="3"'),
-        ("", 'limited="true" range="0 .5"'),
+        ('integrator="implicit"', True, ""),
+        ('integrator="implicit"', False, ""),
+        ("", False, 'frictionloss="3"'),
+        ("", False, 'limited="true" range="0 .5"'),
     ],
-    ids=["implicit Coriolis forces", "dry friction of a tendon", "limit of a tendon"],
+    ids=["implicit Coriolis forces, our own", "MuJoCo's", "dry friction of a tendon", "limit of a tendon"],
 )
-def test_gradient_beside_other_forces(hands, option, cord):
+def test_gradient_beside_other_forces(hands, option, own, cord):
     """What other rooms add to the bodies' forces reaches mocap bodies once, also where rows stand on their tendons."""
     _, _, state, ctrl, mocap = hands
     text = HANDS[: HANDS.index("<custom>")] + HANDS[HANDS.index("<default>") : HANDS.index("<equality>")] + "</mujoco>"
     text = text.replace('timestep="0.002"', f'timestep="0.002" {option}')
     text = text.replace('name="cord"', f'name="cord" {cord}')
+    if own:
+        text = text.replace("<default>", '<custom><numeric name="theta" data="0.6"/></custom><default>')
     sim = ts.Simulator(ts.load(mujoco.MjModel.from_xml_string(text)), WORLDS)
 
     def loss(qpos, qvel, mocap):
