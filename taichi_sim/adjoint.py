@@ -51,8 +51,8 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
             tendon.adjoint_damp(m, d, e)
     kinematics.world(m, d, e)
     kinematics.position(m, d, e)
+    inertia.bodies(m, d, e)
     if ti.static(m.damped_coriolis):
-        inertia.bodies(m, d, e)
         coriolis.adjoint_damp(m, d, e, h)
         kinematics.world(m, d, e)
     inertia.solve(m, d, e, d.lam, d.qLD, d.qLU)
@@ -65,7 +65,6 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.loops.any):
         rows.assemble(m, d, e)
         loops.correct(m, d, e)
-    inertia.bodies(m, d, e)
     if ti.static(m.coriolis):
         coriolis.adjoint(m, d, e, h_theta)
         kinematics.world(m, d, e)

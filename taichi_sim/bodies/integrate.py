@@ -14,7 +14,7 @@ import numpy as np
 
 from taichi_sim import spatial
 from taichi_sim.bodies import coriolis, damping, dynamics, inertia, kinematics
-from taichi_sim.bodies.moved_dofs import is_fixed
+from taichi_sim.bodies.moved_dofs import fixed
 from taichi_sim.runtime import procedure, ti
 from taichi_sim.types import (
     GAIN_AFFINE,
@@ -34,6 +34,11 @@ THETA, EULER, IMPLICITFAST, IMPLICIT, RK4 = INTEGRATORS
 IMPLICITS = IMPLICITFAST, IMPLICIT
 
 
+def chosen(model) -> str:
+    """The integrator that steps a `Model`: by the penalty our own."""
+    return THETA if model.opt.constraint == "penalty" else model.opt.integrator
+
+
 def refusal(model) -> str:
     """Why a `Model` is not stepped as its `Option.integrator` says; empty: it is.
 
@@ -43,7 +48,7 @@ def refusal(model) -> str:
     opt = model.opt
     if opt.integrator not in INTEGRATORS:
         return f"it is none of {', '.join(INTEGRATORS)}"
-    if opt.integrator == THETA or opt.constraint == "penalty":
+    if chosen(model) == THETA:
         return ""
     if opt.coriolis:
         return "Coriolis forces are implicit (model.opt.coriolis)"
@@ -57,14 +62,14 @@ def refusal(model) -> str:
         return ""
     if opt.density or opt.viscosity:
         return "there is a fluid"
-    fixed = np.array([is_fixed(model, t) for t in range(model.ntendon)], bool)
-    if opt.damper and model.tendon_damping[~fixed].any():
+    of_joints = fixed(model)
+    if opt.damper and model.tendon_damping[~of_joints].any():
         return "tendons along paths have damping"
     resists = model.actuator_biasprm[:, 2] != 0
     on_joint, on_tendon = (model.actuator_trntype == kind for kind in (TRN_JOINT, TRN_TENDON))
     constant = np.zeros(model.nu, bool)
     constant[on_joint] = np.isin(model.jnt_type[model.actuator_trnid[on_joint]], [JNT_SLIDE, JNT_HINGE])
-    constant[on_tendon] = fixed[model.actuator_trnid[on_tendon]]
+    constant[on_tendon] = of_joints[model.actuator_trnid[on_tendon]]
     changes = (model.actuator_gaintype == GAIN_AFFINE) & (model.actuator_gainprm[:, 2] != 0)
     if opt.actuation and np.any(changes | (model.actuator_gaintype == GAIN_MUSCLE) | (resists & ~constant)):
         return "there are muscles, or actuators that resist the velocity of more than hinges, slides and fixed tendons"

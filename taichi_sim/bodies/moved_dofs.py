@@ -6,6 +6,8 @@ slider-crank is a path of one piece, from the slider's site to the crank's.
 
 from __future__ import annotations
 
+import numpy as np
+
 from taichi_sim.types import GEOM_PLANE, WRAP_CRANK, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, Model
 
 # Ends of a piece: its first site, its second, the geom that it wraps around.
@@ -33,6 +35,11 @@ def elements(model: Model, t: int):
 def is_fixed(model: Model, t: int) -> bool:
     """Whether tendon t is a linear combination of joints instead of a path."""
     return model.wrap_type[model.tendon_adr[t]] == WRAP_JOINT
+
+
+def fixed(model: Model) -> np.ndarray:
+    """`is_fixed` of all tendons, bool (ntendon,)."""
+    return np.array([is_fixed(model, t) for t in range(model.ntendon)], bool)
 
 
 def is_crank(model: Model, t: int) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from taichi_sim.bodies import integrate
 from taichi_sim.bodies.conditioning import ill_conditioned
-from taichi_sim.bodies.tree import Tree, quat_matrix
+from taichi_sim.bodies.tree import Tree, lone, quat_matrix
 from taichi_sim.buffers import Buffer, Fields, Items
 from taichi_sim.types import JNT_BALL, JNT_FREE, Model
 
@@ -66,7 +66,7 @@ class Constants:
         self.external = self.gravcomp
         # equalities make a symmetric problem of it
         self.coriolis = model.opt.coriolis and self.neq == 0
-        self._integrator(model, tree, f, fitted)
+        self._integrator(model, f, fitted)
         self.wide = f.wide is not f.state and self.neq == 0 and ill_conditioned(model, tree)
 
     def _links(self, tree: Tree, f: Fields) -> None:
@@ -91,11 +91,10 @@ class Constants:
         self.origin_qposadr = f.ints([a for _, a, _ in tree.origin_terms])
         self.origin_axis = f.shared.constant(np.array([x for _, _, x in tree.origin_terms]).reshape(-1, 3))
 
-    def _integrator(self, model: Model, tree: Tree, f: Fields, fitted: tuple[str, ...]) -> None:
+    def _integrator(self, model: Model, f: Fields, fitted: tuple[str, ...]) -> None:
         if why := integrate.refusal(model):
             raise ValueError(f"model.opt.integrator is {model.opt.integrator!r}, but {why}; take 'theta'")
-        penalty = model.opt.constraint == "penalty"
-        self.integrator = integrate.THETA if penalty else model.opt.integrator
+        self.integrator = integrate.chosen(model)
         # how often a substep solves for accelerations, and whether they are damped afterwards
         self.stages = 4 if self.integrator == integrate.RK4 else 1
         joints = self.damper and (model.dof_damping.any() or "dof_damping" in fitted)
@@ -104,7 +103,7 @@ class Constants:
         implicit = self.integrator in integrate.IMPLICITS
         turning = np.full(model.nv, self.integrator == integrate.IMPLICIT)
         if self.integrator == integrate.IMPLICITFAST:
-            turning = _lone(model, tree)
+            turning = lone(model)
         self.damped_coriolis, self.dof_coriolis = bool(turning.any()), f.shared.constant(turning.astype(float))
         euler = self.integrator == integrate.EULER
         self.damps = bool((implicit or euler) and joints or implicit and (servos or tendons or self.damped_coriolis))
@@ -208,13 +207,6 @@ class Constants:
                 axes = frame @ quat_matrix(self._model.body_iquat[b])
                 yield self.heavy_diag, k, axes**2, vector, 0.0
                 yield self.heavy_off, k, axes[[1, 0, 0]] * axes[[2, 2, 1]], vector, 0.0
-
-
-def _lone(model: Model, tree: Tree) -> np.ndarray:
-    """Which dofs are those of a body that is free, and that nothing rides on that moves, bool (nv,)."""
-    of_tree = np.array([tree.links[link].tree for link in tree.dof_link], int)
-    free = model.jnt_type[model.dof_jntid] == JNT_FREE
-    return free & (np.bincount(of_tree)[of_tree] == 6)
 
 
 def friction_constants(f: Fields, kf: np.ndarray, mass: np.ndarray) -> tuple[Items, Items, Items]:

@@ -210,6 +210,18 @@ class Tree:
         return entries
 
 
+def lone(model) -> np.ndarray:
+    """Of a `Model` or a `mujoco.MjModel`: which dofs are those of a body that is free, and on which nothing rides that
+    moves, bool (nv,)."""
+    root = np.arange(model.nbody)
+    for b, parent in enumerate(model.body_parentid):
+        if parent > 0:
+            root[b] = root[parent]
+    of_dof = np.repeat(root, model.body_jntnum)[model.dof_jntid]
+    free = model.jnt_type[model.dof_jntid] == JNT_FREE
+    return free & (np.bincount(of_dof, minlength=model.nbody)[of_dof] == 6)
+
+
 def _paths(parent) -> list[list[int]]:
     """Of every node of a forest, itself and its ancestors up to the root; `parent` is negative for roots."""
     paths = []

@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from taichi_sim.bodies.integrate import EULER, IMPLICIT, IMPLICITFAST, RK4, THETA, refusal
+from taichi_sim.bodies.tree import lone
 from taichi_sim.mjcf import actuators, compiler, loops, npz, reflected, structure, values
 from taichi_sim.mjcf.constraint import LOSS, friction_gains, reference_gains, stop_gains
 from taichi_sim.mjcf.contact_pairs import Pairs, gains, inverse_mass
 from taichi_sim.mjcf.numerics import Numerics, choice
 from taichi_sim.mjcf.report import ModelError, Report, check_names, element_name, said
 from taichi_sim.mjcf.unsupported import find, simulated_pairs, stages
-from taichi_sim.types import CONES, GEOM_HFIELD, GEOM_MESH, JNT_BALL, JNT_FREE, LAWS, Model, Option
+from taichi_sim.types import CONES, GEOM_HFIELD, GEOM_MESH, JNT_BALL, LAWS, Model, Option
 
 # Contact parameters that a file may state, as `<numeric name="contact_ke">` and so on.
 _CONTACT_NUMERICS = ("ke", "kd", "kf", "mu")
@@ -146,6 +147,8 @@ def _checked(mj_model, name: str, lines: dict[tuple[str, int], str], skip: bool)
     find(mj_model, pairs, report)
     model = _model(mj_model, pairs, report)
     _choose_integrator(mj_model, model)
+    # MuJoCo's integrators have it by themselves
+    model.opt.coriolis = model.opt.integrator == THETA and _implicit_coriolis(mj_model)
     check_names(model.names, report)
     values.check_derived(model, report)
     report.raise_if_any(name)
@@ -252,7 +255,6 @@ def _option(m, numerics: Numerics, report: Report) -> Option:
         constraint=_law(m, numerics, report),
         cone=CONES[m.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC],
         impratio=float(m.opt.impratio),
-        coriolis=_implicit_coriolis(m),
         density=float(m.opt.density) * on.passive,
         viscosity=float(m.opt.viscosity) * on.passive,
         wind=np.array(m.opt.wind),
@@ -303,10 +305,9 @@ def _choose_integrator(m, model: Model) -> None:
     if found == EULER and m.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_EULERDAMP:
         opt.theta = 0.0
         return
-    coriolis, opt.coriolis = opt.coriolis, False
     opt.integrator = found
     if refusal(model):
-        opt.integrator, opt.coriolis = THETA, coriolis
+        opt.integrator = THETA
         for name, value in _equalities(m, rows=False).items():
             setattr(model, name, value)
     elif found == RK4 and not _states(m, "substeps"):
@@ -318,11 +319,8 @@ def _implicit_coriolis(m) -> bool:
     """Whether the file's integrator takes Coriolis forces implicitly: "implicit", and for lone free bodies its fast form."""  # noqa: E501
     import mujoco
 
-    dofs = np.bincount(m.body_rootid[m.dof_bodyid], minlength=m.nbody)
-    lone = bool(np.any(dofs[m.jnt_bodyid[m.jnt_type == JNT_FREE]] == 6))
-    integrator = m.opt.integrator
-    kinds = mujoco.mjtIntegrator
-    return integrator == kinds.mjINT_IMPLICIT or (integrator == kinds.mjINT_IMPLICITFAST and lone)
+    integrator, kinds = m.opt.integrator, mujoco.mjtIntegrator
+    return integrator == kinds.mjINT_IMPLICIT or (integrator == kinds.mjINT_IMPLICITFAST and bool(lone(m).any()))
 
 
 def _limit_gains(m, numerics: Numerics, substep: float) -> dict[str, np.ndarray]:

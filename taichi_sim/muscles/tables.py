@@ -49,9 +49,7 @@ class Tendons:
         self.straight, self.wrapped, self.crank = (
             types.SimpleNamespace(number=len(x.get("share", ())), **f.table(x)) for x in pieces
         )
-        # by MuJoCo's law only: by the penalty the step is our own
-        damped = tables.damped if model.opt.constraint != "penalty" else {}
-        self.damped = types.SimpleNamespace(number=len(damped.get("weight", ())), **f.table(damped))
+        self.damped = types.SimpleNamespace(number=len(tables.damped["weight"]), **f.table(tables.damped))
         self.npath = self.straight.number + self.wrapped.number + self.crank.number
         self.njoint = len(tables.joint_coef)
         # MuJoCo's muscles have MuJoCo's lengths

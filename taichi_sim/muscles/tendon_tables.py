@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from taichi_sim.bodies.integrate import IMPLICITS
+from taichi_sim.bodies.integrate import IMPLICITS, chosen
 from taichi_sim.bodies.moved_dofs import (
     FIRST,
     GEOM,
     SECOND,
     elements,
+    fixed,
     is_crank,
     is_fixed,
     links_of,
@@ -133,18 +134,16 @@ class Tables:
         """tendon, dof1, its ancestor or itself dof2, weight (their entry of J'J), and target, where that lies in qM."""
         servos = model.actuator_trnid[model.actuator_trntype == TRN_TENDON]
         resists = (model.tendon_damping != 0) | np.isin(np.arange(model.ntendon), servos)
-        if model.opt.integrator not in IMPLICITS:
-            resists[:] = False
+        damped = resists & fixed(model) & (chosen(model) in IMPLICITS)
         kinematic = self.pair_target < tree.row_kin[self.row_dof[self.pair_entry1]]
-        fixed = np.array([is_fixed(model, t) for t in range(model.ntendon)], bool)
-        chosen = np.flatnonzero(kinematic & (resists & fixed)[self.pair_tendon])
-        one, two = self.pair_entry1[chosen], self.pair_entry2[chosen]
+        pairs = np.flatnonzero(kinematic & damped[self.pair_tendon])
+        one, two = self.pair_entry1[pairs], self.pair_entry2[pairs]
         return {
-            "tendon": self.pair_tendon[chosen],
+            "tendon": self.pair_tendon[pairs],
             "dof1": self.row_dof[one],
             "dof2": self.row_dof[two],
             "weight": self.jacobian0[one] * self.jacobian0[two],
-            "target": self.pair_target[chosen],
+            "target": self.pair_target[pairs],
         }
 
 
