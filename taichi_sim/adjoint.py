@@ -25,6 +25,8 @@ from taichi_sim.bodies import (
     kinematics,
     passive,
 )
+from taichi_sim.bodies.integrators import implicit, runge_kutta
+from taichi_sim.bodies.integrators.choice import IMPLICITS
 from taichi_sim.bodies.tree import LINK_MOCAP
 from taichi_sim.constraint import adhesion
 from taichi_sim.constraint import adjoint as constraint
@@ -39,14 +41,15 @@ from taichi_sim.runtime import Launcher, Runtime, procedure, ti
 @procedure
 def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     """Adjoints of the state after a substep -> before it. Expects what the tape has of that substep."""
-    activation.adjoint_advance(m, d, e, h)
+    if ti.static(m.stages == 1):
+        activation.adjoint_advance(m, d, e, h)
     if ti.static(m.neq > 0):
         equality.adjoint_project(m, d, e, h)
         equality.dependence(m, d, e)
     if ti.static(m.stages == 1):
         integrate.adjoint_integrate(m, d, e, h)
     if ti.static(m.damps):
-        integrate.adjoint_damp(m, d, e, h)
+        implicit.adjoint(m, d, e, h)
         if ti.static(m.tendon.damped.number > 0):
             tendon.adjoint_damp(m, d, e)
     kinematics.world(m, d, e)
@@ -69,7 +72,7 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
         coriolis.adjoint(m, d, e, h_theta)
         kinematics.world(m, d, e)
     if ti.static(m.damps):
-        integrate.adjoint_inertia(m, d, e)
+        implicit.adjoint_inertia(m, d, e)
         kinematics.world(m, d, e)
     kinematics.velocity(m, d, e, True)
     dynamics.newton_euler(m, d, e)
@@ -106,7 +109,7 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
     if ti.static(m.tendon.number > 0):
         tendon.adjoint_forces(m, d, e, h_theta)
     actuator.adjoint_forces(m, d, e, h, h_theta)
-    if ti.static(m.damps and m.fit and m.integrator in integrate.IMPLICITS):
+    if ti.static(m.damps and m.fit and m.integrator in IMPLICITS):
         actuator.adjoint_damping(m, d, e, h)
     if ti.static(m.constraint.stick.number > 0):
         adhesion.adjoint(m, d, e, h)
@@ -196,17 +199,21 @@ class AdjointKernels:
                     if stage == m.stages - 1:
                         for s in range(m.stages):
                             taping.recall_state(m, d, e, tape, at - (m.stages - 1 - s) * m.nrecord)
-                            integrate.chart(m, d, e, h, s)
-                        integrate.adjoint_step(m, d, e, h)
+                            runge_kutta.chart(m, d, e, h, s)
+                            activation.add_rates(m, d, e, s)
+                        runge_kutta.adjoint_step(m, d, e, h)
+                        activation.adjoint_step(m, d, e, h)
                 taping.recall_state(m, d, e, tape, at)
                 if ti.static(m.stages > 1):
-                    integrate.adjoint_begin_stage(m, d, e, h, stage)
+                    runge_kutta.adjoint_begin_stage(m, d, e, h, stage)
+                    activation.adjoint_begin_stage(m, d, e, stage)
                 taping.recall_solution(m, d, e, tape, at)
                 if ti.static(m.damps):
                     taping.recall_damping(m, d, e, tape, at)
                 substep(m, d, e, h, h_theta)
                 if ti.static(m.stages > 1):
-                    integrate.adjoint_end_stage(m, d, e, h, stage)
+                    runge_kutta.adjoint_end_stage(m, d, e, h, stage)
+                    activation.adjoint_end_stage(m, d, e, h, stage)
             if ti.static(m.neq > 0):
                 equality.adjoint_project(m, d, e, 0.0)
             integrate.raw_gradient(m, d, e, d.grad_raw)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from taichi_sim import adjoint, data, forward
-from taichi_sim.bodies.integrate import RK4, THETA
+from taichi_sim.bodies.integrators.choice import RK4, THETA
 from taichi_sim.buffers import Fields
 from taichi_sim.machine import cuda, memory
 from taichi_sim.runtime import Runtime, exclusive, get, keeps_memory, require_alive, require_own_thread

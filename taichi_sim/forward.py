@@ -17,6 +17,7 @@ from taichi_sim.bodies import (
     kinematics,
     passive,
 )
+from taichi_sim.bodies.integrators import implicit, runge_kutta
 from taichi_sim.constraint import adhesion, search
 from taichi_sim.constraint import rows as constraint
 from taichi_sim.contact import pairs, planes
@@ -244,19 +245,20 @@ class ForwardKernels:
                     taping.record_solution(m, d, e, tape, at)
                 if ti.static(m.damps):
                     if mode != EVALUATE:
-                        integrate.begin_damping(m, d, e, h)
+                        implicit.begin(m, d, e, h)
                         if ti.static(m.tendon.damped.number > 0):
                             tendon.damp(m, d, e, h)
-                        integrate.damp(m, d, e, h)
+                        implicit.damp(m, d, e, h)
                     if mode == RECORD:
                         taping.record_damping(m, d, e, tape, at)
                 at = at + m.nrecord
                 if mode != EVALUATE:
                     if ti.static(m.stages == 1):
                         integrate.integrate(m, d, e, h)
+                        activation.advance(m, d, e, h)
                     else:
-                        integrate.stage(m, d, e, h, n % m.stages)
-                    activation.advance(m, d, e, h)
+                        runge_kutta.stage(m, d, e, h, n % m.stages)
+                        activation.stage(m, d, e, h, n % m.stages)
                     if ti.static(m.actuator.elastic):
                         actuator.stretch(m, d, e, h)
                     project(m, d, e)

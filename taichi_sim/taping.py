@@ -97,7 +97,7 @@ def recall_solution(m: ti.template(), d: ti.template(), e, tape: ti.template(), 
 
 @procedure
 def record_damping(m: ti.template(), d: ti.template(), e, tape: ti.template(), at):
-    """What `integrate.damp` left behind."""
+    """What `implicit.damp` left behind."""
     first = at + m.nstate + m.nv + m.nfactor * (1 + m.wide)
     for i in range(m.nv):
         tape[e, first + i] = d.damped[e, i]

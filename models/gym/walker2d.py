@@ -36,6 +36,8 @@ class GymWalker2d(GymnasiumBody, PlanarRunner):
             **Hopper.presets["shac"],
             "num_envs": 128,
             "max_epochs": 800,
+            # As for the hopper.
+            "gamma": 0.995,
             "actor_lr": 5e-4,
             "critic_lr": 5e-4,
         },

@@ -1,5 +1,5 @@
 """Coriolis, centrifugal and gyroscopic forces at v + theta h a, for models that ask for it (`Option.coriolis`), or
-among what MuJoCo's integrators damp afterwards (`integrate`).
+among what MuJoCo's integrators damp afterwards (`integrators.implicit`).
 
 The bias c is quadratic in v. Linearised in the step, c(v) + K theta h a with K = dc/dv, it keeps fast spin stable,
 which the explicit bias lets grow. K has the sparsity of the mass matrix, but is not symmetric: the matrix that the step
@@ -159,7 +159,7 @@ def adjoint(m: ti.template(), d: ti.template(), e, h_theta):
 
 @procedure
 def adjoint_damp(m: ti.template(), d: ti.template(), e, h):
-    """The part of these forces in `integrate.adjoint_damp`: lam -= h K' mu, and `adjoint` of mu' h K a'."""
+    """The part of these forces in `implicit.adjoint`: lam -= h K' mu, and `adjoint` of mu' h K a'."""
     for i in range(m.nv):
         d.kept_sum[e, i], d.kept_bar[e, i] = d.lam[e, i], d.lam[e, i] * 0.0
         d.lam[e, i] = counted(m, i) * d.mu[e, i]

@@ -10,8 +10,8 @@ import dataclasses
 
 import numpy as np
 
-from taichi_sim.bodies import integrate
 from taichi_sim.bodies.conditioning import ill_conditioned
+from taichi_sim.bodies.integrators import choice
 from taichi_sim.bodies.tree import Tree, lone, quat_matrix
 from taichi_sim.buffers import Buffer, Fields, Items
 from taichi_sim.types import JNT_BALL, JNT_FREE, Model
@@ -92,20 +92,20 @@ class Constants:
         self.origin_axis = f.shared.constant(np.array([x for _, _, x in tree.origin_terms]).reshape(-1, 3))
 
     def _integrator(self, model: Model, f: Fields, fitted: tuple[str, ...]) -> None:
-        if why := integrate.refusal(model):
+        if why := choice.refusal(model):
             raise ValueError(f"model.opt.integrator is {model.opt.integrator!r}, but {why}; take 'theta'")
-        self.integrator = integrate.chosen(model)
+        self.integrator = choice.chosen(model)
         # how often a substep solves for accelerations, and whether they are damped afterwards
-        self.stages = 4 if self.integrator == integrate.RK4 else 1
+        self.stages = 4 if self.integrator == choice.RK4 else 1
         joints = self.damper and (model.dof_damping.any() or "dof_damping" in fitted)
         servos = model.opt.actuation and (model.actuator_biasprm[:, 2].any() or "actuator_biasprm" in fitted)
         tendons = self.damper and model.tendon_damping.any()
-        implicit = self.integrator in integrate.IMPLICITS
-        turning = np.full(model.nv, self.integrator == integrate.IMPLICIT)
-        if self.integrator == integrate.IMPLICITFAST:
+        implicit = self.integrator in choice.IMPLICITS
+        turning = np.full(model.nv, self.integrator == choice.IMPLICIT)
+        if self.integrator == choice.IMPLICITFAST:
             turning = lone(model)
         self.damped_coriolis, self.dof_coriolis = bool(turning.any()), f.shared.constant(turning.astype(float))
-        euler = self.integrator == integrate.EULER
+        euler = self.integrator == choice.EULER
         self.damps = bool((implicit or euler) and joints or implicit and (servos or tendons or self.damped_coriolis))
 
     def _matrix(self, tree: Tree, f: Fields) -> None:
@@ -259,10 +259,10 @@ class Scratch:
     | eq_product, eq_force | qM times a vector; the force [N, N m] by which an equality moves its joint1 | nv, neq |
     | qfrc_bias, qfrc_passive, qfrc_limit, qfrc_friction, qfrc_gravcomp | generalised forces [N, N m] | nv |
     | damped, damped_by | what MuJoCo's integrators take from qacc; h C, of dofs and then of `tendon.damped` | nv, nv + tendon.damped.number |
-    | mu, qDD, qDU | the multiplier of that (`integrate.adjoint_damp`); rows and columns of the factor of M + h C | nv, nfactor |
+    | mu, qDD, qDU | the multiplier of that (`implicit.adjoint`); rows and columns of the factor of M + h C | nv, nfactor |
     | slope | the velocity that moves the positions (`integrate`) | nv |
     | base_qpos, base_moved, base_qvel | state at the beginning of a step of Runge-Kutta's; backward the adjoint of qvel there | nq, nq, nv |
-    | ways, sum_qacc | velocities of its stages (`integrate.chart`); their accelerations' mean, backward its adjoint | 4 nv, nv |
+    | ways, sum_qacc | velocities of its stages (`runge_kutta.chart`); their accelerations' mean, backward its adjoint | 4 nv, nv |
     | base_grad_qpos, mean_way | adjoints of qpos there and of the ways' mean | nv |
     | next_way, next_qacc | what the stage that follows says of a stage's way and acceleration | nv |
     | dof_implicit | coefficient c of the velocity-dependent force -c v that is taken at v + theta h a | nv |

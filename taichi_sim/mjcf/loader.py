@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from taichi_sim.bodies.integrate import EULER, IMPLICIT, IMPLICITFAST, RK4, THETA, refusal
+from taichi_sim.bodies.integrators.choice import EULER, IMPLICIT, IMPLICITFAST, RK4, THETA, refusal
 from taichi_sim.bodies.tree import lone
 from taichi_sim.mjcf import actuators, compiler, loops, npz, reflected, structure, values
 from taichi_sim.mjcf.constraint import LOSS, friction_gains, reference_gains, stop_gains

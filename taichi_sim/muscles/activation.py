@@ -7,10 +7,13 @@
 | filterexact | (ctrl - act) / tau | exact |
 | muscle | `laws.act_dot` | exact for the rate at its beginning (`laws.advance`); by MuJoCo's integrators Euler |
 
-A force of a substep comes from the activation at its beginning. Limits (`actlimited`) clamp what comes out.
+A force of a substep comes from the activation at its beginning. Limits (`actlimited`) clamp what comes out. In Runge
+and Kutta's method a force of a stage comes from the activation there, and a step goes along the mean of the stages'
+rates; what comes out is clamped, and what is exact is so along that mean.
 """
 
-from taichi_sim.bodies.integrate import THETA
+from taichi_sim.bodies.integrators.choice import THETA
+from taichi_sim.bodies.integrators.runge_kutta import reach, weight
 from taichi_sim.muscles import laws
 from taichi_sim.muscles.actuator import adjoint_control, control
 from taichi_sim.runtime import procedure, ti
@@ -45,8 +48,11 @@ def rate(m: ti.template(), d: ti.template(), e, u):
 
 
 @ti.func
-def next_act(m: ti.template(), d: ti.template(), e, u, h):
-    """The activation a substep on, before it is clamped; its derivatives in act, control and time constants."""
+def next_act(m: ti.template(), d: ti.template(), e, u, h, euler: ti.template()):
+    """The activation a time h on, before it is clamped; its derivatives in act, control and time constants.
+
+    With `euler` a step of Euler's, whatever the kind.
+    """
     a = d.act[e, m.actuator.actadr[u]]
     c = control(m, d, e, u)
     tau, tau_deact, smooth = constants(m, e, u)
@@ -55,14 +61,14 @@ def next_act(m: ti.template(), d: ti.template(), e, u, h):
     by_c = a * 0.0 + h
     by_tau = a * 0.0
     by_deact = a * 0.0
-    if ti.static(DYN_FILTER in m.actuator.dynamics):
-        if m.actuator.dyntype[u] == DYN_FILTER:
+    if ti.static(DYN_FILTER in m.actuator.dynamics or euler and DYN_FILTEREXACT in m.actuator.dynamics):
+        if (m.actuator.dyntype[u] == DYN_FILTER) | (m.actuator.dyntype[u] == DYN_FILTEREXACT):
             k = h / ti.max(tau, _MIN_TAU)
             y = a + (c - a) * k
             by_a = 1.0 - k
             by_c = k
             by_tau = -(c - a) * k / ti.max(tau, _MIN_TAU)
-    if ti.static(DYN_FILTEREXACT in m.actuator.dynamics):
+    if ti.static(DYN_FILTEREXACT in m.actuator.dynamics and not euler):
         if m.actuator.dyntype[u] == DYN_FILTEREXACT:
             k = h / ti.max(tau, _MIN_TAU)
             by_a = exp(-k)
@@ -71,9 +77,9 @@ def next_act(m: ti.template(), d: ti.template(), e, u, h):
             by_tau = (a - c) * by_a * k / ti.max(tau, _MIN_TAU)
     if ti.static(DYN_MUSCLE in m.actuator.dynamics):
         if m.actuator.dyntype[u] == DYN_MUSCLE:
-            euler = ti.static(m.integrator != THETA)
+            frozen = ti.static(m.integrator == THETA and not euler)
             y, by_a, by_c, by_tau, by_deact = laws.advance(
-                m.actuator.activation_laws, euler, m.actuator.muscle_law[u], a, c, h, tau, tau_deact, smooth
+                m.actuator.activation_laws, not frozen, m.actuator.muscle_law[u], a, c, h, tau, tau_deact, smooth
             )
     return y, by_a, by_c, by_tau, by_deact
 
@@ -85,7 +91,7 @@ def advance(m: ti.template(), d: ti.template(), e, h):
         for u in range(m.nu):
             i = m.actuator.actadr[u]
             if i >= 0:
-                y, _, _, _, _ = next_act(m, d, e, u, h)
+                y, _, _, _, _ = next_act(m, d, e, u, h, False)
                 d.act[e, i] = ti.min(ti.max(y, m.actuator.act_lo[u]), m.actuator.act_hi[u])
 
 
@@ -96,7 +102,7 @@ def adjoint_advance(m: ti.template(), d: ti.template(), e, h):
         for u in range(m.nu):
             i = m.actuator.actadr[u]
             if i >= 0:
-                y, by_a, by_c, by_tau, by_deact = next_act(m, d, e, u, h)
+                y, by_a, by_c, by_tau, by_deact = next_act(m, d, e, u, h, False)
                 free = (y >= m.actuator.act_lo[u]) & (y <= m.actuator.act_hi[u])
                 bar = d.grad_act[e, i]
                 bar = ti.select(free, bar, bar * 0.0)
@@ -105,3 +111,107 @@ def adjoint_advance(m: ti.template(), d: ti.template(), e, h):
                 if ti.static(m.fit):
                     m.actuator.grad_timeconst[0][e, u] = m.actuator.grad_timeconst[0][e, u] + bar * by_tau
                     m.actuator.grad_timeconst[1][e, u] = m.actuator.grad_timeconst[1][e, u] + bar * by_deact
+
+
+@ti.func
+def added(m: ti.template(), d: ti.template(), e, u, s):
+    """The rate of actuator u at stage s of Runge-Kutta's, whose share is added to sum_act_dot; at stage 0 base_act is
+    where the step begins."""
+    i = m.actuator.actadr[u]
+    dot = rate(m, d, e, u)
+    if s == 0:
+        d.actuator.base_act[e, i], d.actuator.sum_act_dot[e, i] = d.act[e, i], dot * 0.0
+    d.actuator.sum_act_dot[e, i] = d.actuator.sum_act_dot[e, i] + weight(s) * dot
+    return dot
+
+
+@procedure
+def add_rates(m: ti.template(), d: ti.template(), e, s):
+    """`added` of all."""
+    if ti.static(m.actuator.enabled and len(m.actuator.dynamics) > 0):
+        for u in range(m.nu):
+            if m.actuator.actadr[u] >= 0:
+                added(m, d, e, u, s)
+
+
+@ti.func
+def along(m: ti.template(), d: ti.template(), e, u, h):
+    """The time for which a step follows the mean rate, shorter than h where the rate is known to decay; and its slope
+    in the time constant."""
+    by_tau = d.act[e, m.actuator.actadr[u]] * 0.0
+    time = by_tau + h
+    if ti.static(DYN_FILTEREXACT in m.actuator.dynamics):
+        if m.actuator.dyntype[u] == DYN_FILTEREXACT:
+            tau, _, _ = constants(m, e, u)
+            tau = ti.max(tau, _MIN_TAU)
+            decay = exp(-h / tau)
+            time = tau * (1.0 - decay)
+            by_tau = 1.0 - decay - decay * h / tau
+    return time, by_tau
+
+
+@procedure
+def stage(m: ti.template(), d: ti.template(), e, h, s):
+    """act at stage s of Runge-Kutta's -> that of the next stage; after the last one, 3, that after the step."""
+    if ti.static(m.actuator.enabled and len(m.actuator.dynamics) > 0):
+        for u in range(m.nu):
+            i = m.actuator.actadr[u]
+            if i >= 0:
+                dot = added(m, d, e, u, s)
+                y = d.actuator.base_act[e, i] + h * reach(s) * dot
+                if s == 3:
+                    time, _ = along(m, d, e, u, h)
+                    y = d.actuator.base_act[e, i] + time * d.actuator.sum_act_dot[e, i]
+                    y = ti.min(ti.max(y, m.actuator.act_lo[u]), m.actuator.act_hi[u])
+                d.act[e, i] = y
+
+
+@procedure
+def adjoint_step(m: ti.template(), d: ti.template(), e, h):
+    """grad_act after a step of Runge-Kutta's -> base_act, the adjoint of where it began, and sum_act_dot, that of the
+    mean rate. Expects these two as `add_rates` leaves them.
+    """
+    if ti.static(m.actuator.enabled and len(m.actuator.dynamics) > 0):
+        for u in range(m.nu):
+            i = m.actuator.actadr[u]
+            if i >= 0:
+                time, by_tau = along(m, d, e, u, h)
+                mean = d.actuator.sum_act_dot[e, i]
+                y = d.actuator.base_act[e, i] + time * mean
+                free = (y >= m.actuator.act_lo[u]) & (y <= m.actuator.act_hi[u])
+                bar = d.grad_act[e, i]
+                bar = ti.select(free, bar, bar * 0.0)
+                d.actuator.base_act[e, i], d.actuator.next_act_dot[e, i] = bar, bar * 0.0
+                d.actuator.sum_act_dot[e, i] = time * bar
+                if ti.static(m.fit):
+                    m.actuator.grad_timeconst[0][e, u] = m.actuator.grad_timeconst[0][e, u] + bar * mean * by_tau
+
+
+@procedure
+def adjoint_begin_stage(m: ti.template(), d: ti.template(), e, s):
+    """grad_act, the adjoint of stage s's activation as far as its rate has it; grad_ctrl += the rate's part."""
+    if ti.static(m.actuator.enabled and len(m.actuator.dynamics) > 0):
+        for u in range(m.nu):
+            i = m.actuator.actadr[u]
+            if i >= 0:
+                bar = weight(s) * d.actuator.sum_act_dot[e, i] + d.actuator.next_act_dot[e, i]
+                # a step of Euler's of one second is act and the rate
+                _, by_a, by_c, by_tau, by_deact = next_act(m, d, e, u, bar * 0.0 + 1.0, True)
+                d.grad_act[e, i] = bar * (by_a - 1.0)
+                adjoint_control(m, d, e, u, bar * by_c)
+                if ti.static(m.fit):
+                    m.actuator.grad_timeconst[0][e, u] = m.actuator.grad_timeconst[0][e, u] + bar * by_tau
+                    m.actuator.grad_timeconst[1][e, u] = m.actuator.grad_timeconst[1][e, u] + bar * by_deact
+
+
+@procedure
+def adjoint_end_stage(m: ti.template(), d: ti.template(), e, h, s):
+    """grad_act of stage s -> base_act, and next_act_dot, of the rate at the stage before; after that of stage 0, which
+    is where the step began, all of it is in grad_act."""
+    if ti.static(m.actuator.enabled and len(m.actuator.dynamics) > 0):
+        for i in range(m.na):
+            bar = d.grad_act[e, i]
+            d.actuator.base_act[e, i] = d.actuator.base_act[e, i] + bar
+            d.actuator.next_act_dot[e, i] = h * reach(s - 1) * bar
+            if s == 0:
+                d.grad_act[e, i] = d.actuator.base_act[e, i]

@@ -403,7 +403,7 @@ def adjoint_constants(m: ti.template(), d: ti.template(), e, u, x, speed, ahead,
 
 @procedure
 def adjoint_damping(m: ti.template(), d: ti.template(), e, h):
-    """The gradient in servos' constants of what they damp afterwards, mu' h C a' (`integrate.adjoint_damp`)."""
+    """The gradient in servos' constants of what they damp afterwards, mu' h C a' (`implicit.adjoint`)."""
     for u in range(m.nu):
         if m.actuator.tendon[u] == ON_JOINT:
             dof = m.jnt_dofadr[m.actuator.trnid[u]]

@@ -198,6 +198,8 @@ class ActuatorScratch:
     | rate | dz/dt of fibres on elastic tendons (`elastic`) [1/s] | nu |
     | qfrc, site_qfrc | generalised forces [N, N m], those of actuators on sites | nv |
     | dof_implicit, dof_unclamped | their part of dof_implicit; 1 where a joint's total force is not clamped | nv |
+    | base_act | activations where a step of Runge-Kutta's begins; backward their adjoint there | na |
+    | sum_act_dot, next_act_dot | mean of its stages' rates, backward its adjoint; a stage's by the next one | na |
     """
 
     def __init__(self, m, f: Fields):
@@ -205,5 +207,7 @@ class ActuatorScratch:
         if m.actuator.any_muscle:
             self.tangent = [f.state.items(m.nu, 1) for _ in range(laws.NUM_TANGENT)]
         allot(self, f, "qfrc dof_implicit dof_unclamped", m.nv)
+        if m.stages > 1:
+            allot(self, f, "base_act sum_act_dot next_act_dot", m.na)
         if m.actuator.sites.number:
             allot(self, f, "site_qfrc", m.nv)

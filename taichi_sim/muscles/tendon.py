@@ -237,7 +237,7 @@ def add_mass(m: ti.template(), d: ti.template(), e, t, mass):
 
 @procedure
 def damp(m: ti.template(), d: ti.template(), e, h):
-    """The part of fixed tendons in what `integrate.begin_damping` finds."""
+    """The part of fixed tendons in what `implicit.begin` finds."""
     for n in range(m.tendon.damped.number):
         i, j = m.tendon.damped.dof1[n], m.tendon.damped.dof2[n]
         c = h * d.tendon.implicit[e, m.tendon.damped.tendon[n]] * m.tendon.damped.weight[n]
@@ -250,7 +250,7 @@ def damp(m: ti.template(), d: ti.template(), e, h):
 
 @procedure
 def adjoint_damp(m: ti.template(), d: ti.template(), e):
-    """The part of fixed tendons in `integrate.adjoint_damp`."""
+    """The part of fixed tendons in `implicit.adjoint`."""
     for n in range(m.tendon.damped.number):
         i, j, c = m.tendon.damped.dof1[n], m.tendon.damped.dof2[n], d.damped_by[e, m.nv + n]
         d.lam[e, i] = d.lam[e, i] - c * d.mu[e, j]

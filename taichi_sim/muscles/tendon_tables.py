@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from taichi_sim.bodies.integrate import IMPLICITS, chosen
+from taichi_sim.bodies.integrators.choice import IMPLICITS, chosen
 from taichi_sim.bodies.moved_dofs import (
     FIRST,
     GEOM,

@@ -41,6 +41,12 @@ TENDONS = """<tendon><fixed name="t" damping="2"><joint joint="a" coef=".5"/><jo
 <actuator><position tendon="u" kp="30" kv="4" gear="1.5" forcerange="-20 20"/>"""
 PATH = """<worldbody><site name="one"/><body pos="0 0 3"><joint/><geom size=".1" pos=".1 0 0"/><site name="two"/></body>
 </worldbody><tendon><spatial name="p" damping="1"><site site="one"/><site site="two"/></spatial></tendon>"""
+# Of every kind; the first one comes to its limits.
+ACTIVATIONS = """<general joint="a" dyntype="integrator" gainprm="3" actlimited="true" actrange="-.05 .1"/>
+<general joint="b" dyntype="filter" dynprm=".03" gainprm="5"/>
+<general joint="c" dyntype="filterexact" dynprm=".005" gainprm="5" ctrllimited="true" ctrlrange="-.5 .5"/>
+<muscle joint="d" lengthrange="0 1" force="20"/>
+<muscle joint="b" lengthrange="-1 1" timeconst=".005 .02" tausmooth=".3" force="9"/></actuator>"""
 KINDS = ["Euler", "implicitfast", "implicit", "RK4"]
 # Two that are free and alone, one of them with a part that is fixed to it, and an arm.
 LONE = """<mujoco><option integrator="implicitfast" timestep="0.004"/><worldbody><geom type="plane" size="5 5 .1"/>
@@ -217,6 +223,29 @@ def test_muscles_step_as_mujocos():
         return sum((x * torch.linspace(1, 2, x.shape[1], dtype=x.dtype)).sum(1) for x in now)
 
     assert_gradient(function, {**state._asdict(), "ctrl": ctrl})
+
+
+def test_activations_go_through_the_stages_of_runge_kutta():
+    """As MuJoCo's; and gradients, in time constants too."""
+    text = SCENE.format(integrator="RK4", cone="elliptic").replace("</actuator>", ACTIVATIONS)
+    mj_model = mujoco.MjModel.from_xml_string(text)
+    model = ts.load(mj_model)
+    assert (model.opt.integrator, model.na) == ("RK4", 5)
+    assert_steps(mj_model, 120, 4, kick=2.0)
+    sim = ts.Simulator(model, 2, parameters="muscle_timeconst")
+    state, ctrl = begin(mj_model, 2, 20)
+    # within all limits; the muscles' activations, of 0 there, and controls too
+    state = state._replace(act=0.5 * state.act + torch.tensor([0.0, 0.0, 0.0, 0.3, 0.4]))
+    ctrl[:, -2:] = 0.2 + 0.5 * ctrl[:, -2:].abs()
+    times = torch.tensor(model.muscle_timeconst).repeat(2, 1, 1)
+
+    def function(qpos, qvel, act, ctrl, times):
+        now = sim.step(ts.State(qpos, qvel, act), ctrl, {"muscle_timeconst": times})
+        now = sim.step(now, ctrl, {"muscle_timeconst": times})
+        return sum((x * torch.linspace(1, 2, x.shape[1], dtype=x.dtype)).sum(1) for x in now)
+
+    arguments = {**state._asdict(), "ctrl": ctrl, "times": times}
+    assert_gradient(function, arguments, {"qpos": 1e-7, "times": 1e-7})
 
 
 @pytest.mark.parametrize("integrator", KINDS)
