@@ -58,8 +58,7 @@ class CartPole(Task):
             "normalize_obs": False,
         },
         "ppo": {"num_envs": 32, "horizon": 240, "max_epochs": 500, "actor_units": (64, 64), "minibatch": 1920},
-        # An update for every step, as in its authors' program, with critics that learn faster than the actor; and
-        # observations standardised, as MBPO's below: without, it had learnt nothing where it balances with them
+        # An update for every step, as in its authors' program, with critics that learn faster than the actor
         # (docs/baselines.md).
         "sac": {
             "num_envs": 8,
@@ -71,22 +70,17 @@ class CartPole(Task):
             "actor_lr": 3e-4,
             "critic_lr": 1e-3,
         },
-        # A thousand random steps are four episodes; the authors' 5,000 would be a tenth of the run.
         "redq": {
             "max_epochs": 500,
             "actor_units": (64, 64),
             "critic_units": (64, 64),
-            "random_steps": 1000,
             "target_entropy": -0.5,
         },
         # A fifth of the authors' rollouts: four epochs' are eighty times the real steps of that time.
         "mbpo": {
             "actor_units": (64, 64),
             "critic_units": (64, 64),
-            "critic_lr": 1e-3,
-            "random_steps": 1000,
             "rollouts": 20_000,
-            "normalize_obs": True,
         },
     }
 
