@@ -48,7 +48,6 @@ class Humanoid(FreeRunner):
         },
         "ppo": {"num_envs": 1024, "max_epochs": 3052, "actor_units": (256, 128, 64), "minibatch": 8192},
         "sac": {
-            # The paper's one update of 2,048 steps or more a step of all worlds learns slowly here (docs/baselines.md).
             "max_epochs": 610,
             "actor_units": (512, 256),
             "actor_lr": 3e-4,
@@ -57,6 +56,7 @@ class Humanoid(FreeRunner):
             "updates": 4,
             "batch": 512,
             "random_steps": 2,
+            "init_alpha": 1.0,
             "alpha_lr": 2e-4,
         },
         "redq": {"target_entropy": -2.0},

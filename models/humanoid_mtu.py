@@ -63,7 +63,6 @@ class HumanoidMTU(MuscleRunner):
             "passes": 6,
         },
         "sac": {
-            # The paper's one update of 2,048 steps or more a step of all worlds learns slowly here (docs/baselines.md).
             "max_epochs": 610,
             "actor_units": (512, 512, 512, 256),
             "actor_lr": 3e-4,
@@ -72,6 +71,7 @@ class HumanoidMTU(MuscleRunner):
             "updates": 4,
             "batch": 512,
             "random_steps": 2,
+            "init_alpha": 1.0,
             "alpha_lr": 2e-4,
         },
     }

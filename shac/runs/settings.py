@@ -252,31 +252,34 @@ class PPO(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class SAC(Settings):
-    """Soft actor-critic: Haarnoja et al. 2018, with a learnt temperature."""
+    """Soft actor-critic: Haarnoja et al. 2018, with a learnt temperature.
+
+    Many small updates, in place of the paper's one of some thousand steps (docs/baselines.md).
+    """
 
     algo: Algo = "sac"
     horizon: int = 128
     """Control steps of every world in an epoch."""
     max_epochs: int = 1000
     actor_units: tuple[int, ...] = (256, 128, 64)
-    actor_lr: float = 5e-4
+    actor_lr: float = 1e-3
     critic_units: tuple[int, ...] = (256, 128, 64)
     """Widths of the critics' hidden layers."""
-    critic_lr: float = 5e-4
+    critic_lr: float = 1e-3
     """Learning rate of the critics."""
-    batch: int = 2048
+    batch: int = 128
     """Transitions in a minibatch."""
     replay: int = 1_000_000
     """Transitions that are remembered."""
     random_steps: int = 5
     """Control steps of every world with random actions, at first ("seed steps"); nothing is learnt meanwhile."""
-    updates: int = 1
+    updates: int = 16
     """Updates after every control step of all worlds."""
     tau: float = 0.005
     """Weight of the NEW critics in the targets' update."""
-    init_alpha: float = 1.0
+    init_alpha: float = 0.1
     """Weight of the entropy at first [alpha]."""
-    alpha_lr: float = 5e-3
+    alpha_lr: float = 5e-4
     """Learning rate of that weight's logarithm."""
     target_entropy: float | None = None
     """Entropy that the weight is learnt for [nat]; None: minus half the number of actions."""
@@ -309,6 +312,7 @@ class OneWorld(SAC):
     random_steps: int = 1000
     updates: int = 20
     """Updates after every control step of all worlds [G]."""
+    init_alpha: float = 1.0
     alpha_lr: float = 3e-4
 
 
