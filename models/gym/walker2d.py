@@ -9,7 +9,7 @@ import torch
 
 from shac.models._locomotion import PlanarRunner
 from shac.models.gym._body import GymnasiumBody, between
-from shac.models.hopper import Hopper
+from shac.models.gym.hopper import GymHopper
 from taichi_sim.types import State
 
 
@@ -30,16 +30,14 @@ class GymWalker2d(GymnasiumBody, PlanarRunner):
     position_spread = 0.05
     velocity_spread = 0.05
     presets = {
-        **Hopper.presets,
-        # At the hopper's rates it dives and never comes back.
+        **GymHopper.presets,
         "shac": {
-            **Hopper.presets["shac"],
+            **GymHopper.presets["shac"],
             "num_envs": 128,
-            "max_epochs": 800,
-            # As for the hopper.
-            "gamma": 0.995,
-            "actor_lr": 5e-4,
-            "critic_lr": 5e-4,
+            "max_epochs": 1600,
+            # With Adam it may dive, and then never comes back (docs/learning.md).
+            "actor_optimizer": "muon",
+            "actor_lr": 2e-3,
         },
     }
 
