@@ -84,6 +84,28 @@ def next_act(m: ti.template(), d: ti.template(), e, u, h, euler: ti.template()):
     return y, by_a, by_c, by_tau, by_deact
 
 
+@ti.func
+def clamped(m: ti.template(), u, y):
+    """An activation within its limits."""
+    return ti.min(ti.max(y, m.actuator.act_lo[u]), m.actuator.act_hi[u])
+
+
+@ti.func
+def adjoint_clamped(m: ti.template(), u, y, bar):
+    """The adjoint of `clamped`: what was clamped has no gradient."""
+    free = (y >= m.actuator.act_lo[u]) & (y <= m.actuator.act_hi[u])
+    return ti.select(free, bar, bar * 0.0)
+
+
+@procedure
+def adjoint_inputs(m: ti.template(), d: ti.template(), e, u, ctrl_bar, tau_bar, tau_deact_bar):
+    """Adds the adjoints of control and time constants to what is known of them."""
+    adjoint_control(m, d, e, u, ctrl_bar)
+    if ti.static(m.fit):
+        m.actuator.grad_timeconst[0][e, u] = m.actuator.grad_timeconst[0][e, u] + tau_bar
+        m.actuator.grad_timeconst[1][e, u] = m.actuator.grad_timeconst[1][e, u] + tau_deact_bar
+
+
 @procedure
 def advance(m: ti.template(), d: ti.template(), e, h):
     """act -> act a substep on."""
@@ -92,7 +114,7 @@ def advance(m: ti.template(), d: ti.template(), e, h):
             i = m.actuator.actadr[u]
             if i >= 0:
                 y, _, _, _, _ = next_act(m, d, e, u, h, False)
-                d.act[e, i] = ti.min(ti.max(y, m.actuator.act_lo[u]), m.actuator.act_hi[u])
+                d.act[e, i] = clamped(m, u, y)
 
 
 @procedure
@@ -103,14 +125,9 @@ def adjoint_advance(m: ti.template(), d: ti.template(), e, h):
             i = m.actuator.actadr[u]
             if i >= 0:
                 y, by_a, by_c, by_tau, by_deact = next_act(m, d, e, u, h, False)
-                free = (y >= m.actuator.act_lo[u]) & (y <= m.actuator.act_hi[u])
-                bar = d.grad_act[e, i]
-                bar = ti.select(free, bar, bar * 0.0)
+                bar = adjoint_clamped(m, u, y, d.grad_act[e, i])
                 d.grad_act[e, i] = bar * by_a
-                adjoint_control(m, d, e, u, bar * by_c)
-                if ti.static(m.fit):
-                    m.actuator.grad_timeconst[0][e, u] = m.actuator.grad_timeconst[0][e, u] + bar * by_tau
-                    m.actuator.grad_timeconst[1][e, u] = m.actuator.grad_timeconst[1][e, u] + bar * by_deact
+                adjoint_inputs(m, d, e, u, bar * by_c, bar * by_tau, bar * by_deact)
 
 
 @ti.func
@@ -162,7 +179,7 @@ def stage(m: ti.template(), d: ti.template(), e, h, s):
                 if s == 3:
                     time, _ = along(m, d, e, u, h)
                     y = d.actuator.base_act[e, i] + time * d.actuator.sum_act_dot[e, i]
-                    y = ti.min(ti.max(y, m.actuator.act_lo[u]), m.actuator.act_hi[u])
+                    y = clamped(m, u, y)
                 d.act[e, i] = y
 
 
@@ -178,9 +195,7 @@ def adjoint_step(m: ti.template(), d: ti.template(), e, h):
                 time, by_tau = along(m, d, e, u, h)
                 mean = d.actuator.sum_act_dot[e, i]
                 y = d.actuator.base_act[e, i] + time * mean
-                free = (y >= m.actuator.act_lo[u]) & (y <= m.actuator.act_hi[u])
-                bar = d.grad_act[e, i]
-                bar = ti.select(free, bar, bar * 0.0)
+                bar = adjoint_clamped(m, u, y, d.grad_act[e, i])
                 d.actuator.base_act[e, i], d.actuator.next_act_dot[e, i] = bar, bar * 0.0
                 d.actuator.sum_act_dot[e, i] = time * bar
                 if ti.static(m.fit):
@@ -198,10 +213,7 @@ def adjoint_begin_stage(m: ti.template(), d: ti.template(), e, s):
                 # a step of Euler's of one second is act and the rate
                 _, by_a, by_c, by_tau, by_deact = next_act(m, d, e, u, bar * 0.0 + 1.0, True)
                 d.grad_act[e, i] = bar * (by_a - 1.0)
-                adjoint_control(m, d, e, u, bar * by_c)
-                if ti.static(m.fit):
-                    m.actuator.grad_timeconst[0][e, u] = m.actuator.grad_timeconst[0][e, u] + bar * by_tau
-                    m.actuator.grad_timeconst[1][e, u] = m.actuator.grad_timeconst[1][e, u] + bar * by_deact
+                adjoint_inputs(m, d, e, u, bar * by_c, bar * by_tau, bar * by_deact)
 
 
 @procedure
