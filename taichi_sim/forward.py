@@ -301,7 +301,8 @@ class ForwardKernels:
                     actuators[e, 3 * m.nu + i] = d.act[e, i] * 0.0
                 for u in range(m.nu):
                     if m.actuator.actadr[u] >= 0:
-                        actuators[e, 3 * m.nu + m.actuator.actadr[u]] = activation.rate(m, d, e, u)
+                        dot, _, _, _, _ = activation.rate(m, d, e, u)
+                        actuators[e, 3 * m.nu + m.actuator.actadr[u]] = dot
                     if ti.static(m.actuator.elastic and m.actuator.enabled):
                         if m.actuator.tendonadr[u] >= 0:
                             actuators[e, 3 * m.nu + m.actuator.tendonadr[u]] = actuator.strain_rate(m, d, e, u)

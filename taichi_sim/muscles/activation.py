@@ -18,7 +18,7 @@ from taichi_sim.muscles import laws
 from taichi_sim.muscles.actuator import adjoint_control, control
 from taichi_sim.runtime import procedure, ti
 from taichi_sim.spatial import exp
-from taichi_sim.types import DYN_FILTER, DYN_FILTEREXACT, DYN_INTEGRATOR, DYN_MUSCLE
+from taichi_sim.types import DYN_FILTER, DYN_FILTEREXACT, DYN_MUSCLE
 
 # Smallest time constant [s], MuJoCo's.
 _MIN_TAU = 1e-15
@@ -33,53 +33,68 @@ def constants(m: ti.template(), e, u):
 
 @ti.func
 def rate(m: ti.template(), d: ti.template(), e, u):
-    """act_dot of actuator u."""
+    """act_dot of actuator u; its derivatives in act, control and time constants."""
     a = d.act[e, m.actuator.actadr[u]]
     c = control(m, d, e, u)
     tau, tau_deact, smooth = constants(m, e, u)
     dot = c
+    by_a = a * 0.0
+    by_c = a * 0.0 + 1.0
+    by_tau = a * 0.0
+    by_deact = a * 0.0
     if ti.static(DYN_FILTER in m.actuator.dynamics or DYN_FILTEREXACT in m.actuator.dynamics):
-        if m.actuator.dyntype[u] != DYN_INTEGRATOR:
+        if (m.actuator.dyntype[u] == DYN_FILTER) | (m.actuator.dyntype[u] == DYN_FILTEREXACT):
+            by_c = 1.0 / ti.max(tau, _MIN_TAU)
+            by_a = -by_c
             dot = (c - a) / ti.max(tau, _MIN_TAU)
+            by_tau = -dot * by_c
     if ti.static(DYN_MUSCLE in m.actuator.dynamics):
         if m.actuator.dyntype[u] == DYN_MUSCLE:
-            dot = laws.act_dot(m.actuator.activation_laws, m.actuator.muscle_law[u], a, c, tau, tau_deact, smooth)
-    return dot
+            dot, by_a, by_c, by_tau, by_deact = laws.act_dot(
+                m.actuator.activation_laws, m.actuator.muscle_law[u], a, c, tau, tau_deact, smooth
+            )
+    return dot, by_a, by_c, by_tau, by_deact
 
 
 @ti.func
-def next_act(m: ti.template(), d: ti.template(), e, u, h, euler: ti.template()):
-    """The activation a time h on, before it is clamped; its derivatives in act, control and time constants.
-
-    With `euler` a step of Euler's, whatever the kind.
-    """
-    a = d.act[e, m.actuator.actadr[u]]
-    c = control(m, d, e, u)
-    tau, tau_deact, smooth = constants(m, e, u)
-    y = a + h * c
-    by_a = a * 0.0 + 1.0
-    by_c = a * 0.0 + h
-    by_tau = a * 0.0
-    by_deact = a * 0.0
-    if ti.static(DYN_FILTER in m.actuator.dynamics or euler and DYN_FILTEREXACT in m.actuator.dynamics):
-        if (m.actuator.dyntype[u] == DYN_FILTER) | (m.actuator.dyntype[u] == DYN_FILTEREXACT):
-            k = h / ti.max(tau, _MIN_TAU)
-            y = a + (c - a) * k
-            by_a = 1.0 - k
-            by_c = k
-            by_tau = -(c - a) * k / ti.max(tau, _MIN_TAU)
-    if ti.static(DYN_FILTEREXACT in m.actuator.dynamics and not euler):
+def along(m: ti.template(), d: ti.template(), e, u, h):
+    """The time for which a step follows its rate, shorter than h where the rate is known to decay; and its slope in the
+    time constant."""
+    by_tau = d.act[e, m.actuator.actadr[u]] * 0.0
+    time = by_tau + h
+    if ti.static(DYN_FILTEREXACT in m.actuator.dynamics):
         if m.actuator.dyntype[u] == DYN_FILTEREXACT:
-            k = h / ti.max(tau, _MIN_TAU)
-            by_a = exp(-k)
-            by_c = 1.0 - by_a
-            y = c + (a - c) * by_a
-            by_tau = (a - c) * by_a * k / ti.max(tau, _MIN_TAU)
-    if ti.static(DYN_MUSCLE in m.actuator.dynamics):
+            tau, _, _ = constants(m, e, u)
+            tau = ti.max(tau, _MIN_TAU)
+            decay = exp(-h / tau)
+            time = tau * (1.0 - decay)
+            by_tau = 1.0 - decay - decay * h / tau
+    return time, by_tau
+
+
+@ti.func
+def next_act(m: ti.template(), d: ti.template(), e, u, h):
+    """The activation a time h on, before it is clamped; its derivatives in act, control and time constants."""
+    a = d.act[e, m.actuator.actadr[u]]
+    dot, dot_a, dot_c, dot_tau, dot_deact = rate(m, d, e, u)
+    time, time_tau = along(m, d, e, u, h)
+    y = a + time * dot
+    by_a = 1.0 + time * dot_a
+    by_c = time * dot_c
+    by_tau = time * dot_tau + time_tau * dot
+    by_deact = time * dot_deact
+    if ti.static(DYN_MUSCLE in m.actuator.dynamics and m.integrator == THETA):
         if m.actuator.dyntype[u] == DYN_MUSCLE:
-            frozen = ti.static(m.integrator == THETA and not euler)
+            tau, tau_deact, smooth = constants(m, e, u)
             y, by_a, by_c, by_tau, by_deact = laws.advance(
-                m.actuator.activation_laws, not frozen, m.actuator.muscle_law[u], a, c, h, tau, tau_deact, smooth
+                m.actuator.activation_laws,
+                m.actuator.muscle_law[u],
+                a,
+                control(m, d, e, u),
+                h,
+                tau,
+                tau_deact,
+                smooth,
             )
     return y, by_a, by_c, by_tau, by_deact
 
@@ -113,7 +128,7 @@ def advance(m: ti.template(), d: ti.template(), e, h):
         for u in range(m.nu):
             i = m.actuator.actadr[u]
             if i >= 0:
-                y, _, _, _, _ = next_act(m, d, e, u, h, False)
+                y, _, _, _, _ = next_act(m, d, e, u, h)
                 d.act[e, i] = clamped(m, u, y)
 
 
@@ -124,7 +139,7 @@ def adjoint_advance(m: ti.template(), d: ti.template(), e, h):
         for u in range(m.nu):
             i = m.actuator.actadr[u]
             if i >= 0:
-                y, by_a, by_c, by_tau, by_deact = next_act(m, d, e, u, h, False)
+                y, by_a, by_c, by_tau, by_deact = next_act(m, d, e, u, h)
                 bar = adjoint_clamped(m, u, y, d.grad_act[e, i])
                 d.grad_act[e, i] = bar * by_a
                 adjoint_inputs(m, d, e, u, bar * by_c, bar * by_tau, bar * by_deact)
@@ -135,7 +150,7 @@ def added(m: ti.template(), d: ti.template(), e, u, s):
     """The rate of actuator u at stage s of Runge-Kutta's, whose share is added to sum_act_dot; at stage 0 base_act is
     where the step begins."""
     i = m.actuator.actadr[u]
-    dot = rate(m, d, e, u)
+    dot, _, _, _, _ = rate(m, d, e, u)
     if s == 0:
         d.actuator.base_act[e, i], d.actuator.sum_act_dot[e, i] = d.act[e, i], dot * 0.0
     d.actuator.sum_act_dot[e, i] = d.actuator.sum_act_dot[e, i] + weight(s) * dot
@@ -149,22 +164,6 @@ def add_rates(m: ti.template(), d: ti.template(), e, s):
         for u in range(m.nu):
             if m.actuator.actadr[u] >= 0:
                 added(m, d, e, u, s)
-
-
-@ti.func
-def along(m: ti.template(), d: ti.template(), e, u, h):
-    """The time for which a step follows the mean rate, shorter than h where the rate is known to decay; and its slope
-    in the time constant."""
-    by_tau = d.act[e, m.actuator.actadr[u]] * 0.0
-    time = by_tau + h
-    if ti.static(DYN_FILTEREXACT in m.actuator.dynamics):
-        if m.actuator.dyntype[u] == DYN_FILTEREXACT:
-            tau, _, _ = constants(m, e, u)
-            tau = ti.max(tau, _MIN_TAU)
-            decay = exp(-h / tau)
-            time = tau * (1.0 - decay)
-            by_tau = 1.0 - decay - decay * h / tau
-    return time, by_tau
 
 
 @procedure
@@ -210,9 +209,8 @@ def adjoint_begin_stage(m: ti.template(), d: ti.template(), e, s):
             i = m.actuator.actadr[u]
             if i >= 0:
                 bar = weight(s) * d.actuator.sum_act_dot[e, i] + d.actuator.next_act_dot[e, i]
-                # a step of Euler's of one second is act and the rate
-                _, by_a, by_c, by_tau, by_deact = next_act(m, d, e, u, bar * 0.0 + 1.0, True)
-                d.grad_act[e, i] = bar * (by_a - 1.0)
+                _, by_a, by_c, by_tau, by_deact = rate(m, d, e, u)
+                d.grad_act[e, i] = bar * by_a
                 adjoint_inputs(m, d, e, u, bar * by_c, bar * by_tau, bar * by_deact)
 
 

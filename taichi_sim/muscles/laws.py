@@ -319,7 +319,7 @@ def act_rate(laws: ti.template(), law, a, e, tau_act, tau_deact, smooth):
 
 @ti.func
 def act_dot(laws: ti.template(), law, a, ctrl, tau_act, tau_deact, smooth):
-    """da/dt [1/s]: excitation is ctrl, clipped to [0, 1].
+    """da/dt [1/s], and its derivatives in a, ctrl, tau_act and tau_deact; excitation is ctrl, clipped to [0, 1].
 
     Sources: MuJoCo's documentation, "Muscle actuators"; De Groote et al. 2016, eq. 1 and 2, with the switch ten times
     steeper than printed there: as printed, muscles deactivate in well over tau_deact.
@@ -330,25 +330,28 @@ def act_dot(laws: ti.template(), law, a, ctrl, tau_act, tau_deact, smooth):
         tau_act, tau_deact: time constants [s].
         smooth: width of MuJoCo's transition between the two (tausmooth); De Groote's is fixed.
     """
-    e = ti.min(ti.max(ctrl, 0.0), 1.0)
-    k, _, _, _, _ = act_rate(laws, law, a, e, tau_act, tau_deact, smooth)
-    return k * (e - a)
+    e, inside = excitation(ctrl)
+    k, k_a, k_e, k_ta, k_td = act_rate(laws, law, a, e, tau_act, tau_deact, smooth)
+    lag = e - a
+    return k * lag, lag * k_a - k, inside * (lag * k_e + k), lag * k_ta, lag * k_td
 
 
 @ti.func
-def advance(laws: ti.template(), euler: ti.template(), law, a, ctrl, h, tau_act, tau_deact, smooth):
+def advance(laws: ti.template(), law, a, ctrl, h, tau_act, tau_deact, smooth):
     """The activation a time h [s] on, the rate frozen; and its derivatives in a, ctrl, tau_act and tau_deact.
 
-    Stable for every h; activations in [0, 1] stay there. Args: see `act_dot`; euler: by one step of Euler's instead, as
-    in MuJoCo.
+    Stable for every h; activations in [0, 1] stay there. Args: see `act_dot`.
     """
-    e = ti.min(ti.max(ctrl, 0.0), 1.0)
+    e, inside = excitation(ctrl)
     k, k_a, k_e, k_ta, k_td = act_rate(laws, law, a, e, tau_act, tau_deact, smooth)
-    decay, lag = 1.0 - h * k, (e - a) * h
-    if ti.static(not euler):
-        decay = exp(-h * k)
-        lag = lag * decay
-    inside = ti.select((ctrl >= 0.0) & (ctrl <= 1.0), a * 0.0 + 1.0, a * 0.0)
-    by_a = decay + lag * k_a
+    decay = exp(-h * k)
+    lag = (e - a) * h * decay
     by_ctrl = inside * (1.0 - decay + lag * k_e)
-    return e + (a - e) * decay, by_a, by_ctrl, lag * k_ta, lag * k_td
+    return e + (a - e) * decay, decay + lag * k_a, by_ctrl, lag * k_ta, lag * k_td
+
+
+@ti.func
+def excitation(ctrl):
+    """Excitation of a control, and its derivative."""
+    inside = ti.select((ctrl >= 0.0) & (ctrl <= 1.0), ctrl * 0.0 + 1.0, ctrl * 0.0)
+    return ti.min(ti.max(ctrl, 0.0), 1.0), inside

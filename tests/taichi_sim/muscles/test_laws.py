@@ -31,7 +31,7 @@ ACT, CTRL, STEP, TAU_ACT, TAU_DEACT, SMOOTH = range(6)
 @functools.cache
 def kernels():
     """From rows to f, df/dv, and the derivatives by length, velocity, activation, F0, lopt, lslack; and to act_dot,
-    the next activation, and its derivatives by act, ctrl and the time constants."""
+    the next activation, and the derivatives of both by act, ctrl and the time constants."""
     array = ti.types.ndarray(dtype=ti.types.vector(LANES, runtime.get().real), ndim=2)
 
     @ti.kernel
@@ -49,9 +49,9 @@ def kernels():
         for e in range(x.shape[0]):
             a, ctrl, h = x[e, ACT], x[e, CTRL], x[e, STEP]
             ta, td, smooth = x[e, TAU_ACT], x[e, TAU_DEACT], x[e, SMOOTH]
-            out[e, 0] = laws.act_dot(LAWS, law, a, ctrl, ta, td, smooth)
-            y, by_a, by_ctrl, by_ta, by_td = laws.advance(LAWS, False, law, a, ctrl, h, ta, td, smooth)
-            out[e, 1], out[e, 2], out[e, 3], out[e, 4], out[e, 5] = y, by_a, by_ctrl, by_ta, by_td
+            out[e, 0], out[e, 2], out[e, 3], out[e, 4], out[e, 5] = laws.act_dot(LAWS, law, a, ctrl, ta, td, smooth)
+            y, by_a, by_ctrl, by_ta, by_td = laws.advance(LAWS, law, a, ctrl, h, ta, td, smooth)
+            out[e, 1], out[e, 6], out[e, 7], out[e, 8], out[e, 9] = y, by_a, by_ctrl, by_ta, by_td
 
     return force, activation
 
@@ -71,7 +71,7 @@ def force(law, rows):
 
 
 def activation(law, rows):
-    return call(kernels()[1], law, rows, 6)
+    return call(kernels()[1], law, rows, 10)
 
 
 def muscle_rows(rng, count: int, z=(0.0, 2.2), w=(-1.5, 1.8)) -> np.ndarray:
@@ -343,13 +343,15 @@ def test_force_derivatives(law):
 
 
 @pytest.mark.parametrize("law", sorted(LAWS))
-def test_advance_derivatives(law):
+@pytest.mark.parametrize(("value", "first"), [(0, 2), (1, 6)], ids=["act_dot", "advance"])
+def test_activation_derivatives(law, value, first):
     rows = activation_rows(np.random.default_rng(11), 1000)
     rows = rows[np.abs(rows[:, CTRL] - rows[:, ACT]) > 1e-3]
     out = activation(law, rows)
     units = [0.1 + 0.0 * rows[:, 0], 0.1 + 0.0 * rows[:, 0], rows[:, TAU_ACT], rows[:, TAU_DEACT]]
     columns = [ACT, CTRL, TAU_ACT, TAU_DEACT]
-    assert_derivatives(lambda x: activation(law, x)[:, 1], rows, columns, out[:, 2:], units, 0.9)
+    derivatives = out[:, first : first + 4]
+    assert_derivatives(lambda x: activation(law, x)[:, value], rows, columns, derivatives, units, 0.9)
 
 
 # Everywhere
