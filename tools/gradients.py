@@ -3,6 +3,7 @@
     python tools/gradients.py --model ant --substeps 2 --substeps 4 --theta 0.6
     python tools/gradients.py --run runs/mine --theta 0.6    # along the gait of a trained policy
     python tools/gradients.py --quality --csv quality.csv    # how much of a gradient is noise: see quality.py
+    python tools/gradients.py --quality --run runs/mine      # the same along a policy of yours
 
 The return of 32 steps is differentiated with respect to the actions, in a reference of 64 explicit substeps, from
 states that random actions reach in one second (`--warm-up`: a body that has fallen by then wants fewer steps) or along
@@ -135,7 +136,7 @@ def main(models, runs, counts, thetas, num_envs, warm_up, scale, seed, as_json, 
     """Compare gradients of few implicit substeps with those of many explicit ones."""
     ts.init(precision="f64")
     if only_quality:
-        quality.report(models, num_envs, windows, warm_up, seed, out)
+        quality.report(models, runs, num_envs, windows, warm_up, seed, out)
         return
     for name, window in windows(models, runs, num_envs, warm_up, scale, seed):
         rows = compare(*window, counts, thetas)

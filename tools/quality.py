@@ -149,10 +149,11 @@ def measure(env: Env, policy: Policy, gamma: float, windows: int, warm_up: int, 
     return [{"steps": length, **summary(rows)} for length, rows in found.items()]
 
 
-def policies(models, num_envs: int, seed: int) -> Iterator[tuple[str, str, Env, Policy, float]]:
-    """Body, "untrained" or "trained", environment, policy and discount, one after the other.
+def policies(models, runs, num_envs: int, seed: int) -> Iterator[tuple[str, str, Env, Policy, float]]:
+    """Body, "untrained", "trained" or a run's name, environment, policy and discount, one after the other.
 
-    Untrained is what a training of the preset begins with, trained what docs/figures/policies has of the body.
+    Untrained is what a training of the preset begins with, trained what docs/figures/policies has of the body; of a run
+    it is the best policy.
     """
     for model in models:
         task = load_task(model)
@@ -170,6 +171,10 @@ def policies(models, num_envs: int, seed: int) -> Iterator[tuple[str, str, Env, 
         for name, policy, settings in candidates:
             env.reset(seed=seed)
             yield model, name, env, policy.to(env.device, env.dtype), settings.gamma
+    for run in runs:
+        task, policy, config = load_run(run, "best")
+        env = Env(task, num_envs, seed=seed, substeps=config.substeps, theta=config.theta)
+        yield Path(config.model).stem, run.resolve().name, env, policy.to(env.device, env.dtype), config.gamma
 
 
 def markdown(rows: list[dict]) -> str:
@@ -194,14 +199,16 @@ def markdown(rows: list[dict]) -> str:
     return "\n\n".join(tables)
 
 
-def report(models, num_envs: int, windows: int, warm_up: int, seed: int, out: Path | None) -> None:
+def report(models, runs, num_envs: int, windows: int, warm_up: int, seed: int, out: Path | None) -> None:
     """Measures, prints Markdown, and writes `out`, a CSV file, anew after each policy."""
     if num_envs % 2 or windows < 2:
         raise click.UsageError(
             "--quality halves the worlds and averages windows: --num-envs even, --windows at least 2"
         )
+    if not models and not runs:
+        models = BODIES
     rows: list[dict] = []
-    for body, name, env, policy, gamma in policies(models or BODIES, num_envs, seed):
+    for body, name, env, policy, gamma in policies(models, runs, num_envs, seed):
         for row in measure(env, policy, gamma, windows, warm_up, seed):
             rows.append({"body": body, "policy": name, "worlds": num_envs, **row})
         if out is not None:

@@ -1,11 +1,12 @@
-"""Where a non-finite number began."""
+"""Where a non-finite number began, and gradients that are nearly so."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
+from torch import nn
 
 from shac.errors import NonFiniteError
 from shac.ranks import SOLO, Ranks
@@ -48,6 +49,26 @@ def check_window(epoch: int, quantities: Mapping[str, torch.Tensor], ranks: Rank
         f"the {name} is not finite: first in epoch {epoch}, step {step} of the window, world {world}"
         f" ({count} of {bad.shape[1]} worlds in that step)"
     )
+
+
+def clip_gradient(parameters: Iterable[nn.Parameter], max_norm: float) -> torch.Tensor:
+    """Scales gradients down to `max_norm`, like torch's `clip_grad_norm_`, and returns the norm that they had.
+
+    Also those beyond 1e19, whose squares are too large for single precision: BPTT's through a thousand steps are.
+    """
+    parameters = list(parameters)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if not bool(norm.isinf()):
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+        return norm
+    largest = nn.utils.get_total_norm(gradients, torch.inf)
+    if bool(largest.isinf()):
+        return largest
+    torch._foreach_div_(gradients, largest)
+    norm = nn.utils.get_total_norm(gradients)
+    torch._foreach_mul_(gradients, max_norm / norm)
+    return largest.double() * norm
 
 
 def check_gradient(epoch: int, norm: torch.Tensor, actions: Sequence[torch.Tensor]) -> None:

@@ -22,7 +22,7 @@ from torch import nn
 from shac.algos.critic import CriticFit, td_lambda
 from shac.algos.learner import Epoch, Learner
 from shac.algos.networks import Critic, build_actor
-from shac.algos.nonfinite import check_gradient, check_window
+from shac.algos.nonfinite import check_gradient, check_window, clip_gradient
 from shac.algos.normalizer import Standardize
 from shac.algos.sizes import require_window
 from shac.algos.window import Window, actor_loss, rollout
@@ -219,7 +219,7 @@ class SHAC(Learner):
         except ArithmeticError as error:
             raise NonFiniteError(f"in the backward pass of epoch {self.epoch}: {error}") from error
         self.ranks.average_gradients(self.actor.parameters())
-        norm = nn.utils.clip_grad_norm_(self.actor.parameters(), self.config.max_grad_norm)
+        norm = clip_gradient(self.actor.parameters(), self.config.max_grad_norm)
         # The reference also stops at norms above 1e6. Those are finite, are clipped, and are BPTT's daily bread.
         check_gradient(self.epoch, norm, window.actions)
         for optimizer in self.actor_optimizers.values():

@@ -94,4 +94,4 @@ def test_a_window_that_is_not_finite_counts_as_none(quality):
 
 def test_worlds_that_cannot_be_halved_are_refused(quality):
     with pytest.raises(click.UsageError, match="--num-envs even"):
-        quality.report(["cartpole"], 3, 8, 0, 0, None)
+        quality.report(["cartpole"], [], 3, 8, 0, 0, None)
