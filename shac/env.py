@@ -10,6 +10,7 @@ import torch
 
 import taichi_sim as ts
 from shac import check_task, seeding, typed
+from shac.adjoint_bound import bounded
 from shac.errors import UserError
 from shac.mirror import Mirror
 from shac.ranks import SOLO, Ranks
@@ -187,6 +188,8 @@ class Env:
       theta: implicitness of the substep (`taichi_sim.Option`); by default as the model says.
       early_limits: fraction of the episodes, but for the first ones, whose time limit is drawn from 1 to the task's.
       ranks: the processes that share the worlds; the attribute `num_envs`, and all shapes, are those of this one's.
+
+    The attribute `adjoint_bound`, if it is not None, bounds what flows back through each step: `adjoint_bound.bounded`.
     """
 
     def __init__(
@@ -213,6 +216,7 @@ class Env:
         self.num_envs = num_envs // ranks.size
         self.stochastic_init = stochastic_init
         self.early_limits = early_limits
+        self.adjoint_bound: float | None = None
         # drawn ahead on a card; see `_draw_beginnings`
         self._beginnings: list[tuple[State, torch.Tensor, dict[str, torch.Tensor]]] = []
         self.sim = check_task.expect_simulator(task, self.num_envs, device)
@@ -222,8 +226,7 @@ class Env:
                 option.divide(option.substeps if substeps is None else substeps, theta)
             except ValueError as error:
                 raise UserError(str(error)) from error
-        self.device = self.sim.device
-        self.dtype = self.sim.dtype
+        self.device, self.dtype = self.sim.device, self.sim.dtype
         self.reset(seed=seed)
 
     def reset(self, mask: torch.Tensor | None = None, *, seed: int | None = None) -> torch.Tensor:
@@ -273,6 +276,8 @@ class Env:
             raise ValueError(f"action must have shape {shape}, got {tuple(action.shape)}")
         action = action.clamp(-1, 1)
         self.state = self._perturbed(self.simulate(self.state, self._ask("control", action)))
+        if self.adjoint_bound is not None:
+            self.state = bounded(self.state, self.adjoint_bound, self.ranks)
         self.action = action
         obs = self._ask("observe", self.state, action)
         reward = self._ask("reward", self.state, obs, action)

@@ -49,6 +49,7 @@ class SHAC(Learner):
         super().__init__(task, config, ranks)
         device, dtype = self.env.device, self.env.dtype
         require_window(self.env, config)
+        self.env.adjoint_bound = config.adjoint_bound
         with self._weights():
             self.actor = build_actor(task, config).to(device, dtype)
             critic = Critic(task.num_inputs, config.critic_units).to(device, dtype)

@@ -186,6 +186,10 @@ class Config(Settings):
     """Decay rates of Adam's moments."""
     max_grad_norm: float = 1.0
     """Gradients of actor and critic are scaled down to this norm."""
+    adjoint_bound: float | None = None
+    """Of what flows back through a control step no world has more than so many times the median of all worlds: for
+    stiff contacts and long steps, where a few worlds are all of a gradient otherwise (docs/learning.md). None: no
+    bound."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -193,7 +197,9 @@ class Config(Settings):
         self._require_positive("max_grad_norm", "critic_lr")
         self._require_fractions("td_lambda", "target_alpha")
         self._require_widths("critic_units")
-        self._require(self.target_rampup is None or self.target_rampup > 0, "target_rampup", "greater than 0")
+        for field in ("target_rampup", "adjoint_bound"):
+            value = getattr(self, field)
+            self._require(value is None or value > 0, field, "greater than 0")
         self._require(all(0 <= beta < 1 for beta in self.adam_betas), "adam_betas", "between 0 and 1")
         self._require(self.final_lr >= 0, "final_lr", "at least 0")
         if self.lr_schedule == "exponential":

@@ -51,6 +51,44 @@ def test_gradient_flows_through_worlds_that_go_on_and_stops_at_resets_and_cuts()
     assert not env.step(HALF)[1].requires_grad
 
 
+class Stretching(Line):
+    """World i's x is multiplied by `factors[i]` before an action is added; no episode fails."""
+
+    failure, episode_length = torch.inf, 100
+    factors = torch.tensor([1.0, 1.5, 2.0, 3.0, 50.0], dtype=torch.float64)
+
+    def simulator(self, num_envs, device=None):
+        sim, factors = LineSim(num_envs), self.factors[:, None]
+        sim.step = lambda state, ctrl: State(factors * state.qpos + ctrl, ctrl, state.act)
+        return sim
+
+
+def gradients(bound, rewarded=slice(None), steps=3):
+    """Of the worlds' rewards in the actions, (steps, 5)."""
+    env = Env(Stretching(), 5)
+    env.adjoint_bound = bound
+    actions = [torch.zeros(5, 1, dtype=torch.float64, requires_grad=True) for _ in range(steps)]
+    sum(env.step(action)[1][rewarded].sum() for action in actions).backward()
+    return torch.stack([action.grad[:, 0] for action in actions])
+
+
+@pytest.mark.parametrize("bound", [1.0, 1.4, 20.0])
+def test_no_world_has_more_of_what_flows_back_than_its_bound(bound):
+    expected, back = [], torch.zeros(5, dtype=torch.float64)
+    for _ in range(3):
+        back = torch.minimum(back + 1, bound * (back + 1).sort().values[2])
+        expected.insert(0, back)
+        back = Stretching.factors * back
+    torch.testing.assert_close(gradients(bound), torch.stack(expected), rtol=1e-12, atol=0)
+    # the bound holds somewhere, and not everywhere
+    assert ((gradients(bound) != gradients(None)).sum(1) < 5).all()
+    assert (gradients(bound) != gradients(None)).any()
+
+
+def test_worlds_to_which_nothing_flows_back_do_not_count_for_the_bound():
+    assert torch.equal(gradients(1.0, [4]), gradients(None, [4]))
+
+
 def test_actions_are_clipped():
     env = shac.Env(Line(), 2)
     obs, *_ = env.step(torch.tensor([[-5.0], [0.25]], dtype=torch.float64))
