@@ -14,7 +14,7 @@ class GymHalfCheetah(GymnasiumBody, HalfCheetah):
 
     file = "half_cheetah.xml"
     control_timestep = 0.05
-    # Not the file's own 0.01 s, whose gradients are 100 times as large: with these nothing is learnt.
+    # Not the file's own 0.01 s, whose gradients are 100 times as large: with these little is learnt from nothing.
     substeps = 12
     healthy_reward = 0.0
     control_cost = 0.1
