@@ -26,8 +26,6 @@ from rich.table import Table
 
 import shac
 import taichi_sim as ts
-from shac.env import Env
-from shac.runs.checkpoint import load_run
 
 REFERENCE = 64, 0.0
 HORIZON, GAMMA = 32, 0.99
@@ -56,7 +54,7 @@ def random_window(env, warm_up: int, scale: float, seed: int) -> tuple[ts.State,
 @torch.no_grad()
 def policy_window(env, policy, warm_up: int, seed: int) -> tuple[ts.State, torch.Tensor]:
     """The state of running episodes after `warm_up` steps of a policy, and HORIZON further actions, all sampled."""
-    policy, generator = policy.to(env.device, env.dtype), torch.Generator(env.device).manual_seed(seed)
+    generator = torch.Generator(env.device).manual_seed(seed)
     for _ in range(warm_up):
         env.step(policy(env.obs, generator))
     start, acts = env.state, []
@@ -68,14 +66,13 @@ def policy_window(env, policy, warm_up: int, seed: int) -> tuple[ts.State, torch
     return start, torch.stack(acts)
 
 
-def windows(models, runs, num_envs: int, warm_up: int, scale: float, seed: int):
+def beginnings(models, runs, num_envs: int, warm_up: int, scale: float, seed: int):
     """Name, and environment, state and actions, of one model or run after the other."""
     for name in models or (() if runs else ("hopper", "halfcheetah", "ant", "humanoid")):
         env = shac.make(name, num_envs=num_envs, seed=seed)
         yield name, (env, *random_window(env, warm_up, scale, seed))
     for run in runs:
-        task, policy, config = load_run(run, "best")
-        env = Env(task, num_envs, seed=seed, substeps=config.substeps, theta=config.theta)
+        env, policy, _ = quality.best_of(run, num_envs, seed)
         yield str(run), (env, *policy_window(env, policy, warm_up, seed))
 
 
@@ -138,7 +135,7 @@ def main(models, runs, counts, thetas, num_envs, warm_up, scale, seed, as_json, 
     if only_quality:
         quality.report(models, runs, num_envs, windows, warm_up, seed, out)
         return
-    for name, window in windows(models, runs, num_envs, warm_up, scale, seed):
+    for name, window in beginnings(models, runs, num_envs, warm_up, scale, seed):
         rows = compare(*window, counts, thetas)
         if as_json:
             for row in rows:

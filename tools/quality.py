@@ -33,6 +33,7 @@ from shac.errors import NonFiniteError
 from shac.models import load_task
 from shac.runs.checkpoint import load_run
 from shac.runs.config import resolve
+from shac.runs.settings import Settings
 
 BODIES = ("cartpole", "hopper", "halfcheetah", "ant", "humanoid", "humanoid_mtu", "humanoid_mtu_full")
 LENGTHS = (4, 8, 16, 32)
@@ -149,6 +150,13 @@ def measure(env: Env, policy: Policy, gamma: float, windows: int, warm_up: int, 
     return [{"steps": length, **summary(rows)} for length, rows in found.items()]
 
 
+def best_of(run: Path, num_envs: int, seed: int) -> tuple[Env, Policy, Settings]:
+    """The environment of a run's task, its best policy, and its settings."""
+    task, policy, config = load_run(run, "best")
+    env = Env(task, num_envs, seed=seed, substeps=config.substeps, theta=config.theta)
+    return env, policy.to(env.device, env.dtype), config
+
+
 def policies(models, runs, num_envs: int, seed: int) -> Iterator[tuple[str, str, Env, Policy, float]]:
     """Body, "untrained", "trained" or a run's name, environment, policy and discount, one after the other.
 
@@ -172,9 +180,8 @@ def policies(models, runs, num_envs: int, seed: int) -> Iterator[tuple[str, str,
             env.reset(seed=seed)
             yield model, name, env, policy.to(env.device, env.dtype), settings.gamma
     for run in runs:
-        task, policy, config = load_run(run, "best")
-        env = Env(task, num_envs, seed=seed, substeps=config.substeps, theta=config.theta)
-        yield Path(config.model).stem, run.resolve().name, env, policy.to(env.device, env.dtype), config.gamma
+        env, policy, config = best_of(run, num_envs, seed)
+        yield Path(config.model).stem, run.resolve().name, env, policy, config.gamma
 
 
 def markdown(rows: list[dict]) -> str:
