@@ -301,7 +301,7 @@ class ForwardKernels:
                     actuators[e, 3 * m.nu + i] = d.act[e, i] * 0.0
                 for u in range(m.nu):
                     if m.actuator.actadr[u] >= 0:
-                        dot, _, _, _, _ = activation.rate(m, d, e, u)
+                        dot, _, _, _, _ = activation.rate(m, d, e, u, True)
                         actuators[e, 3 * m.nu + m.actuator.actadr[u]] = dot
                     if ti.static(m.actuator.elastic and m.actuator.enabled):
                         if m.actuator.tendonadr[u] >= 0:

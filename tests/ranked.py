@@ -34,8 +34,7 @@ class ShortEpisodes(CartPoleOnDouble):
 def learner(ranks=SOLO):
     torch.set_num_threads(1)
     small = {"num_envs": 12, "horizon": 8, "max_epochs": 10, "actor_units": (8,), "critic_units": (8,)}
-    more = {"critic_iterations": 2, "normalize_obs": True, "stagger": True, "early_limits": 0.3}
-    more["adjoint_bound"] = 0.8
+    more = {"critic_iterations": 2, "normalize_obs": True, "stagger": True, "early_limits": 0.3, "adjoint_bound": 0.8}
     return SHAC(ShortEpisodes(), resolve(ShortEpisodes(), "shac", {**small, **more}), ranks)
 
 

@@ -91,7 +91,7 @@ class Settings:
         self._require(1 <= self.threads <= MOST_THREADS, "threads", f"from 1 to {MOST_THREADS}")
         self._require_positive("actor_lr")
         self._require_fractions("gamma", "early_limits")
-        self._require(self.max_cpu_seconds is None or self.max_cpu_seconds > 0, "max_cpu_seconds", "greater than 0")
+        self._require_positive_or_none("max_cpu_seconds")
         self._require_widths("actor_units")
         for field in ("substeps", "final_substeps"):
             value = getattr(self, field)
@@ -131,6 +131,9 @@ class Settings:
     def _require_positive(self, *fields: str) -> None:
         for field in fields:
             self._require(getattr(self, field) > 0, field, "greater than 0")
+
+    def _require_positive_or_none(self, *fields: str) -> None:
+        self._require_positive(*(field for field in fields if getattr(self, field) is not None))
 
     def _require_fractions(self, *fields: str) -> None:
         for field in fields:
@@ -197,9 +200,7 @@ class Config(Settings):
         self._require_positive("max_grad_norm", "critic_lr")
         self._require_fractions("td_lambda", "target_alpha")
         self._require_widths("critic_units")
-        for field in ("target_rampup", "adjoint_bound"):
-            value = getattr(self, field)
-            self._require(value is None or value > 0, field, "greater than 0")
+        self._require_positive_or_none("target_rampup", "adjoint_bound")
         self._require(all(0 <= beta < 1 for beta in self.adam_betas), "adam_betas", "between 0 and 1")
         self._require(self.final_lr >= 0, "final_lr", "at least 0")
         if self.lr_schedule == "exponential":
@@ -249,7 +250,7 @@ class PPO(Settings):
         self._require_fractions("gae_lambda")
         for field in ("value_coef", "entropy_coef", "bounds_coef"):
             self._require(getattr(self, field) >= 0, field, "at least 0")
-        self._require(self.kl_target is None or self.kl_target > 0, "kl_target", "greater than 0")
+        self._require_positive_or_none("kl_target")
         limit = MOST_LOG_STD
         self._require(-limit <= self.init_log_std <= limit, "init_log_std", f"from {-limit} to {limit}")
         steps = self.num_envs * self.horizon

@@ -32,8 +32,11 @@ def constants(m: ti.template(), e, u):
 
 
 @ti.func
-def rate(m: ti.template(), d: ti.template(), e, u):
-    """act_dot of actuator u; its derivatives in act, control and time constants."""
+def rate(m: ti.template(), d: ti.template(), e, u, muscles: ti.template()):
+    """act_dot of actuator u; its derivatives in act, control and time constants.
+
+    Without `muscles` theirs are not compiled, and mean nothing.
+    """
     a = d.act[e, m.actuator.actadr[u]]
     c = control(m, d, e, u)
     tau, tau_deact, smooth = constants(m, e, u)
@@ -48,7 +51,7 @@ def rate(m: ti.template(), d: ti.template(), e, u):
             by_a = -by_c
             dot = (c - a) / ti.max(tau, _MIN_TAU)
             by_tau = -dot * by_c
-    if ti.static(DYN_MUSCLE in m.actuator.dynamics):
+    if ti.static(muscles and DYN_MUSCLE in m.actuator.dynamics):
         if m.actuator.dyntype[u] == DYN_MUSCLE:
             dot, by_a, by_c, by_tau, by_deact = laws.act_dot(
                 m.actuator.activation_laws, m.actuator.muscle_law[u], a, c, tau, tau_deact, smooth
@@ -76,14 +79,16 @@ def along(m: ti.template(), d: ti.template(), e, u, h):
 def next_act(m: ti.template(), d: ti.template(), e, u, h):
     """The activation a time h on, before it is clamped; its derivatives in act, control and time constants."""
     a = d.act[e, m.actuator.actadr[u]]
-    dot, dot_a, dot_c, dot_tau, dot_deact = rate(m, d, e, u)
+    # our own step does not take muscles along their rate
+    frozen = ti.static(m.integrator == THETA and DYN_MUSCLE in m.actuator.dynamics)
+    dot, dot_a, dot_c, dot_tau, dot_deact = rate(m, d, e, u, not frozen)
     time, time_tau = along(m, d, e, u, h)
     y = a + time * dot
     by_a = 1.0 + time * dot_a
     by_c = time * dot_c
     by_tau = time * dot_tau + time_tau * dot
     by_deact = time * dot_deact
-    if ti.static(DYN_MUSCLE in m.actuator.dynamics and m.integrator == THETA):
+    if ti.static(frozen):
         if m.actuator.dyntype[u] == DYN_MUSCLE:
             tau, tau_deact, smooth = constants(m, e, u)
             y, by_a, by_c, by_tau, by_deact = laws.advance(
@@ -150,7 +155,7 @@ def added(m: ti.template(), d: ti.template(), e, u, s):
     """The rate of actuator u at stage s of Runge-Kutta's, whose share is added to sum_act_dot; at stage 0 base_act is
     where the step begins."""
     i = m.actuator.actadr[u]
-    dot, _, _, _, _ = rate(m, d, e, u)
+    dot, _, _, _, _ = rate(m, d, e, u, True)
     if s == 0:
         d.actuator.base_act[e, i], d.actuator.sum_act_dot[e, i] = d.act[e, i], dot * 0.0
     d.actuator.sum_act_dot[e, i] = d.actuator.sum_act_dot[e, i] + weight(s) * dot
@@ -209,7 +214,7 @@ def adjoint_begin_stage(m: ti.template(), d: ti.template(), e, s):
             i = m.actuator.actadr[u]
             if i >= 0:
                 bar = weight(s) * d.actuator.sum_act_dot[e, i] + d.actuator.next_act_dot[e, i]
-                _, by_a, by_c, by_tau, by_deact = rate(m, d, e, u)
+                _, by_a, by_c, by_tau, by_deact = rate(m, d, e, u, True)
                 d.grad_act[e, i] = bar * by_a
                 adjoint_inputs(m, d, e, u, bar * by_c, bar * by_tau, bar * by_deact)
 

@@ -332,6 +332,27 @@ def test_the_actor_learns_to_go_where_the_reward_is(settings):
     assert shac.actor(shac.normalizer.snapshot(torch.float64)(obs)).min() > 0.8
 
 
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e15, 1e25, 1e37])
+def test_gradients_are_clipped_at_any_size(size):
+    gradients = [torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.ones(4)]
+    parameters = [nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
+    for parameter, gradient in zip(parameters, gradients):
+        parameter.grad = size * gradient
+    norm = clip_gradient(parameters, 0.7)
+    expected = size * torch.cat([gradient.double().flatten() for gradient in gradients]).norm()
+    torch.testing.assert_close(norm.double(), expected, rtol=1e-6, atol=0)
+    for parameter, gradient in zip(parameters, gradients):
+        share = min(1.0, 0.7 / expected.item())
+        torch.testing.assert_close(parameter.grad, (share * size * gradient.double()).float(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("fault", [math.inf, math.nan])
+def test_a_gradient_that_is_not_finite_has_no_finite_norm(fault):
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([1.0, fault])
+    assert not clip_gradient([parameter], 1.0).isfinite()
+
+
 class Faulty(LineSim):
     """Goes wrong in one call, in world 2: in the state, or in the gradient of the state alone."""
 
@@ -361,27 +382,6 @@ class FaultyLine(Line):
 
     def simulator(self, num_envs, device=None):
         return Faulty(num_envs, self.fault, call=8 + 6)
-
-
-@pytest.mark.parametrize("size", [1e-3, 1.0, 1e15, 1e25, 1e37])
-def test_gradients_are_clipped_at_any_size(size):
-    gradients = [torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.ones(4)]
-    parameters = [nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
-    for parameter, gradient in zip(parameters, gradients):
-        parameter.grad = size * gradient
-    norm = clip_gradient(parameters, 0.7)
-    expected = size * torch.cat([gradient.double().flatten() for gradient in gradients]).norm()
-    torch.testing.assert_close(norm.double(), expected, rtol=1e-6, atol=0)
-    for parameter, gradient in zip(parameters, gradients):
-        share = min(1.0, 0.7 / expected.item())
-        torch.testing.assert_close(parameter.grad, (share * size * gradient.double()).float(), rtol=1e-5, atol=0)
-
-
-@pytest.mark.parametrize("fault", [math.inf, math.nan])
-def test_a_gradient_that_is_not_finite_has_no_finite_norm(fault):
-    parameter = nn.Parameter(torch.zeros(2))
-    parameter.grad = torch.tensor([1.0, fault])
-    assert not clip_gradient([parameter], 1.0).isfinite()
 
 
 @pytest.mark.parametrize(
