@@ -149,6 +149,12 @@ def test_rooms_can_be_overseen():
     assert not {parent: n for parent, n in counts.items() if n > MOST_FILES}
 
 
+def test_files_of_tests_have_names_of_their_own():
+    """pytest puts each test folder on the path: of two files with one name only the first is found."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert not {name for name in names if names.count(name) > 1}
+
+
 def test_the_engine_knows_nothing_of_learning():
     for name, path in modules().items():
         if name.startswith("taichi_sim"):
