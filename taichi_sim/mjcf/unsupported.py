@@ -199,22 +199,8 @@ def _check_tendons(m, on: Stages, report: Report) -> None:
     clamped = np.asarray(_field(m, "tendon_actfrclimited", n), dtype=bool) & on.actuation
     cure = "give its actuators a forcerange"
     report.add_where("tendon", clamped, "a clamped total force of its actuators is not simulated", cure)
-    _check_side_sites(m, report)
     if on.actuation:
         _check_clamped_joints(m, report)
-
-
-def _check_side_sites(m, report: Report) -> None:
-    """A side site must ride on its geom's body: it decides for good between two paths."""
-    import mujoco
-
-    geoms = np.flatnonzero(np.isin(m.wrap_type, [mujoco.mjtWrap.mjWRAP_SPHERE, mujoco.mjtWrap.mjWRAP_CYLINDER]))
-    sides = np.round(m.wrap_prm[geoms]).astype(int)
-    of_geom, of_site = m.geom_bodyid[m.wrap_objid[geoms]], m.site_bodyid[sides]
-    apart = geoms[(sides >= 0) & (m.body_weldid[of_geom] != m.body_weldid[of_site])]
-    tendons = np.searchsorted(m.tendon_adr, apart, side="right") - 1
-    what = "a side site rides on another body than the geom that it belongs to"
-    report.add("tendon", np.unique(tendons), what, "move the site to the geom's body")
 
 
 def _check_clamped_joints(m, report: Report) -> None:

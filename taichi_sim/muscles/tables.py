@@ -49,6 +49,7 @@ class Tendons:
         self.straight, self.wrapped, self.crank = (
             types.SimpleNamespace(number=len(x.get("share", ())), **f.table(x)) for x in pieces
         )
+        self.side_apart = bool(np.any(tables.wrapped.get("side_link", -1) >= 0))
         self.damped = types.SimpleNamespace(number=len(tables.damped["weight"]), **f.table(tables.damped))
         self.npath = self.straight.number + self.wrapped.number + self.crank.number
         self.njoint = len(tables.joint_coef)

@@ -72,25 +72,46 @@ def wrapped(m: ti.template(), d: ti.template(), e, k):
 
 
 @ti.func
-def wrap_constants(m: ti.template(), k):
-    """Radius and side site of wrapped piece k: plain numbers, as all lanes have the same."""
+def side_site(m: ti.template(), d: ti.template(), e, k, x, q):
+    """Side site of wrapped piece k in the frame (x, q) of its geom."""
     side = m.tendon.wrapped.side[k]
-    return m.tendon.wrapped.radius[k][0], ti.Vector([side[0, 0], side[1, 0], side[2, 0]])
+    if ti.static(m.tendon.side_apart):
+        link = m.tendon.wrapped.side_link[k]
+        if link >= 0:
+            p = point(d, e, link, side) + origin_between(m, d, e, m.tendon.wrapped.link[k], link)
+            side = spatial.rotate_inv(q, p - x)
+    return side
 
 
 @ti.func
-def wrap_path(m: ti.template(), k, r1, r2):
+def wrap_path(m: ti.template(), k, r1, r2, side):
     """Length of wrapped piece k and its gradients in the ends."""
-    radius, side = wrap_constants(m, k)
-    _, length, g1, g2 = wrap.path(m.tendon.wrapped.kind[k], r1, r2, radius, side, m.tendon.wrapped.sided[k])
+    # plain numbers, as all lanes have the same
+    kind, radius, sided = m.tendon.wrapped.kind[k], m.tendon.wrapped.radius[k][0], m.tendon.wrapped.sided[k]
+    _, length, g1, g2 = wrap.path(kind, r1, r2, radius, side, sided)
+    if ti.static(m.tendon.side_apart):
+        if m.tendon.wrapped.side_link[k] >= 0:
+            _, within, h1, h2 = wrap.path(kind + wrap.INSIDE, r1, r2, radius, side, sided)
+            inside = spatial.dot(side, side) < radius * radius
+            length, g1, g2 = (
+                ti.select(inside, within, length),
+                spatial.pick(inside, h1, g1),
+                spatial.pick(inside, h2, g2),
+            )
     return length, g1, g2
 
 
 @ti.func
-def wrap_curvature(m: ti.template(), k, r1, r2, d1, d2):
-    """The Hessian of that length times (d1, d2)."""
-    radius, side = wrap_constants(m, k)
-    return wrap.curvature(m.tendon.wrapped.kind[k], r1, r2, radius, side, m.tendon.wrapped.sided[k], d1, d2)
+def wrap_curvature(m: ti.template(), k, r1, r2, side, d1, d2):
+    """The Hessian of that length times (d1, d2). Where the side site is decides between paths, and has no slope."""
+    kind, radius, sided = m.tendon.wrapped.kind[k], m.tendon.wrapped.radius[k][0], m.tendon.wrapped.sided[k]
+    e1, e2 = wrap.curvature(kind, r1, r2, radius, side, sided, d1, d2)
+    if ti.static(m.tendon.side_apart):
+        if m.tendon.wrapped.side_link[k] >= 0:
+            h1, h2 = wrap.curvature(kind + wrap.INSIDE, r1, r2, radius, side, sided, d1, d2)
+            inside = spatial.dot(side, side) < radius * radius
+            e1, e2 = spatial.pick(inside, h1, e1), spatial.pick(inside, h2, e2)
+    return e1, e2
 
 
 @procedure
@@ -132,7 +153,7 @@ def lengths(m: ti.template(), d: ti.template(), e):
     if ti.static(m.tendon.wrapped.number > 0):
         for k in range(m.tendon.wrapped.number):
             r1, r2, x, q = wrapped(m, d, e, k)
-            length, g1, g2 = wrap_path(m, k, r1, r2)
+            length, g1, g2 = wrap_path(m, k, r1, r2, side_site(m, d, e, k, x, q))
             share = m.tendon.wrapped.share[k]
             t = m.tendon.wrapped.tendon[k]
             d.tendon.length[e, t] = d.tendon.length[e, t] + share * length
@@ -365,8 +386,9 @@ def adjoint_wrapped(m: ti.template(), d: ti.template(), e, k):
     w, y1 = motion(d, e, t, link, p1)
     _w, y2 = motion(d, e, t, link, p2)
     share = m.tendon.wrapped.share[k]
-    _length, g1, g2 = wrap_path(m, k, r1, r2)
-    e1, e2 = wrap_curvature(m, k, r1, r2, spatial.rotate_inv(q, z1 - y1), spatial.rotate_inv(q, z2 - y2))
+    side = side_site(m, d, e, k, x, q)
+    _length, g1, g2 = wrap_path(m, k, r1, r2, side)
+    e1, e2 = wrap_curvature(m, k, r1, r2, side, spatial.rotate_inv(q, z1 - y1), spatial.rotate_inv(q, z2 - y2))
     f1 = spatial.scale(spatial.rotate(q, g1), share)
     f2 = spatial.scale(spatial.rotate(q, g2), share)
     length_bar = d.tendon.length_bar[e, t]

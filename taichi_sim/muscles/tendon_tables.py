@@ -88,7 +88,10 @@ class Tables:
         return float(np.linalg.norm(self._site(model, tree, one) - self._site(model, tree, two)))
 
     def _piece(self, model: Model, tree, links: list[int], one: int, two: int, geom: int, side: int) -> dict:
-        """link1, pos1, link2, pos2: its ends [m]; and with a geom link, pos, quat, radius, kind, side (its frame), sided."""  # noqa: E501
+        """link1, pos1, link2, pos2: ends [m]; and with a geom link, pos, quat, radius, kind, sided, side, side_link.
+
+        side is in the geom's frame, and side_link -1; unless the site rides on another link, and is in that one's.
+        """
         piece = {
             "link1": links[FIRST],
             "pos1": self._site(model, tree, one),
@@ -98,13 +101,18 @@ class Tables:
         if geom < 0:
             return piece
         pos, quat = tree.place(model.geom_bodyid[geom], model.geom_pos[geom], model.geom_quat[geom])
-        radius, at = model.geom_size[geom, 0], np.zeros(3)
+        radius, at, side_link = model.geom_size[geom, 0], np.zeros(3), -1
         kind = {WRAP_SPHERE: SPHERE, WRAP_CYLINDER: CYLINDER}[self._wrap_kind(model, geom)]
         if side >= 0:
-            at = quat_matrix(quat).T @ (self._site(model, tree, side) - pos)
-            # a side site inside of the geom means that the tendon passes through it
-            kind += INSIDE * int(np.linalg.norm(at) < radius)
-        piece.update(link=links[GEOM], pos=pos, quat=quat, radius=radius, kind=kind, side=at, sided=int(side >= 0))
+            at = self._site(model, tree, side)
+            if tree.body_link[model.site_bodyid[side]] != links[GEOM]:
+                side_link = int(tree.body_link[model.site_bodyid[side]])
+            else:
+                at = quat_matrix(quat).T @ (at - pos)
+                # a side site inside of the geom means that the tendon passes through it
+                kind += INSIDE * int(np.linalg.norm(at) < radius)
+        piece.update(link=links[GEOM], pos=pos, quat=quat, radius=radius, kind=kind)
+        piece.update(sided=int(side >= 0), side=at, side_link=side_link)
         return piece
 
     @staticmethod

@@ -58,7 +58,7 @@ def path(kind, r1, r2, radius, side, sided):
         kind: SPHERE or CYLINDER, plus INSIDE for an inside wrap; the same in all lanes.
         r1, r2: end points in the geom's frame [m], (3, L).
         radius: the geom's [m], one number.
-        side: the side site in the geom's frame [m], a vector of three numbers.
+        side: the side site in the geom's frame [m], (3, L).
         sided: whether there is a side site, 1 or 0; without one, `side` is of no account.
 
     Returns:
@@ -67,7 +67,7 @@ def path(kind, r1, r2, radius, side, sided):
     """
     along, aside = _axes(kind, r1, r2)
     x1, y1, x2, y2 = dot(r1, along), dot(r1, aside), dot(r2, along), dot(r2, aside)
-    sx, sy = _project(side, along), _project(side, aside)
+    sx, sy = dot(side, along), dot(side, aside)
     wraps, flat, g, _s1, _s2, _m1, _m2, _slip, _pull, _k1, _k2 = _flat_path(kind, x1, y1, x2, y2, radius, sx, sy, sided)
     wraps = wraps * _apart(r1, r2)
 
@@ -102,7 +102,7 @@ def curvature(kind, r1, r2, radius, side, sided, d1, d2):
     """
     along, aside = _axes(kind, r1, r2)
     x1, y1, x2, y2 = dot(r1, along), dot(r1, aside), dot(r2, along), dot(r2, aside)
-    sx, sy = _project(side, along), _project(side, aside)
+    sx, sy = dot(side, along), dot(side, aside)
     wraps, flat, g, s1, s2, m1, m2, slip, pull, k1, k2 = _flat_path(kind, x1, y1, x2, y2, radius, sx, sy, sided)
     wraps = wraps * _apart(r1, r2)
     u1, v1, u2, v2 = g[0, :], g[1, :], g[2, :], g[3, :]
@@ -181,11 +181,6 @@ def _diagonal(a):
     one = zero + 1.0
     is_y, is_z = (y > x) & (y > z), (z > x) & (z > y)
     return ti.Matrix.rows([ti.select(is_y | is_z, one, zero), ti.select(is_y, zero, one), ti.select(is_z, zero, one)])
-
-
-@ti.func
-def _project(side, axis):
-    return side[0] * axis[0, :] + side[1] * axis[1, :] + side[2] * axis[2, :]
 
 
 @ti.func

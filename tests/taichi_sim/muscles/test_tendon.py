@@ -270,10 +270,50 @@ def test_unknown_law_and_strangers_are_named():
         ts.load(spec(custom))
 
 
-def test_a_side_site_must_ride_on_the_geom():
-    text = BODY.format(custom="", actuators="").replace('sidesite="side"', 'sidesite="world"')
-    with pytest.raises(ts.UnsupportedModelError, match="tendon 'round'(.|\n)*side site"):
-        ts.load(mujoco.MjSpec.from_string(text))
+APART = """
+<mujoco>
+  <option timestep="0.002"><flag contact="disable"/></option>
+  <worldbody>
+    <site name="fixed" pos="0.1 0.3 0.1"/>
+    <body>
+      <freejoint/> <geom size="0.2" mass="1"/> <geom name="roll" type="cylinder" size="0.25 0.5" euler="20 30 40"/>
+    </body>
+    <body>
+      <joint type="slide" axis="1 0 0"/> <joint type="slide" axis="0 1 0"/> <joint axis="1 1 0"/>
+      <geom size="0.1" mass="1"/> <site name="end" pos="0.5 0 0.3"/> <site name="side" pos="0 0.1 0.1"/>
+    </body>
+  </worldbody>
+  <tendon>
+    <spatial stiffness="20"> <site site="fixed"/> <geom geom="roll" sidesite="side"/> <site site="end"/> </spatial>
+    <spatial stiffness="20"> <site site="side"/> <geom geom="roll" sidesite="fixed"/> <site site="end"/> </spatial>
+  </tendon>
+</mujoco>
+"""
+
+
+def test_a_side_site_may_ride_on_another_body_than_the_geom():
+    spec, worlds = mujoco.MjSpec.from_string(APART), 96
+    model, compiled = ts.load(spec), spec.compile()
+    sim = ts.Simulator(model, worlds)
+    state, ctrl = random_batch(model, worlds, seed=1)
+    state.qpos[:, [0, 1, 2, 7, 8]] *= 0.2
+    data = sim.forward(state, ctrl)
+    paths = set()
+    for world in range(worlds):
+        theirs = mujoco_data(compiled, state, ctrl, world)
+        geom = theirs.geom("roll")
+        for t, side in enumerate(("side", "fixed")):
+            at = geom.xmat.reshape(3, 3).T @ (theirs.site(side).xpos - geom.xpos)
+            paths.add((t, np.linalg.norm(at) < 0.25, int(theirs.ten_wrapnum[t])))
+        assert_close(data.ten_length[world], theirs.ten_length, "ten_length")
+        assert_close(data.ten_J[world], tendon_jacobian(compiled, theirs), "ten_J")
+    # outside and within, past the geom and straight, all in blocks of worlds that differ
+    assert len(paths) == 8
+
+    def steps(qpos, qvel):
+        return weighted(rollout(sim, qpos, qvel, ctrl, 2), 7)
+
+    assert_gradient(steps, {"qpos": state.qpos, "qvel": state.qvel})
 
 
 MEETING = """

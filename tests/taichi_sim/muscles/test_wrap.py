@@ -41,8 +41,9 @@ def kernel():
     array = ti.types.ndarray(dtype=ti.types.vector(LANES, real), ndim=2)
 
     @ti.kernel
-    def both(kind: ti.i32, radius: real, side: ti.types.vector(3, real), sided: ti.i32, x: array, out: array):
+    def both(kind: ti.i32, radius: real, at: ti.types.vector(3, real), sided: ti.i32, x: array, out: array):
         for e in range(x.shape[0]):
+            side = ti.Matrix.rows([x[e, 0] * 0.0 + at[k] for k in ti.static(range(3))])
             r1, r2, d1, d2 = load_vec3(x, e, 0), load_vec3(x, e, 3), load_vec3(x, e, 6), load_vec3(x, e, 9)
             out[e, 0], out[e, 1], g1, g2 = wrap.path(kind, r1, r2, radius, side, sided)
             e1, e2 = wrap.curvature(kind, r1, r2, radius, side, sided, d1, d2)
