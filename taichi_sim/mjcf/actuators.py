@@ -136,11 +136,12 @@ def actuators(m, numerics, report: Report) -> dict[str, np.ndarray]:
     kinds = [on_tendon, on_site, on_body]
     gear[~on_joint & ~np.any(kinds, axis=0)] = 0
     fields = {}
-    for name, without, affine in (("gain", GAIN_FIXED, GAIN_MUSCLE), ("bias", BIAS_NONE, BIAS_MUSCLE)):
+    # by kind, how many of its parameters a gain or a bias has here; MuJoCo passes over others that a file may give
+    for name, without, used in (("gain", GAIN_FIXED, (1, 3, 0)), ("bias", BIAS_NONE, (0, 3, 0))):
         kind = np.where(on, getattr(m, f"actuator_{name}type"), without).astype(np.int32)
         parameters = np.array(getattr(m, f"actuator_{name}prm")[:, :3])
-        parameters[~on | (kind >= affine)] = 0
-        fields[f"actuator_{name}type"], fields[f"actuator_{name}prm"] = kind, parameters
+        has = on[:, None] & (np.arange(3) < np.take(used, kind)[:, None])
+        fields[f"actuator_{name}type"], fields[f"actuator_{name}prm"] = kind, np.where(has, parameters, 0.0)
     has_act = on & (m.actuator_dyntype != mujoco.mjtDyn.mjDYN_NONE)
     fields.update(
         actuator_trntype=np.select(kinds, [TRN_TENDON, TRN_SITE, TRN_BODY], TRN_JOINT).astype(np.int32),

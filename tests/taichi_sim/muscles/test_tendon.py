@@ -77,8 +77,8 @@ BODY = """
 ACTUATORS = """
     <position tendon="straight" kp="50" kv="3"/>
     <motor tendon="fixed" gear="2"/>
-    <general tendon="grounded" dyntype="filterexact" dynprm="0.03" gainprm="5" biastype="affine" biasprm="1 -2 -0.5"/>
-    <general joint="knee" dyntype="integrator" gainprm="1" actlimited="true" actrange="-0.3 0.4"/>
+    <general tendon="grounded" dyntype="filterexact" dynprm=".03" gainprm="5 3 1" biastype="affine" biasprm="1 -2 -.5"/>
+    <general joint="knee" dyntype="integrator" gainprm="1" biasprm="1 2 3" actlimited="true" actrange="-0.3 0.4"/>
     <general tendon="across" dyntype="filter" dynprm="0.05" gainprm="4" forcerange="-1 1"/>
 """
 
