@@ -64,6 +64,8 @@ class Pairs:
     """
 
     def __init__(self, mj_model):
+        import mujoco
+
         m = mj_model
         one, two = np.nonzero(np.triu(candidates(m), 1))
         # an explicit pair replaces what the filters find for its geoms
@@ -84,6 +86,9 @@ class Pairs:
         self.gap = np.concatenate([m.geom_gap[one] + m.geom_gap[two], m.pair_gap])
         self.solref = np.concatenate([weigh(m.geom_solref), m.pair_solref])
         self.solimp = np.concatenate([weigh(m.geom_solimp), m.pair_solimp])
+        if m.opt.enableflags & int(mujoco.mjtEnableBit.mjENBL_OVERRIDE):
+            for name in ("friction", "solref", "solimp", "margin"):
+                getattr(self, name)[:] = getattr(m.opt, f"o_{name}")
 
     def only(self, mask) -> Pairs:
         """The pairs for which the bool array `mask` holds."""

@@ -17,6 +17,9 @@ from taichi_sim.mjcf.contact_pairs import Pairs
 from taichi_sim.mjcf.report import Report
 from taichi_sim.types import EQ_TENDON, GEOM_PLANE
 
+# What may be enabled: it changes no motion of rigid bodies, or is simulated (override).
+_FLAGS = {"override", "energy", "fwdinv", "invdiscrete", "ipc", "multiccd", "nativeccd", "island"}
+
 
 class Stages(NamedTuple):
     """The stages of MuJoCo's pipeline that a model's disable flags leave on."""
@@ -101,9 +104,11 @@ def find(mj_model, pairs: Pairs | None, report: Report) -> None:
 def _check_options(m, on: Stages, report: Report) -> None:
     import mujoco
 
-    sleep = getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", 0)
-    if m.opt.enableflags & int(sleep):
-        report.add_setting("option", "sleeping bodies are not simulated", 'remove <flag sleep="enable"/>')
+    for bit in mujoco.mjtEnableBit.__members__.values():
+        kind, _, name = bit.name.lower().partition("_")
+        # the last member is their number
+        if kind == "mjenbl" and m.opt.enableflags & int(bit) and name not in _FLAGS:
+            report.add_setting("option", f"{name} changes the motion and is not simulated", f"remove the flag {name}")
     if m.nv == 0:
         report.add_setting("model", "no body has a joint, so nothing can move", "add a joint")
 
@@ -167,6 +172,20 @@ def _check_contacts(m, pairs: Pairs, report: Report) -> None:
         report.add("geom", np.unique([(pairs.geom1[k], pairs.geom2[k]) for k in those]), what, cure)
     what, cure = "is a plane on a mocap body, which is not simulated", "use a box"
     report.add("geom", np.unique(pairs.geom1[_moving_planes(m, pairs)]), what, cure)
+    touching = np.isin(np.arange(m.ngeom), (pairs.geom1, pairs.geom2))
+    for name, shape, what, cure in (
+        (
+            "surfacevel",
+            (m.ngeom, 6),
+            "a velocity of a geom's surface is not simulated",
+            "use a body on a slide with a velocity servo",
+        ),
+        ("adhesion", (m.ngeom,), "a geom's adhesion is not simulated", "use an adhesion actuator"),
+    ):
+        moving = _field(m, f"geom_{name}", *shape).reshape(m.ngeom, -1).any(axis=1)
+        report.add_where("geom", moving & touching, what, cure)
+    sticks = _field(m, "pair_adhesion", m.npair) != 0
+    report.add_where("contact pair", sticks, "adhesion is not simulated", "use an adhesion actuator")
     # pyramids have none in MuJoCo, either
     own = np.any(m.pair_solreffriction != 0, axis=1) & (m.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC)
     what, cure = "solreffriction of an elliptic cone is not simulated", 'remove it, or take cone="pyramidal"'

@@ -9,8 +9,8 @@ from taichi_sim.mjcf.contact_pairs import Pairs
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 2**32 - 1), st.booleans())
-def test_pairs_and_their_parameters_are_those_of_mujoco(seed, filter_parent):
+@given(st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
+def test_pairs_and_their_parameters_are_those_of_mujoco(seed, filter_parent, override):
     rng = np.random.default_rng(seed)
     n = 7
     parents = [int(rng.integers(i + 1)) for i in range(n)]
@@ -36,7 +36,9 @@ def test_pairs_and_their_parameters_are_those_of_mujoco(seed, filter_parent):
     low, high = rng.choice(n, 2, replace=False) + 1
     one, two = rng.choice(n, 2, replace=False)
     m = mujoco.MjModel.from_xml_string(
-        f"""<mujoco><option><flag filterparent="{"enable" if filter_parent else "disable"}"/></option>
+        f"""<mujoco><option o_margin=".03" o_solref=".03 .9" o_solimp=".4 .8 .01 .4 3" o_friction=".5 .4 .03 .02 .01">
+        <flag filterparent="{"enable" if filter_parent else "disable"}"
+          override="{"enable" if override else "disable"}"/></option>
         <worldbody><geom size="1"/>{bodies(0)}</worldbody>
         <contact><exclude body1="b{low}" body2="b{high}"/>
         <pair geom1="g{one}" geom2="f{two}" condim="3" friction="0.3 0.3 0.1 0.1 0.1" margin="0.2"/>

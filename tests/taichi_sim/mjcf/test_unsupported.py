@@ -67,6 +67,30 @@ REFUSED = {
         ["joint 'elbow'", "clamped"],
         f'{NO_CONTACT} spring="disable" damper="disable"',
     ),
+    "surface velocity": (
+        {"world": FLOOR.replace("/>", ' surfacevel="1 0 0 0 0 0"/>'), "flag": ""},
+        ["geom 'floor'", "velocity of a geom's surface"],
+        NO_CONTACT,
+    ),
+    "adhesion": (
+        {"world": FLOOR.replace("/>", ' adhesion="1"/>'), "flag": ""},
+        ["geom 'floor'", "adhesion"],
+        NO_CONTACT,
+    ),
+    "adhesion of a pair": (
+        {
+            "world": FLOOR + CAN,
+            "rest": '<contact><pair name="touch" geom1="can" geom2="floor" adhesion="1"/></contact>',
+            "flag": "",
+        },
+        ["contact pair 'touch'", "adhesion"],
+        NO_CONTACT,
+    ),
+    "a flag": (
+        {"flag": f'{NO_CONTACT} diagexact="enable"'},
+        ["option", "diagexact"],
+        f'{NO_CONTACT} invdiscrete="enable"',
+    ),
     "sleep": ({"flag": f'{NO_CONTACT} sleep="enable"'}, ["sleep"], NO_CONTACT),
     "mocap": (
         {"world": '<body mocap="true"><geom name="hand" type="plane" size="1 1 1"/></body>', "flag": ""},
