@@ -186,8 +186,10 @@ def spring(m: ti.template(), d: ti.template(), e, t):
     length = d.tendon.length[e, t]
     low = ti.max(m.tendon.slack_lo[t] - length, 0.0)
     high = ti.max(length - m.tendon.slack_hi[t], 0.0)
+    # most springs have one length at rest, in which bodies begin: there the slope is as on both sides
+    slack = (length > m.tendon.slack_lo[t]) & (length < m.tendon.slack_hi[t])
     k = m.tendon.stiffness[t]
-    return k * (low - high), -k * ti.select(low + high > 0.0, length * 0.0 + 1.0, length * 0.0)
+    return k * (low - high), -k * ti.select(slack, length * 0.0, length * 0.0 + 1.0)
 
 
 @ti.func

@@ -316,6 +316,16 @@ def test_a_side_site_may_ride_on_another_body_than_the_geom():
     assert_gradient(steps, {"qpos": state.qpos, "qvel": state.qvel})
 
 
+def test_a_spring_at_rest_has_the_slope_of_both_sides():
+    """Bodies begin there: without a springlength of its own, a spring's is the tendon's in qpos0."""
+    text = """<mujoco><worldbody><site name="a"/><body pos=".3 0 0"><joint type="slide" axis="1 0 0"/>
+      <geom size=".05" mass="1"/><site name="b"/></body></worldbody>
+      <tendon><spatial stiffness="200"><site site="a"/><site site="b"/></spatial></tendon></mujoco>"""
+    sim = ts.Simulator(ts.load(mujoco.MjSpec.from_string(text)), 1)
+    state, ctrl = sim.initial_state(), torch.zeros(1, 0, dtype=torch.float64)
+    assert_gradient(lambda qpos: sim.step(state._replace(qpos=qpos), ctrl).qvel[:, 0], {"qpos": state.qpos})
+
+
 MEETING = """
 <mujoco>
   <option timestep="0.002" gravity="0 0 0"><flag contact="disable"/></option>
