@@ -42,9 +42,9 @@ def spec_of_file(path: Path):
         raise ModelError(f"{path} is not UTF-8, as MJCF must be: save it in this encoding")
     _check_text(path, data)
     with _errors(f"{path} is not valid MJCF"):
-        if path.suffix == ".xml":
+        if path.suffix in (".xml", ".urdf"):
             return mujoco.MjSpec.from_file(str(path))
-        # MuJoCo reads MJCF only under names that end in .xml; its own includes and meshes still lie beside it
+        # MuJoCo reads no names that end in .mjcf; the file's own includes and meshes still lie beside it
         return mujoco.MjSpec.from_file(f"{path}.xml", include={f"{path.name}.xml": data})
 
 

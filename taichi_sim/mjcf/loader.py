@@ -34,8 +34,8 @@ def load(source, *, unsupported_contacts: str = "refuse") -> Model:
     """Read a model.
 
     Args:
-        source: the name of a body that comes with the package ("cartpole"), a path to MJCF (.xml, .mjcf) or to a saved
-            model (.npz), a `mujoco.MjModel`, or a `mujoco.MjSpec`.
+        source: the name of a body that comes with the package ("cartpole"), a path to MJCF (.xml, .mjcf), URDF (.urdf)
+            or a saved model (.npz), a `mujoco.MjModel`, or a `mujoco.MjSpec`.
         unsupported_contacts: what becomes of pairs of geoms that could touch but whose contact is not simulated:
             "refuse" the model, or "skip" them, so that these geoms pass through each other.
 
@@ -84,8 +84,9 @@ def compiled(source) -> tuple:
         if isinstance(source, str) and not path.suffix and path.name == source:
             with resources.as_file(_asset(source)) as path:
                 return _compiled(compiler.spec_of_file(path), str(path))
-        if path.suffix not in (".xml", ".mjcf"):
-            raise ValueError(f"cannot tell what {str(path)!r} holds: a model's file name ends in .xml, .mjcf or .npz")
+        if path.suffix not in (".xml", ".mjcf", ".urdf"):
+            what = "a model's file name ends in .xml, .mjcf, .urdf or .npz"
+            raise ValueError(f"cannot tell what {str(path)!r} holds: {what}")
         return _compiled(compiler.spec_of_file(_existing(path)), str(path))
     if isinstance(source, mujoco.MjSpec):
         return _compiled(source, compiler.name_of_spec(source))
@@ -108,7 +109,7 @@ def _known_sources() -> str:
     names = sorted(
         path.name[:-4] for path in resources.files("taichi_sim.assets").iterdir() if path.name[-4:] == ".xml"
     )
-    return f"the package has {', '.join(names)}; paths end in .xml, .mjcf or .npz"
+    return f"the package has {', '.join(names)}; paths end in .xml, .mjcf, .urdf or .npz"
 
 
 def _existing(path: Path) -> Path:

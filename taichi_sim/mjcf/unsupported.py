@@ -173,19 +173,12 @@ def _check_contacts(m, pairs: Pairs, report: Report) -> None:
     what, cure = "is a plane on a mocap body, which is not simulated", "use a box"
     report.add("geom", np.unique(pairs.geom1[_moving_planes(m, pairs)]), what, cure)
     touching = np.isin(np.arange(m.ngeom), (pairs.geom1, pairs.geom2))
-    for name, shape, what, cure in (
-        (
-            "surfacevel",
-            (m.ngeom, 6),
-            "a velocity of a geom's surface is not simulated",
-            "use a body on a slide with a velocity servo",
-        ),
-        ("adhesion", (m.ngeom,), "a geom's adhesion is not simulated", "use an adhesion actuator"),
-    ):
-        moving = _field(m, f"geom_{name}", *shape).reshape(m.ngeom, -1).any(axis=1)
-        report.add_where("geom", moving & touching, what, cure)
+    what, cure = "a velocity of a geom's surface is not simulated", "use a body on a slide with a velocity servo"
+    report.add_where("geom", touching & _field(m, "geom_surfacevel", m.ngeom, 6).any(axis=1), what, cure)
+    what, cure = "a geom's adhesion is not simulated", "use an adhesion actuator"
+    report.add_where("geom", touching & (_field(m, "geom_adhesion", m.ngeom) != 0), what, cure)
     sticks = _field(m, "pair_adhesion", m.npair) != 0
-    report.add_where("contact pair", sticks, "adhesion is not simulated", "use an adhesion actuator")
+    report.add_where("contact pair", sticks, "adhesion is not simulated", cure)
     # pyramids have none in MuJoCo, either
     own = np.any(m.pair_solreffriction != 0, axis=1) & (m.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC)
     what, cure = "solreffriction of an elliptic cone is not simulated", 'remove it, or take cone="pyramidal"'

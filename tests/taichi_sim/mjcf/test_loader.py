@@ -281,6 +281,20 @@ def test_every_source_gives_the_same_model(tmp_path):
         assert_identical(mjcf.load(source), reference)
 
 
+def test_urdf_is_what_mujoco_makes_of_it(tmp_path):
+    (tmp_path / "arm.urdf").write_text("""<robot name="arm">
+      <link name="base"/>
+      <link name="upper"><inertial><mass value="1"/><origin xyz="0 0 -.3"/>
+        <inertia ixx=".1" iyy=".1" izz=".01" ixy="0" ixz="0" iyz="0"/></inertial>
+        <collision><geometry><cylinder radius=".05" length=".6"/></geometry></collision></link>
+      <joint name="elbow" type="revolute"><parent link="base"/><child link="upper"/><axis xyz="0 1 0"/>
+        <limit lower="-1" upper="1" effort="10" velocity="5"/><dynamics damping=".1" friction=".2"/></joint>
+    </robot>""")
+    model = mjcf.load(tmp_path / "arm.urdf")
+    assert (model.nv, model.ngeom, model.dof_damping[0], model.dof_frictionloss[0]) == (1, 1, 0.1, 0.2)
+    assert_identical(model, mjcf.load(mujoco.MjModel.from_xml_path(str(tmp_path / "arm.urdf"))))
+
+
 def assert_identical(a, b):
     for field in dataclasses.fields(Model):
         x, y = getattr(a, field.name), getattr(b, field.name)
@@ -327,7 +341,7 @@ def test_errors_say_what_and_where(tmp_path):
         mjcf.load("antt")
     with pytest.raises(FileNotFoundError, match=r"missing\.xml.*cartpole"):
         mjcf.load(tmp_path / "missing.xml")
-    with pytest.raises(ValueError, match=r"model\.txt.*\.xml, \.mjcf or \.npz"):
+    with pytest.raises(ValueError, match=r"model\.txt.*\.xml, \.mjcf, \.urdf or \.npz"):
         mjcf.load(tmp_path / "model.txt")
     with pytest.raises(TypeError, match="int"):
         mjcf.load(3)
