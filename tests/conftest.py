@@ -10,7 +10,7 @@ import taichi_sim as ts
 
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="where the tests compute: cpu (default), cuda, cuda:1, ...")
-    parser.addoption("--shipped", action="store_true", help="simulate sixty files of wheels, too: some two hours")
+    parser.addoption("--shipped", action="store_true", help="what takes hours, too: files of wheels, random mechanisms")
 
 
 def pytest_configure(config):
