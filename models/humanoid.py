@@ -47,18 +47,7 @@ class Humanoid(FreeRunner):
             "actor_lr": 2e-3,
         },
         "ppo": {"num_envs": 1024, "max_epochs": 3052, "actor_units": (256, 128, 64), "minibatch": 8192},
-        "sac": {
-            "max_epochs": 610,
-            "actor_units": (512, 256),
-            "actor_lr": 3e-4,
-            "critic_units": (512, 256),
-            "critic_lr": 3e-4,
-            "updates": 4,
-            "batch": 512,
-            "random_steps": 2,
-            "init_alpha": 1.0,
-            "alpha_lr": 2e-4,
-        },
+        "sac": {"max_epochs": 610},
         "redq": {"target_entropy": -2.0},
     }
 

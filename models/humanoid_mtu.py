@@ -63,16 +63,5 @@ class HumanoidMTU(MuscleRunner):
             "minibatch": 8192,
             "passes": 4,
         },
-        "sac": {
-            "max_epochs": 610,
-            "actor_units": (512, 512, 512, 256),
-            "actor_lr": 3e-4,
-            "critic_units": (512, 512, 512, 256),
-            "critic_lr": 3e-4,
-            "updates": 4,
-            "batch": 512,
-            "random_steps": 2,
-            "init_alpha": 1.0,
-            "alpha_lr": 2e-4,
-        },
+        "sac": {"max_epochs": 610},
     }
