@@ -6,11 +6,10 @@
 
 Each file is loaded as it is, in folders and the folders in them; one that MuJoCo does not compile, or in which nothing
 moves, is a part of others and left out. One that loads is simulated for 1,000 steps of its own timestep in several
-worlds, with controls drawn anew every ten steps (what does not stay finite must be unstable in MuJoCo, too); one that
-does not is listed with what it lacks. --check compares
-masses and smooth forces with MuJoCo's (1e-9 of the largest), by MuJoCo's integrators a whole step where it has no
-contacts of other points than ours (1e-9), and the gradient of a step with central differences (1e-6), in double
-precision. A table of the paths given closes it.
+worlds, with controls drawn anew every ten steps, and has to stay finite unless MuJoCo finds it unstable, too; one that
+does not load is listed with what it lacks. --check compares masses and smooth forces with MuJoCo's (1e-9 of the
+largest), by MuJoCo's integrators a whole step where it has no contacts of other points than ours (1e-9), and the
+gradient of a step with central differences (1e-6), in double precision. A table of the paths given closes it.
 """
 
 from __future__ import annotations
