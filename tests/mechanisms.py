@@ -185,9 +185,7 @@ class _Mechanism:
             return element("adhesion", body=self.any("body")[0], ctrlrange="0 1", gain=self.number(1, 20))
         if kind == "on a site":
             return element("motor", site=self.any("site")[0], gear=self.normal(size=6))
-        place = {key: name[0] for key in ("joint", "tendon") if (name := self.any(key))}
-        if ball := self.any("ball"):
-            place["ball"] = ball[0]
+        place = {key: name[0] for key in ("joint", "tendon", "ball") if (name := self.any(key))}
         if not place:
             return ""
         where = self.choose(*place)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import collections
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -64,13 +65,19 @@ class Trial:
         drawn = torch.rand(self.sim.num_worlds, self.model.nu, generator=self.generator).to(self.low)
         return 0.5 * (self.low + self.high) + self.spread * (self.high - self.low) * (drawn - 0.5)
 
+    def course(self, steps: int) -> Iterator[torch.Tensor]:
+        """The controls of so many steps, always the same."""
+        self.generator.manual_seed(self.seed)
+        for step in range(steps):
+            if step % HOLD == 0:
+                ctrl = self.controls()
+            yield ctrl
+
     @torch.no_grad()
     def simulate(self, steps: int) -> int | None:
         """The step that led to a number which is not finite; None if there was none."""
         state = self.sim.initial_state()
-        for step in range(steps):
-            if step % HOLD == 0:
-                ctrl = self.controls()
+        for step, ctrl in enumerate(self.course(steps)):
             try:
                 state = self.sim.step(state, ctrl)
             except FloatingPointError:
@@ -84,13 +91,10 @@ class Trial:
 
         Servos of a file may be stiffer than its timestep bears.
         """
-        self.generator.manual_seed(self.seed)
-        state = self.sim.initial_state()
-        worlds = [data_of(m, state, torch.zeros(len(state.qpos), m.nu), world) for world in range(len(state.qpos))]
-        for step in range(steps):
-            if step % HOLD == 0:
-                ctrl = self.controls().numpy()
-            for data, u in zip(worlds, ctrl, strict=True):
+        state, num = self.sim.initial_state(), self.sim.num_worlds
+        worlds = [data_of(m, state, torch.zeros(num, m.nu), world) for world in range(num)]
+        for ctrl in self.course(steps):
+            for data, u in zip(worlds, ctrl.numpy(), strict=True):
                 data.ctrl[:] = u
                 mujoco.mj_step(m, data)
         return any(data.warning[kind].number for data in worlds for kind in UNSTABLE)
@@ -184,14 +188,14 @@ def outcome(path: Path, worlds: int, steps: int, check: bool, seed: int) -> tupl
         trial = Trial(model, worlds, seed)
     if steps:
         broken = trial.simulate(steps)
-        if broken is not None and not trial.breaks_in_mujoco(m, broken):
-            return INFINITE, f"not finite in step {broken}"
         if broken is None:
             said.append(f"finite for {steps} steps")
-        else:
+        elif trial.breaks_in_mujoco(m, broken):
             said.append(f"unstable in step {broken} (in MuJoCo, too)")
             # what follows needs numbers: controls in the middle of their range
             trial.spread = 0.0
+        else:
+            return INFINITE, f"not finite in step {broken}"
     if check:
         errors = {**trial.smooth_errors(m), "step": trial.step_error(m), "gradient": trial.gradient_error()}
         wrong = {k: x for k, x in errors.items() if not x <= (GRADIENT_TOLERANCE if k == "gradient" else TOLERANCE)}

@@ -26,6 +26,9 @@ from taichi_sim.mjcf.report import ModelError, Report, check_names, element_name
 from taichi_sim.mjcf.unsupported import find, simulated_pairs, stages
 from taichi_sim.types import CONES, GEOM_HFIELD, GEOM_MESH, JNT_BALL, LAWS, Model, Option
 
+# What MuJoCo compiles, by the ends of files' names, and all that `load` takes, in words.
+_COMPILED = (".xml", ".mjcf", ".urdf")
+_ENDINGS = f"{', '.join(_COMPILED)} or .npz"
 # Contact parameters that a file may state, as `<numeric name="contact_ke">` and so on.
 _CONTACT_NUMERICS = ("ke", "kd", "kf", "mu")
 
@@ -84,9 +87,8 @@ def compiled(source) -> tuple:
         if isinstance(source, str) and not path.suffix and path.name == source:
             with resources.as_file(_asset(source)) as path:
                 return _compiled(compiler.spec_of_file(path), str(path))
-        if path.suffix not in (".xml", ".mjcf", ".urdf"):
-            what = "a model's file name ends in .xml, .mjcf, .urdf or .npz"
-            raise ValueError(f"cannot tell what {str(path)!r} holds: {what}")
+        if path.suffix not in _COMPILED:
+            raise ValueError(f"cannot tell what {str(path)!r} holds: a model's file name ends in {_ENDINGS}")
         return _compiled(compiler.spec_of_file(_existing(path)), str(path))
     if isinstance(source, mujoco.MjSpec):
         return _compiled(source, compiler.name_of_spec(source))
@@ -109,7 +111,7 @@ def _known_sources() -> str:
     names = sorted(
         path.name[:-4] for path in resources.files("taichi_sim.assets").iterdir() if path.name[-4:] == ".xml"
     )
-    return f"the package has {', '.join(names)}; paths end in .xml, .mjcf, .urdf or .npz"
+    return f"the package has {', '.join(names)}; paths end in {_ENDINGS}"
 
 
 def _existing(path: Path) -> Path:

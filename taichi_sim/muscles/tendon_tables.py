@@ -104,9 +104,9 @@ class Tables:
         radius, at, side_link = model.geom_size[geom, 0], np.zeros(3), -1
         kind = {WRAP_SPHERE: SPHERE, WRAP_CYLINDER: CYLINDER}[self._wrap_kind(model, geom)]
         if side >= 0:
-            at = self._site(model, tree, side)
-            if tree.body_link[model.site_bodyid[side]] != links[GEOM]:
-                side_link = int(tree.body_link[model.site_bodyid[side]])
+            at, rides = self._site(model, tree, side), int(tree.body_link[model.site_bodyid[side]])
+            if rides != links[GEOM]:
+                side_link = rides
             else:
                 at = quat_matrix(quat).T @ (at - pos)
                 # a side site inside of the geom means that the tendon passes through it

@@ -4,6 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from batch import mujoco_data
 from mechanisms import random_mechanism, touch_alike
 
 import taichi_sim as ts
@@ -49,8 +50,7 @@ def test_a_random_mechanism(seed):
     sim = ts.Simulator(model, WORLDS)
     after = sim.step(state, ctrl)
     for world in range(WORLDS):
-        data = mujoco.MjData(m)
-        data.qpos[:], data.qvel[:], data.act[:], data.ctrl[:] = (x[world].numpy() for x in (*state, ctrl))
+        data = mujoco_data(m, state, ctrl, world)
         before = data.qvel.copy()
         mujoco.mj_step(m, data)
         if touch_alike(m, data):
@@ -65,12 +65,12 @@ def assert_slope(sim: ts.Simulator, state: ts.State, ctrl: torch.Tensor, seed: i
     """A step's slope along a random direction is a difference, in worlds where two differences agree."""
     generator = torch.Generator().manual_seed(seed)
     inputs = *state, ctrl
-    ways, weights = ([torch.randn(x.shape, generator=generator).to(x) for x in inputs] for _ in range(2))
+    ways, weights = ([torch.randn(x.shape, generator=generator).to(x) for x in those] for those in (inputs, state))
 
     def value(step: torch.Tensor) -> torch.Tensor:
         moved = [x + step[:, None] * way for x, way in zip(inputs, ways, strict=True)]
         after = sim.step(ts.State(*moved[:3]), moved[3])
-        return sum((weight * x).sum(1) for weight, x in zip(weights, after))
+        return sum((weight * x).sum(1) for weight, x in zip(weights, after, strict=True))
 
     step = torch.zeros(WORLDS, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(value(step).sum(), step)
