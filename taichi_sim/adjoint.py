@@ -32,10 +32,12 @@ from taichi_sim.constraint import adhesion
 from taichi_sim.constraint import adjoint as constraint
 from taichi_sim.contact import pairs, planes
 from taichi_sim.fluid import forces as fluid
+from taichi_sim.lanes.launcher import Launcher
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.loops import adjoint as loops
 from taichi_sim.loops import rows
 from taichi_sim.muscles import activation, actuator, tendon
-from taichi_sim.runtime import Launcher, Runtime, procedure, ti
+from taichi_sim.runtime import Runtime, procedure, ti
 
 
 @procedure
@@ -138,10 +140,16 @@ class AdjointKernels:
 
     def __init__(self, m, d, fields, runtime: Runtime, lanes: int):
         array = ti.types.ndarray(dtype=ti.types.vector(lanes, runtime.real), ndim=2)
-        real, stride = runtime.real, runtime.task_stride
+        real, stride, memory = runtime.real, runtime.task_stride, fields.types
 
         @ti.kernel
         def step(
+            m0: memory.state,
+            m1: memory.wide,
+            m2: memory.shared,
+            m3: memory.fitted,
+            m4: memory.gradient,
+            m5: memory.integers,
             tape: array,
             fitted: array,
             grad_outputs: array,
@@ -151,6 +159,7 @@ class AdjointKernels:
             h_theta: real,
             substeps: ti.i32,
         ):
+            fields.bind(m0, m1, m2, m3, m4, m5)
             for e, idle in ti.ndrange(tape.shape[0], stride):
                 if idle > 0:
                     continue
@@ -220,10 +229,22 @@ class AdjointKernels:
 
         @ti.func
         def load3(source: ti.template(), e, at):
-            return ti.Matrix.rows([source[e, at], source[e, at + 1], source[e, at + 2]])
+            return stack([source[e, at], source[e, at + 1], source[e, at + 2]])
 
         @ti.kernel
-        def kinematic(states: array, grad_poses: array, grad_tendons: array, grad_states: array):
+        def kinematic(
+            m0: memory.state,
+            m1: memory.wide,
+            m2: memory.shared,
+            m3: memory.fitted,
+            m4: memory.gradient,
+            m5: memory.integers,
+            states: array,
+            grad_poses: array,
+            grad_tendons: array,
+            grad_states: array,
+        ):
+            fields.bind(m0, m1, m2, m3, m4, m5)
             for e, idle in ti.ndrange(states.shape[0], stride):
                 if idle > 0:
                     continue
@@ -249,7 +270,7 @@ class AdjointKernels:
                     g = load3(grad_poses, e, 3 * b)
                     q = spatial.quat_mul(q, m.body_quat[b])
                     at = 3 * m.nbody + 4 * b
-                    turn = ti.Matrix.rows([grad_poses[e, at + k] for k in ti.static(range(4))])
+                    turn = stack([grad_poses[e, at + k] for k in ti.static(range(4))])
                     # a force g at x, relative to the tree's origin; dq = (0, u) q / 2 for a rotation u in world axes
                     turn = spatial.quat_mul(turn, spatial.quat_conj(q))
                     d.fn[e, link] = d.fn[e, link] + spatial.cross(x, g) + 0.5 * spatial.quat_vec(turn)
@@ -295,4 +316,4 @@ class AdjointKernels:
             if ti.static(m.external):
                 external.adjoint_project(m, d, e)
 
-        self.step, self.kinematic, self.retreat = Launcher(step), Launcher(kinematic), retreat
+        self.step, self.kinematic, self.retreat = Launcher(step, fields), Launcher(kinematic, fields), retreat

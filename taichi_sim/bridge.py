@@ -387,8 +387,6 @@ class _Step(torch.autograd.Function):
         inputs = sim._to_lanes(packed.detach(), sim._rest)
         mode = forward.RECORD if record else forward.ADVANCE
         sim._engine.step(sim._constants, (inputs, fitted, out, tape), *plan, mode)
-        if record:
-            sim._engine.prepare("step", (tape, fitted, out, inputs, fitted), plan)
         # options may have changed by the time of the backward pass
         ctx.sim, ctx.constants, ctx.plan = sim, sim._constants, plan
         ctx.save_for_backward(tape, fitted)
@@ -423,8 +421,6 @@ class _Evaluate(torch.autograd.Function):
         forces, contacts = sim._empty(7 * m.nv), sim._empty(6 * m.nbody).zero_()
         arrays = inputs, fitted, sim._empty(m.nstate), mass
         sim._engine.evaluate(sim._constants, arrays, (poses, forces, actuators, tendons, contacts))
-        if any(ctx.needs_input_grad[:2]):
-            sim._engine.prepare("kinematic", (inputs, poses, tendons, inputs))
         ctx.sim, ctx.constants = sim, sim._constants
         ctx.save_for_backward(motion, drive)
         poses, mass, forces, actuators, tendons, contacts = (

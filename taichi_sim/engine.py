@@ -18,9 +18,9 @@ import numpy as np
 
 from taichi_sim import adjoint, data, forward
 from taichi_sim.bodies.integrators.choice import RK4, THETA
-from taichi_sim.buffers import Fields
+from taichi_sim.lanes.buffers import Fields
 from taichi_sim.machine import cuda, memory
-from taichi_sim.runtime import Runtime, exclusive, get, keeps_memory, require_alive, require_own_thread
+from taichi_sim.runtime import Runtime, exclusive, get, require_alive
 from taichi_sim.types import MOST_SUBSTEPS, Model
 
 # Blocks of worlds that one launch takes on the CPU: enough for the threads of a large machine. More worlds take several
@@ -46,10 +46,7 @@ class Engine:
     def __init__(self, m: data.DeviceModel, d: data.Data, fields: Fields, runtime: Runtime, lanes: int, rows: int):
         self.users, self.m, self.d = 0, m, d
         self.runtime, self._rows, self._fields, self._filled = runtime, rows, fields, None
-        with exclusive(runtime):
-            fields.allocate(rows)
-            # Taichi looks at new fields when the next kernel is compiled, and must not find destroyed ones
-            fields.fill(fields.constants())
+        fields.place(rows)
         self._forward = forward.ForwardKernels(m, d, fields, runtime, lanes)
         self._adjoint = adjoint.AdjointKernels(m, d, fields, runtime, lanes)
         self._lanes, self._others = lanes, {}
@@ -80,17 +77,6 @@ class Engine:
         """`AdjointKernels.kinematic`."""
         self._launch(constants, [(self._adjoint.kinematic, arrays, ())])
 
-    def prepare(self, name: str, arrays, plan=()) -> None:
-        """Compiles one of `AdjointKernels` now for a card: torch will call it on a thread of its own, and after a
-        compilation there Taichi keeps all memory (`runtime.keeps_memory`)."""
-        if self.runtime.device.type == "cuda":
-            with exclusive(self.runtime):
-                getattr(self._adjoint, name).prepare(*arrays, *plan)
-
-    def destroy(self) -> None:
-        """Gives the memory back. The kernels stay with Taichi."""
-        self._fields.destroy()
-
     def _launch(self, constants: tuple[np.ndarray, ...], kernels) -> None:
         """Runs the kernels one after the other, for some blocks at a time."""
         if self.runtime.device.type == "cuda":
@@ -119,10 +105,11 @@ class Engine:
         return [(first, min(self._rows, blocks - first)) for first in range(0, blocks, self._rows)]
 
     def others(self, make: Callable) -> object:
-        """Further kernels, made once: `make(m, d, forward kernels, adjoint kernels, runtime, lanes)`."""
+        """Further kernels, made once: `make(m, d, memory, forward kernels, adjoint kernels, runtime, lanes)`."""
         with _lock:
             if make not in self._others:
-                self._others[make] = make(self.m, self.d, self._forward, self._adjoint, self.runtime, self._lanes)
+                ours = self.m, self.d, self._fields, self._forward, self._adjoint
+                self._others[make] = make(*ours, self.runtime, self._lanes)
             return self._others[make]
 
 
@@ -242,27 +229,24 @@ def lease(
         blocks: how many blocks of worlds the owner has.
 
     Raises:
-        RuntimeError: Taichi has been ended since `runtime` (`runtime.require_alive`), or it needs another thread
-          (`runtime.require_own_thread`).
+        RuntimeError: Taichi has been ended since `runtime` (`runtime.require_alive`).
     """
     require_alive(runtime)
     rows = _rows(fields, runtime, blocks)
-    key = lanes, rows, data.structure(m), data.structure(d)
+    key = lanes, rows, fields.layout, data.structure(m), data.structure(d)
     with _lock:
         for other in [k for k, engine in _engines.items() if engine.runtime is not runtime]:
             # its memory went with its program
             del _engines[other]
         engine = _engines.get(key)
         if engine is None:
-            require_own_thread(runtime)
             engine = _engines[key] = Engine(m, d, fields, runtime, lanes, rows)
         _engines.move_to_end(key)
         engine.users += 1
         weakref.finalize(owner, _leave, engine).atexit = False
         idle = [k for k, other in _engines.items() if other.users == 0]
-        if runtime.in_own_thread and not keeps_memory():
-            for k in idle[: max(0, len(idle) - _IDLE)]:
-                _engines.pop(k).destroy()
+        for k in idle[: max(0, len(idle) - _IDLE)]:
+            del _engines[k]
     return engine
 
 

@@ -22,10 +22,11 @@ from taichi_sim.constraint import adhesion, search
 from taichi_sim.constraint import rows as constraint
 from taichi_sim.contact import pairs, planes
 from taichi_sim.fluid import forces as fluid
+from taichi_sim.lanes.launcher import Launcher
 from taichi_sim.loops import rows
 from taichi_sim.loops import solve as loops
 from taichi_sim.muscles import activation, actuator, fibres, tendon
-from taichi_sim.runtime import Launcher, Runtime, procedure, ti
+from taichi_sim.runtime import Runtime, procedure, ti
 
 
 @procedure
@@ -176,6 +177,7 @@ class ForwardKernels:
     def __init__(self, m, d, fields, runtime: Runtime, lanes: int):
         real, stride = runtime.real, runtime.task_stride
         array = ti.types.ndarray(dtype=ti.types.vector(lanes, real), ndim=2)
+        memory = fields.types
 
         @procedure
         def load(e, inputs: ti.template(), fitted: ti.template()):
@@ -195,6 +197,12 @@ class ForwardKernels:
 
         @ti.kernel
         def step(
+            m0: memory.state,
+            m1: memory.wide,
+            m2: memory.shared,
+            m3: memory.fitted,
+            m4: memory.gradient,
+            m5: memory.integers,
             inputs: array,
             fitted: array,
             outputs: array,
@@ -204,6 +212,7 @@ class ForwardKernels:
             substeps: ti.i32,
             mode: ti.i32,
         ):
+            fields.bind(m0, m1, m2, m3, m4, m5)
             for e, idle in ti.ndrange(inputs.shape[0], stride):
                 if idle > 0:
                     continue
@@ -272,7 +281,20 @@ class ForwardKernels:
                         tape[e, at + m.nq + m.nu + i] = d.mocap[e, i]
 
         @ti.kernel
-        def results(poses: array, forces: array, actuators: array, tendons: array, contacts: array):
+        def results(
+            m0: memory.state,
+            m1: memory.wide,
+            m2: memory.shared,
+            m3: memory.fitted,
+            m4: memory.gradient,
+            m5: memory.integers,
+            poses: array,
+            forces: array,
+            actuators: array,
+            tendons: array,
+            contacts: array,
+        ):
+            fields.bind(m0, m1, m2, m3, m4, m5)
             for e, idle in ti.ndrange(poses.shape[0], stride):
                 if idle > 0:
                     continue
@@ -360,7 +382,16 @@ class ForwardKernels:
                         contacts[e, 6 * b + 3 + k] = n[k, :]
 
         @ti.kernel
-        def rest(strains: array):
+        def rest(
+            m0: memory.state,
+            m1: memory.wide,
+            m2: memory.shared,
+            m3: memory.fitted,
+            m4: memory.gradient,
+            m5: memory.integers,
+            strains: array,
+        ):
+            fields.bind(m0, m1, m2, m3, m4, m5)
             for e, idle in ti.ndrange(strains.shape[0], stride):
                 if idle > 0:
                     continue
@@ -368,7 +399,19 @@ class ForwardKernels:
                     strains[e, u] = actuator.resting_strain(m, d, e, u)
 
         @ti.kernel
-        def measure(inputs: array, fitted: array, results: array, slopes: array):
+        def measure(
+            m0: memory.state,
+            m1: memory.wide,
+            m2: memory.shared,
+            m3: memory.fitted,
+            m4: memory.gradient,
+            m5: memory.integers,
+            inputs: array,
+            fitted: array,
+            results: array,
+            slopes: array,
+        ):
+            fields.bind(m0, m1, m2, m3, m4, m5)
             for e, idle in ti.ndrange(inputs.shape[0], stride):
                 if idle > 0:
                     continue
@@ -390,5 +433,6 @@ class ForwardKernels:
                         for k in ti.static(range(fibres.NUM_RESULTS * fibres.NUM_INPUTS)):
                             slopes[e, k * m.nu + u] = rows[fibres.NUM_RESULTS + k, :]
 
-        self.step, self.results, self.rest, self.measure = map(Launcher, (step, results, rest, measure))
+        kernels = step, results, rest, measure
+        self.step, self.results, self.rest, self.measure = (Launcher(kernel, fields) for kernel in kernels)
         self.advance = advance

@@ -76,9 +76,8 @@ def procedure(function):
 
 
 # Worlds that one Taichi "thread" carries side by side. Every quantity of the engine is a vector over the lanes of a
-# block of worlds; written out by Taichi as straight-line code, LLVM packs the lanes into SIMD registers. Measured
-# (27-link kinematics, one core): 22.0 ns per world and link with 1 lane, 11.4 with 4, 5.7 with 8, 5.9 with 16.
-_CPU_LANES = {"f32": 8, "f64": 4}
+# block of worlds, and LLVM's vectors are as long as that: a register of 512 bits, or two of 256 (docs/performance.md).
+_CPU_LANES = {"f32": 16, "f64": 8}
 
 # Iterations that a CPU thread of Taichi 1.7 takes at a time, whatever `loop_config` and `default_cpu_block_dim` say
 # (measured: a loop of 512 heavy iterations has one thread, one of 1,024 has two).
@@ -96,8 +95,6 @@ class Runtime:
     shared: bool
     # which of the machine's cards, on CUDA
     card: int = 0
-    # the only one in which fields can be made; None if somebody else began the program
-    thread: int | None = None
 
     @property
     def real(self):
@@ -120,21 +117,18 @@ class Runtime:
         on a thread of its own."""
         return 1 if self.device.type == "cuda" else _CPU_TASK
 
-    @property
-    def in_own_thread(self) -> bool:
-        """Whether fields can be made and destroyed in the thread that asks."""
-        return self.thread in (None, threading.get_ident())
-
     def lanes(self, num_worlds: int) -> int:
-        """Worlds per block for a batch of that size: a power of two."""
-        most = 1 if self.device.type == "cuda" else _CPU_LANES[self.precision]
+        """Worlds per block for a batch of that size: a power of two; half as many where threads would have no block."""
+        if self.device.type == "cuda":
+            return 1
+        most = _CPU_LANES[self.precision]
+        if num_worlds <= most // 2 * self.program.config().cpu_max_num_threads:
+            most //= 2
         return min(most, 1 << (num_worlds - 1).bit_length())
 
 
 _runtime: Runtime | None = None
 _forked = False
-# Once a kernel was compiled in another thread than the program's, Taichi 1.7 fails to give any field's memory back.
-_keeps_memory = False
 
 # Taichi's compiler and launches belong to one thread at a time, and so does the scratch that kernels work in.
 _lock = threading.RLock()
@@ -163,20 +157,6 @@ def require_alive(runtime: Runtime) -> None:
         )
 
 
-def require_own_thread(runtime: Runtime) -> None:
-    """Raises a RuntimeError if fields cannot be made here; Taichi would fail, and with it all that comes after."""
-    if not runtime.in_own_thread:
-        raise RuntimeError(
-            "Taichi takes memory only in the thread that began with ts.init() or the first Simulator: make this "
-            "Simulator, or one of a model with the same structure, there; any thread may then use it"
-        )
-
-
-def keeps_memory() -> bool:
-    """Whether fields can no longer be destroyed."""
-    return _keeps_memory
-
-
 @contextlib.contextmanager
 def exclusive(runtime: Runtime):
     """For launches of kernels: one thread at a time; Taichi compiles as `init` wants it; no `ti.ad.Tape` records them.
@@ -198,45 +178,6 @@ def exclusive(runtime: Runtime):
             taichi.grad_replaced = replaced
             for name, value in theirs.items():
                 setattr(config, name, value)
-
-
-class Launcher:
-    """A kernel that takes arrays of vectors, then numbers, without the look at every argument by which Taichi decides
-    whether to compile anew: that takes 0.1 ms, longer than many a kernel.
-
-    To be called within `exclusive`, with contiguous tensors (n, m, lanes) on the runtime's device, of its precision.
-    """
-
-    def __init__(self, kernel):
-        self._kernel, self._launch = kernel, None
-
-    def __call__(self, *args) -> None:
-        self.prepare(*args)
-        self._launch(args)
-
-    def prepare(self, *args) -> None:
-        """Compiles for arguments like these, unless that is done."""
-        if self._launch is None:
-            self._launch = self._compiled(args)
-
-    def _compiled(self, args):
-        global _keeps_memory
-        primal, program = self._kernel._primal, _program()
-        _keeps_memory |= not get().in_own_thread
-        kernel = primal.compiled_kernels[primal.ensure_compiled(*args)]
-        data = program.compile_kernel(program.config(), program.get_device_caps(), kernel)
-        arrays = sum(isinstance(x, torch.Tensor) for x in args)
-        real = [argument.annotation in (ti.f32, ti.f64) for argument in primal.arguments]
-
-        def launch(args) -> None:
-            context = kernel.make_launch_context()
-            for i, x in enumerate(args[:arrays]):
-                context.set_arg_external_array_with_shape((i,), x.data_ptr(), x.nbytes, x.shape[:2], 0)
-            for i in range(arrays, len(args)):
-                (context.set_arg_float if real[i] else context.set_arg_int)((i,), args[i])
-            program.launch_kernel(data, context)
-
-        return launch
 
 
 def _compile_settings(device: str, precision: str) -> dict[str, bool | int]:
@@ -327,7 +268,6 @@ def init(device: str | None = None, precision: str | None = None, *, num_threads
 
 def _begin(kind: str | None, card: int | None, precision: str | None, num_threads: int | None) -> Runtime:
     """Begins a program of Taichi's."""
-    global _keeps_memory
     device, card = kind or "cpu", cuda.local_card() if card is None else card
     if device == "cuda":
         cuda.begin(card)
@@ -346,6 +286,8 @@ def _begin(kind: str | None, card: int | None, precision: str | None, num_thread
             **_compile_settings(device, precision),
             **workers,
         )
+        # what Taichi does in this thread or never, and else with the first kernel
+        ti.lang.impl.get_runtime().materialize()
     if device == "cuda" and _program().config().arch != ti.cuda:
         # a program on the CPU, with a card's layout, is nothing to leave behind
         ti.reset()
@@ -353,8 +295,7 @@ def _begin(kind: str | None, card: int | None, precision: str | None, num_thread
     if device == "cpu" and before:
         threads.pin(threads.running() - before, _program().config().cpu_max_num_threads)
     atexit.register(_finish, _program())
-    _keeps_memory = False
-    return Runtime(_torch_device(device), precision, _program(), shared=False, card=card, thread=threading.get_ident())
+    return Runtime(_torch_device(device), precision, _program(), shared=False, card=card)
 
 
 def _torch_device(device: str) -> torch.device:

@@ -8,6 +8,7 @@ stay packed in SIMD registers.
 
 import math
 
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import ti
 
 # Taylor coefficients beyond the first, highest first: sin x = x + x^3 p(x^2), cos x = 1 + x^2 q(x^2).
@@ -39,20 +40,20 @@ def cross(a, b):
     """Cross product of two 3-vectors."""
     ax, ay, az = a[0, :], a[1, :], a[2, :]
     bx, by, bz = b[0, :], b[1, :], b[2, :]
-    return ti.Matrix.rows([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+    return stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
 
 
 @ti.func
 def scale(a, s):
     """A 3-vector times a scalar."""
-    return ti.Matrix.rows([a[0, :] * s, a[1, :] * s, a[2, :] * s])
+    return stack([a[0, :] * s, a[1, :] * s, a[2, :] * s])
 
 
 @ti.func
 def pick(condition, a, b):
     """3-vectors: a where the condition holds in a lane, else b."""
     rows = [ti.select(condition, a[k, :], b[k, :]) for k in ti.static(range(3))]
-    return ti.Matrix.rows(rows)
+    return stack(rows)
 
 
 @ti.func
@@ -60,7 +61,7 @@ def quat_mul(a, b):
     """Hamilton product."""
     aw, ax, ay, az = a[0, :], a[1, :], a[2, :], a[3, :]
     bw, bx, by, bz = b[0, :], b[1, :], b[2, :], b[3, :]
-    return ti.Matrix.rows(
+    return stack(
         [
             aw * bw - ax * bx - ay * by - az * bz,
             aw * bx + ax * bw + ay * bz - az * by,
@@ -73,7 +74,7 @@ def quat_mul(a, b):
 @ti.func
 def quat_conj(a):
     """Inverse of a unit quaternion."""
-    return ti.Matrix.rows([a[0, :], -a[1, :], -a[2, :], -a[3, :]])
+    return stack([a[0, :], -a[1, :], -a[2, :], -a[3, :]])
 
 
 @ti.func
@@ -82,7 +83,7 @@ def quat_normalize(a):
     n2 = a[0, :] * a[0, :] + a[1, :] * a[1, :] + a[2, :] * a[2, :] + a[3, :] * a[3, :]
     none = n2 < NO_LENGTH2
     r = ti.select(none, n2 * 0.0, 1.0 / ti.sqrt(ti.max(n2, NO_LENGTH2)))
-    return ti.Matrix.rows([ti.select(none, n2 * 0.0 + 1.0, a[0, :] * r), a[1, :] * r, a[2, :] * r, a[3, :] * r])
+    return stack([ti.select(none, n2 * 0.0 + 1.0, a[0, :] * r), a[1, :] * r, a[2, :] * r, a[3, :] * r])
 
 
 @ti.func
@@ -93,13 +94,13 @@ def quat_raw_gradient(q, g):
     """
     norm2 = q[0, :] * q[0, :] + q[1, :] * q[1, :] + q[2, :] * q[2, :] + q[3, :] * q[3, :]
     none = norm2 < NO_LENGTH2
-    return ti.Matrix.rows([ti.select(none, norm2 * 0.0, 2.0 * g[k, :] / norm2) for k in ti.static(range(4))])
+    return stack([ti.select(none, norm2 * 0.0, 2.0 * g[k, :] / norm2) for k in ti.static(range(4))])
 
 
 @ti.func
 def quat_vec(a):
     """Vector part of a quaternion."""
-    return ti.Matrix.rows([a[1, :], a[2, :], a[3, :]])
+    return stack([a[1, :], a[2, :], a[3, :]])
 
 
 @ti.func
@@ -122,8 +123,7 @@ def rotate_inv(q, x):
 def basis(like, k: ti.template()):
     """The k-th unit vector, shaped like the 3-vector `like`."""
     c = like * 0.0
-    for i in ti.static(range(like.get_shape()[1])):
-        c[k, i] = 1.0
+    c[k, :] = c[k, :] + 1.0
     return c
 
 
@@ -133,11 +133,11 @@ def quat_axis(q, k: ti.template()):
     w, x, y, z = q[0, :], q[1, :], q[2, :], q[3, :]
     c = quat_vec(q)
     if ti.static(k == 0):
-        c = ti.Matrix.rows([1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)])
+        c = stack([1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)])
     if ti.static(k == 1):
-        c = ti.Matrix.rows([2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)])
+        c = stack([2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)])
     if ti.static(k == 2):
-        c = ti.Matrix.rows([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)])
+        c = stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)])
     return c
 
 
@@ -228,17 +228,13 @@ def tanh(x):
 @ti.func
 def quat_exp(u):
     """The unit quaternion of the rotation vector u [rad]."""
-    q = pure_quat(u)
     h2 = 0.25 * dot(u, u)
     h = ti.sqrt(h2)
     s, c = sin_cos(h)
     # sin(h)/h by its series where the quotient would be 0/0; the next term is below one rounding there
     ratio = ti.select(h2 < 1e-4, 1.0 - h2 * (1.0 / 6 - h2 * (1.0 / 120 - h2 * (1.0 / 5040))), s / ti.max(h, 1e-20))
-    for i in ti.static(range(u.get_shape()[1])):
-        q[0, i] = c[i]
-        for k in ti.static(range(3)):
-            q[k + 1, i] = 0.5 * ratio[i] * u[k, i]
-    return q
+    half = 0.5 * ratio
+    return stack([c, half * u[0, :], half * u[1, :], half * u[2, :]])
 
 
 @ti.func
@@ -320,7 +316,7 @@ def jac_right_inv_gradient(u, v, x):
 def sym_mul(diag, off, x):
     """A symmetric 3x3 matrix, (xx, yy, zz) and (yz, xz, xy), times a 3-vector."""
     yz, xz, xy = off[0, :], off[1, :], off[2, :]
-    return ti.Matrix.rows(
+    return stack(
         [
             diag[0, :] * x[0, :] + xy * x[1, :] + xz * x[2, :],
             xy * x[0, :] + diag[1, :] * x[1, :] + yz * x[2, :],
@@ -350,23 +346,23 @@ def force_cross(w, v, n, f):
 @ti.func
 def load_quat(field: ti.template(), e, adr):
     """Four consecutive scalars as a quaternion."""
-    return ti.Matrix.rows([field[e, adr], field[e, adr + 1], field[e, adr + 2], field[e, adr + 3]])
+    return stack([field[e, adr], field[e, adr + 1], field[e, adr + 2], field[e, adr + 3]])
 
 
 @ti.func
 def load_vec3(field: ti.template(), e, adr):
     """Three consecutive scalars as a 3-vector."""
-    return ti.Matrix.rows([field[e, adr], field[e, adr + 1], field[e, adr + 2]])
+    return stack([field[e, adr], field[e, adr + 1], field[e, adr + 2]])
 
 
 @ti.func
 def load_quat_constant(field: ti.template(), adr):
     """Four consecutive constants as a quaternion."""
-    return ti.Matrix.rows([field[adr], field[adr + 1], field[adr + 2], field[adr + 3]])
+    return stack([field[adr], field[adr + 1], field[adr + 2], field[adr + 3]])
 
 
 @ti.func
 def pure_quat(u):
     """The quaternion (0, u)."""
     zero = u[0, :] * 0.0
-    return ti.Matrix.rows([zero, u[0, :], u[1, :], u[2, :]])
+    return stack([zero, u[0, :], u[1, :], u[2, :]])

@@ -4,10 +4,12 @@ import itertools
 import weakref
 
 import numpy as np
+import torch
 
 from taichi_sim import forward, taping
 from taichi_sim.engine import Bound
-from taichi_sim.runtime import exclusive, procedure, returned, ti
+from taichi_sim.lanes.launcher import Launcher
+from taichi_sim.runtime import exclusive, procedure, ti
 from taichi_sim.types import Model
 
 
@@ -48,7 +50,7 @@ class TaichiStep(Bound):
         self._kernels = self._engine.others(_Kernels)
         # stand for the controls of a model without any, and for the tape of a step without gradient
         self._no_ctrl = ti.ndarray(self._runtime.real, (1, 1, 1))
-        self._no_tape = returned(ti.Vector.ndarray(self._lanes, self._runtime.real, (1, 1)))
+        self._no_tape = self._tape(1, 1)
         # by the number of substeps: memory that no record needs any more
         self._idle: dict[int, list] = {}
         # where fields are copied to: two times of states, one of controls
@@ -86,7 +88,7 @@ class TaichiStep(Bound):
             controls, ctrl_at = (self._no_ctrl, 0) if ctrl is None else ctrl.taken(1)
 
             def call(first: int, rows: int) -> None:
-                places = values, at, controls, ctrl_at, next(tapes)
+                places = values, controls, next(tapes), at, ctrl_at
                 self._kernels.step(*places, first, rows, self.num_worlds, *plan, mode)
 
             self._engine.run(self._constants, self._blocks, call)
@@ -99,7 +101,7 @@ class TaichiStep(Bound):
             controls, ctrl_at = (self._no_ctrl, 0) if ctrl is None else ctrl.taken(1, gradient=True)
 
             def call(first: int, rows: int) -> None:
-                places = values, at, controls, ctrl_at, next(tapes)
+                places = values, controls, next(tapes), at, ctrl_at
                 self._kernels.adjoint(*places, first, rows, self.num_worlds, *record.plan)
 
             self._engine.run(record.constants, self._blocks, call)
@@ -130,9 +132,12 @@ class TaichiStep(Bound):
         idle = self._idle.setdefault(substeps, [])
         if idle:
             return idle.pop()
-        size, real = taping.total(self._m, substeps), self._runtime.real
-        launches = self._engine.launches(self._blocks)
-        return [returned(ti.Vector.ndarray(self._lanes, real, (rows, size))) for _, rows in launches]
+        size = taping.total(self._m, substeps)
+        return [self._tape(rows, size) for _, rows in self._engine.launches(self._blocks)]
+
+    def _tape(self, rows: int, size: int) -> torch.Tensor:
+        shape = rows, size, self._lanes
+        return torch.empty(shape, dtype=self._runtime.dtype, device=self._runtime.device)
 
 
 class _Port:
@@ -209,8 +214,8 @@ class _Kernels:
     A launch takes the blocks of worlds from `first` on, as many as `rows`. Lanes beyond the last world repeat it.
     """
 
-    def __init__(self, m, d, forward_kernels, adjoint_kernels, runtime, lanes: int):
-        real, stride = runtime.real, runtime.task_stride
+    def __init__(self, m, d, fields, forward_kernels, adjoint_kernels, runtime, lanes: int):
+        real, stride, memory = runtime.real, runtime.task_stride, fields.types
         array = ti.types.ndarray(dtype=real, ndim=3)
         tapes = ti.types.ndarray(dtype=ti.types.vector(lanes, real), ndim=2)
         advance, retreat = forward_kernels.advance, adjoint_kernels.retreat
@@ -233,11 +238,17 @@ class _Kernels:
 
         @ti.kernel
         def step(
+            m0: memory.state,
+            m1: memory.wide,
+            m2: memory.shared,
+            m3: memory.fitted,
+            m4: memory.gradient,
+            m5: memory.integers,
             state: array,
-            t: ti.i32,
             ctrl: array,
-            ctrl_t: ti.i32,
             tape: tapes,
+            t: ti.i32,
+            ctrl_t: ti.i32,
             first: ti.i32,
             rows: ti.i32,
             worlds: ti.i32,
@@ -246,6 +257,7 @@ class _Kernels:
             substeps: ti.i32,
             mode: ti.i32,
         ):
+            fields.bind(m0, m1, m2, m3, m4, m5)
             for e, idle in ti.ndrange(rows, stride):
                 if idle > 0:
                     continue
@@ -271,11 +283,17 @@ class _Kernels:
 
         @ti.kernel
         def adjoint(
+            m0: memory.state,
+            m1: memory.wide,
+            m2: memory.shared,
+            m3: memory.fitted,
+            m4: memory.gradient,
+            m5: memory.integers,
             state: array,
-            t: ti.i32,
             ctrl: array,
-            ctrl_t: ti.i32,
             tape: tapes,
+            t: ti.i32,
+            ctrl_t: ti.i32,
             first: ti.i32,
             rows: ti.i32,
             worlds: ti.i32,
@@ -283,6 +301,7 @@ class _Kernels:
             h_theta: real,
             substeps: ti.i32,
         ):
+            fields.bind(m0, m1, m2, m3, m4, m5)
             for e, idle in ti.ndrange(rows, stride):
                 if idle > 0:
                     continue
@@ -305,4 +324,4 @@ class _Kernels:
                 for i in range(m.nu):
                     add(ctrl, ctrl_t, world, i, worlds, d.grad_ctrl[e, i])
 
-        self.step, self.adjoint = step, adjoint
+        self.step, self.adjoint = Launcher(step, fields), Launcher(adjoint, fields)

@@ -20,7 +20,8 @@ PACKAGES = {"taichi_sim": "taichi_sim", "assets": "taichi_sim/assets", "shac": "
 ROOMS = [
     ["taichi_sim.types", "taichi_sim.machine"],
     ["taichi_sim.runtime"],
-    ["taichi_sim.spatial", "taichi_sim.buffers"],
+    ["taichi_sim.lanes"],
+    ["taichi_sim.spatial"],
     ["taichi_sim.bodies"],
     ["taichi_sim.contact", "taichi_sim.fluid", "taichi_sim.muscles"],
     ["taichi_sim.constraint"],

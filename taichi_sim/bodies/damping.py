@@ -7,6 +7,7 @@ matrix (`add_block`: gl, gm, ga). It keeps the tree's sparsity.
 """
 
 from taichi_sim import spatial
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import procedure, ti
 
 
@@ -69,7 +70,7 @@ def mul(m: ti.template(), d: ti.template(), e, link, w, v):
         force = force + spatial.sym_mul(d.gl[e, 2 * link], d.gl[e, 2 * link + 1], v)
         x, y, z = d.gm[e, 3 * link], d.gm[e, 3 * link + 1], d.gm[e, 3 * link + 2]
         moment = moment + spatial.scale(x, v[0, :]) + spatial.scale(y, v[1, :]) + spatial.scale(z, v[2, :])
-        force = force + ti.Matrix.rows([spatial.dot(x, w), spatial.dot(y, w), spatial.dot(z, w)])
+        force = force + stack([spatial.dot(x, w), spatial.dot(y, w), spatial.dot(z, w)])
     return moment, force
 
 
@@ -88,7 +89,7 @@ def add_along(m: ti.template(), d: ti.template(), e, link, i, p, mass):
 @ti.func
 def outer(x):
     """x x' of a 3-vector: diagonal (xx, yy, zz) and off-diagonal (yz, xz, xy)."""
-    yz = ti.Matrix.rows([x[1, :] * x[2, :], x[0, :] * x[2, :], x[0, :] * x[1, :]])
+    yz = stack([x[1, :] * x[2, :], x[0, :] * x[2, :], x[0, :] * x[1, :]])
     return x * x, yz
 
 
@@ -99,7 +100,7 @@ def add_particle(d: ti.template(), e, link, p, mass):
     x2, y2, z2 = diag[0, :], diag[1, :], diag[2, :]
     d.cm[e, link] = d.cm[e, link] + mass
     d.ch[e, link] = d.ch[e, link] + spatial.scale(p, mass)
-    d.cd[e, link] = d.cd[e, link] + spatial.scale(ti.Matrix.rows([y2 + z2, x2 + z2, x2 + y2]), mass)
+    d.cd[e, link] = d.cd[e, link] + spatial.scale(stack([y2 + z2, x2 + z2, x2 + y2]), mass)
     d.co[e, link] = d.co[e, link] - spatial.scale(off, mass)
 
 
@@ -120,6 +121,6 @@ def add_block(d: ti.template(), e, link, arm, n, mass):
 def add_turning(d: ti.template(), e, link, n, along, across):
     """Adds damping of rotations, along the unit vector n and across it, to the inertia of a link: cd, co."""
     diag, off = outer(n)
-    diag = spatial.scale(diag, along - across) + ti.Matrix.rows([across, across, across])
+    diag = spatial.scale(diag, along - across) + stack([across, across, across])
     d.cd[e, link] = d.cd[e, link] + diag
     d.co[e, link] = d.co[e, link] + spatial.scale(off, along - across)

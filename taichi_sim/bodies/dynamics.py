@@ -6,6 +6,7 @@ Source: Featherstone, Rigid Body Dynamics Algorithms (2008), table 5.1. The adjo
 from taichi_sim import spatial
 from taichi_sim.bodies import kinematics
 from taichi_sim.bodies.tree import LINK_MOCAP
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import procedure, ti
 
 
@@ -168,7 +169,7 @@ def inertia_gradient(m: ti.template(), e, k, q, c, mass, xw, xl, yw, yl):
     yz = a[1, :] * b[2, :] + a[2, :] * b[1, :]
     xz = a[0, :] * b[2, :] + a[2, :] * b[0, :]
     xy = a[0, :] * b[1, :] + a[1, :] * b[0, :]
-    m.grad_heavy_off[e, k] = m.grad_heavy_off[e, k] - ti.Matrix.rows([yz, xz, xy])
+    m.grad_heavy_off[e, k] = m.grad_heavy_off[e, k] - stack([yz, xz, xy])
 
 
 @procedure

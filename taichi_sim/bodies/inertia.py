@@ -5,6 +5,7 @@ Source: Featherstone, Rigid Body Dynamics Algorithms (2008), section 6.2 (compos
 
 from taichi_sim import spatial
 from taichi_sim.bodies import damping
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import procedure, ti
 
 
@@ -20,8 +21,8 @@ def bodies(m: ti.template(), d: ti.template(), e):
         diag, off = rotated(q, m.heavy_diag[row, k], m.heavy_off[row, k])
         # parallel axes: m (|c|^2 - c c')
         x, y, z = com[0, :], com[1, :], com[2, :]
-        diag = diag + ti.Matrix.rows([mass * (y * y + z * z), mass * (x * x + z * z), mass * (x * x + y * y)])
-        off = off - ti.Matrix.rows([mass * y * z, mass * x * z, mass * x * y])
+        diag = diag + stack([mass * (y * y + z * z), mass * (x * x + z * z), mass * (x * x + y * y)])
+        off = off - stack([mass * y * z, mass * x * z, mass * x * y])
         d.ih[e, k] = spatial.scale(com, mass)
         d.id[e, k] = diag
         d.io[e, k] = off
@@ -44,7 +45,7 @@ def rotated(q, diag, off):
     yz = a[1, :] * x[2, :] + b[1, :] * y[2, :] + c[1, :] * z[2, :]
     xz = a[0, :] * x[2, :] + b[0, :] * y[2, :] + c[0, :] * z[2, :]
     xy = a[0, :] * x[1, :] + b[0, :] * y[1, :] + c[0, :] * z[1, :]
-    return ti.Matrix.rows([xx, yy, zz]), ti.Matrix.rows([yz, xz, xy])
+    return stack([xx, yy, zz]), stack([yz, xz, xy])
 
 
 @procedure

@@ -2,6 +2,7 @@
 
 from taichi_sim import spatial
 from taichi_sim.bodies.tree import LINK_BALL, LINK_HINGE, LINK_MOCAP, LINK_SLIDE, LINK_TRANS
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import procedure, ti
 
 
@@ -23,7 +24,7 @@ def position(m: ti.template(), d: ti.template(), e):
                 s, c = spatial.sin_cos(0.5 * (d.qpos[e, qadr] - m.qpos0[qadr]))
                 u = spatial.scale(axis, s)
                 w = spatial.rotate(q, axis)
-                q = spatial.quat_mul(q, ti.Matrix.rows([c, u[0, :], u[1, :], u[2, :]]))
+                q = spatial.quat_mul(q, stack([c, u[0, :], u[1, :], u[2, :]]))
                 d.sw[e, dof] = w
                 d.sl[e, dof] = spatial.cross(x, w)
         if ti.static(LINK_SLIDE in m.kinds):

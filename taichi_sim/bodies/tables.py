@@ -13,7 +13,7 @@ import numpy as np
 from taichi_sim.bodies.conditioning import ill_conditioned
 from taichi_sim.bodies.integrators import choice
 from taichi_sim.bodies.tree import Tree, lone, quat_matrix
-from taichi_sim.buffers import Buffer, Fields, Items
+from taichi_sim.lanes.buffers import Buffer, Fields, Items
 from taichi_sim.types import JNT_BALL, JNT_FREE, Model
 
 # Model constants of this room that users may fit.

@@ -7,7 +7,7 @@ import types
 
 import numpy as np
 
-from taichi_sim.buffers import Fields
+from taichi_sim.lanes.buffers import Fields
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import exp, log
 

@@ -20,6 +20,7 @@ from taichi_sim import spatial
 from taichi_sim.bodies import damping, dynamics, kinematics
 from taichi_sim.constraint import cone, dry, scalar, touch
 from taichi_sim.constraint.impedance import impedance
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import procedure, ti
 from taichi_sim.types import JNT_BALL
 
@@ -74,7 +75,7 @@ def violation(m: ti.template(), d: ti.template(), e, i):
     low, high = m.constraint.limits.low[i] - q, q - m.constraint.limits.high[i]
     x = ti.max(low, high)
     side = ti.select(low > high, x * 0.0 + 1.0, x * 0.0 - 1.0)
-    J = ti.Matrix.rows([side, side * 0.0, side * 0.0])
+    J = stack([side, side * 0.0, side * 0.0])
     u = J * 0.0
     if ti.static(m.constraint.limits.ball):
         if m.constraint.limits.kind[i] == JNT_BALL:

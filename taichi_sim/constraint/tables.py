@@ -9,10 +9,10 @@ import numpy as np
 from taichi_sim.bodies.moved_dofs import apart, dofs_of
 from taichi_sim.bodies.tables import allot
 from taichi_sim.bodies.tree import Tree
-from taichi_sim.buffers import Fields
 from taichi_sim.constraint import impedance
 from taichi_sim.constraint.cone import LEAST_FRICTION
 from taichi_sim.contact.tables import PARAMETERS, Touching
+from taichi_sim.lanes.buffers import Fields
 from taichi_sim.runtime import ti
 from taichi_sim.types import CONES, JNT_BALL, JNT_SLIDE, LAWS, TRN_BODY, Model
 

@@ -9,6 +9,7 @@ from taichi_sim import spatial
 from taichi_sim.bodies import damping
 from taichi_sim.bodies.external import particle
 from taichi_sim.contact import boxes, collide, pairs, planes, points
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import procedure, ti
 
 # Square of the length of a capsule's axis across a normal from which on it has a direction there.
@@ -93,7 +94,7 @@ def tangent(m: ti.template(), d: ti.template(), e, c, n):
         if c >= m.constraint.contacts.planes:
             one, zero = n[1, :] * 0.0 + 1.0, n[1, :] * 0.0
             level = abs(n[1, :]) < 0.5
-            y = ti.Matrix.rows([zero, ti.select(level, one, zero), ti.select(level, zero, one)])
+            y = stack([zero, ti.select(level, one, zero), ti.select(level, zero, one)])
             up = spatial.dot(n, y)
             flat = y - spatial.scale(n, up)
             per_length = 1.0 / ti.sqrt(spatial.dot(flat, flat))

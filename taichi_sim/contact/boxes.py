@@ -4,8 +4,9 @@ Inside of a box the nearest face pushes, so that the normal jumps from one face 
 """
 
 from taichi_sim.contact.collide import PARALLEL, PULL, TINY, clamp
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import ti
-from taichi_sim.spatial import cross, dot, rotate, rotate_inv, scale
+from taichi_sim.spatial import cross, dot, pick, rotate, rotate_inv, scale
 
 # A pull that is always there, too weak to show: where all of a segment's points are equally close it decides.
 _WEAK_PULL = 1e-14
@@ -101,11 +102,9 @@ def _box_distance(x, size):
     # the first of equals
     is_x = ti.select(gx <= least, one, zero)
     is_y = ti.select(gy <= least, one - is_x, zero)
-    face = ti.Matrix.rows([is_x, is_y, one - is_x - is_y])
+    face = stack([is_x, is_y, one - is_x - is_y])
     face = ti.select(x < 0.0, -face, face)
-    for k in ti.static(range(3)):
-        for i in ti.static(range(x.get_shape()[1])):
-            out[k, i] = ti.select(outside[i], out[k, i], face[k, i])
+    out = pick(outside, out, face)
     return ti.select(outside, length, -least), out
 
 
@@ -166,7 +165,7 @@ def _closest_to_box(c, u, radius, size):
         s = clamp((plane - here) * rate / (rate * rate + TINY))
         # exactly on the face: where the axis dips into the box, f32 rounding would outweigh the weak pull
         x = c + scale(u, s)
-        x = ti.Matrix.rows(
+        x = stack(
             [
                 (1.0 - mx) * x[0, :] + mx * plane,
                 (1.0 - my) * x[1, :] + my * plane,

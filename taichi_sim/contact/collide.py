@@ -18,6 +18,7 @@ Where the closest point is not unique it would jump with the pose. There the exa
 * Boxes: see `boxes`.
 """
 
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import cross, dot, rotate, rotate_inv, scale
 
@@ -165,7 +166,7 @@ def cylinder_plane(c, q, radius, half_length, n, k):
     tx, ty, _inv, _long, _slope = _rim_direction(rotate_inv(q, n))
     along, aside, end = _corner(k)
     x, y = tx * along - ty * aside, ty * along + tx * aside
-    return c + rotate(q, ti.Matrix.rows([radius * x, radius * y, end * half_length]))
+    return c + rotate(q, stack([radius * x, radius * y, end * half_length]))
 
 
 @ti.func
@@ -182,7 +183,7 @@ def adjoint_cylinder_plane(q, radius, n, k, p_bar):
     radial = ti.select(long, tx * x + ty * y, 0.0 * x)
     ax, ay = inv * (x - tx * radial), inv * (y - ty * radial)
     turn = slope * ax
-    v_bar = ti.Matrix.rows([turn * v[0, :] - ax, turn * v[1, :] - ay, 0.0 * ax])
+    v_bar = stack([turn * v[0, :] - ax, turn * v[1, :] - ay, 0.0 * ax])
     return cross(rotate(q, v_bar), n)
 
 

@@ -13,6 +13,7 @@ descent, so where shapes overlap it begins from the two best of some directions 
 
 from taichi_sim.contact.collide import TINY, clamp
 from taichi_sim.contact.support import both
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import procedure, ti
 from taichi_sim.spatial import dot, pick, rotate, scale
 
@@ -93,7 +94,7 @@ def descend(s: ti.template(), w: ti.template(), e, one, two, r, q, n, size, tole
                 nearest, chosen = ti.min(distance2, nearest), ti.select(closer, 1.0 * k, chosen)
                 a, b, g = ti.select(closer, a_k, a), ti.select(closer, b_k, b), ti.select(closer, g_k, g)
             keep(w, e, chosen, working > 0.0, c, f1, f2)
-            shares = ti.Matrix.rows([a, b, g])
+            shares = stack([a, b, g])
             at = at * 0.0
             for k in ti.static(range(3)):
                 w.share[e, k] = ti.select(working > 0.0, shares[k, :], w.share[e, k])

@@ -10,6 +10,7 @@ radius. So all are exact on an even slope, and nearly so where the surface bends
 import numpy as np
 
 from taichi_sim.contact import collide
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import cross, dot, rotate, rotate_inv, scale
 
@@ -63,14 +64,14 @@ def adjoint_touch(table: ti.template(), c: ti.template(), k, c1, r1, c2, q2, d_b
     # distance = height / length, normal = (-slope, 1) / length
     length_bar = -(distance_bar * height / length + dot(normal, n_bar)) / length
     height_bar = distance_bar / length
-    value_bar = ti.Matrix.rows(
+    value_bar = stack(
         [
             -height_bar,
             -n_bar[0, :] / length - length_bar * normal[0, :],
             -n_bar[1, :] / length - length_bar * normal[1, :],
         ]
     )
-    along = ti.Matrix.rows([dot(value_bar, by_x), dot(value_bar, by_y), height_bar])
+    along = stack([dot(value_bar, by_x), dot(value_bar, by_y), height_bar])
     force = rotate(q2, p_bar + along)
     return cross(c1, force), force
 
@@ -140,7 +141,7 @@ def upward(value):
     """The unit normal of a height and its slopes, and the length of (-slope, 1)."""
     x, y = value[1, :], value[2, :]
     length = ti.sqrt(1.0 + x * x + y * y)
-    return ti.Matrix.rows([-x / length, -y / length, 1.0 / length]), length
+    return stack([-x / length, -y / length, 1.0 / length]), length
 
 
 @ti.func

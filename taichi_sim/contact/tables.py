@@ -9,10 +9,10 @@ import numpy as np
 
 from taichi_sim.bodies.tables import Damping, allot
 from taichi_sim.bodies.tree import Tree
-from taichi_sim.buffers import Fields
 from taichi_sim.contact import points
 from taichi_sim.contact.hfield import nodes
 from taichi_sim.contact.shapes import Shapes
+from taichi_sim.lanes.buffers import Fields
 from taichi_sim.runtime import ti
 from taichi_sim.types import Model
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from taichi_sim.bodies.tables import allot
 from taichi_sim.bodies.tree import Tree, quat_matrix, quat_mul
-from taichi_sim.buffers import Fields
+from taichi_sim.lanes.buffers import Fields
 from taichi_sim.types import GEOM_CAPSULE, GEOM_CYLINDER, GEOM_SPHERE, Model
 
 

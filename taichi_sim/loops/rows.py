@@ -12,6 +12,7 @@ dJ/dt qvel adds to the rows' acceleration; of the others that is left out, as in
 
 from taichi_sim import spatial
 from taichi_sim.constraint.impedance import impedance
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import procedure, ti
 
 
@@ -88,7 +89,7 @@ def spin(w1, w2, alpha):
     the second derivative of conj(q2) q1."""
     w = w1 - w2
     twist = alpha + spatial.cross(w1, w2)
-    return ti.Matrix.rows([-0.5 * spatial.dot(w, w), twist[0, :], twist[1, :], twist[2, :]])
+    return stack([-0.5 * spatial.dot(w, w), twist[0, :], twist[1, :], twist[2, :]])
 
 
 @procedure

@@ -9,8 +9,8 @@ import numpy as np
 from taichi_sim.bodies.moved_dofs import dofs_of, moved_dofs
 from taichi_sim.bodies.tables import allot
 from taichi_sim.bodies.tree import Tree
-from taichi_sim.buffers import Fields
 from taichi_sim.constraint import impedance
+from taichi_sim.lanes.buffers import Fields
 from taichi_sim.types import EQ_JOINT, EQ_TENDON, EQ_WELD, Model
 
 

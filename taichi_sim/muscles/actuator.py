@@ -6,6 +6,7 @@ clamped. On balls and free joints it is explicit.
 """
 
 from taichi_sim import spatial
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.muscles import elastic, laws, site
 from taichi_sim.runtime import procedure, ti
 from taichi_sim.types import JNT_BALL, JNT_FREE
@@ -53,7 +54,7 @@ def gear(m: ti.template(), u, k):
 @ti.func
 def ball_gear(m: ti.template(), u):
     """The first three entries of an actuator's gear, a torque's axis."""
-    return ti.Matrix.rows([m.actuator.gear[0][u], m.actuator.gear[1][u], m.actuator.gear[2][u]])
+    return stack([m.actuator.gear[0][u], m.actuator.gear[1][u], m.actuator.gear[2][u]])
 
 
 @procedure
@@ -146,13 +147,13 @@ def muscle_constants(m: ti.template(), e, u):
         m.actuator.muscle_optimal_length[row, u],
         m.actuator.muscle_slack_length[row, u],
     ]
-    return ti.Matrix.rows(rows + [m.actuator.muscle_prm[k][u] for k in ti.static(range(len(m.actuator.muscle_prm)))])
+    return stack(rows + [m.actuator.muscle_prm[k][u] for k in ti.static(range(len(m.actuator.muscle_prm)))])
 
 
 @ti.func
 def tangent(d: ti.template(), e, u):
     """What `law` has left of a muscle for its adjoint."""
-    return ti.Matrix.rows([d.actuator.tangent[k][e, u] for k in ti.static(range(laws.NUM_TANGENT))])
+    return stack([d.actuator.tangent[k][e, u] for k in ti.static(range(laws.NUM_TANGENT))])
 
 
 @ti.func

@@ -1,5 +1,6 @@
 """What the fibres of muscles do at one moment, and the derivatives of that: `results.FibreData`, in kernels."""
 
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.muscles import elastic, laws
 from taichi_sim.muscles.actuator import drive, muscle_constants
 from taichi_sim.runtime import ti
@@ -63,4 +64,4 @@ def measure(m: ti.template(), d: ti.template(), e, u):
         for i in ti.static(range(NUM_RESULTS))
         for k in ti.static(range(NUM_INPUTS))
     ]
-    return ti.Matrix.rows(results + slopes)
+    return stack(results + slopes)

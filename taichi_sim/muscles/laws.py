@@ -27,6 +27,7 @@ are the LAW_* codes that a model uses: the others are not compiled.
 
 import math
 
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import exp, log, sin_cos, tanh
 from taichi_sim.types import LAW_DEGROOTE, LAW_MUJOCO
@@ -234,7 +235,7 @@ def tangent(laws: ti.template(), law, c, length, velocity, a):
     along = a * fl * fv + fp + beta * w
     by_w = a * fl * dfv + beta
     bend = a * fl * ddfv * rate
-    return ti.Matrix.rows(
+    return stack(
         [
             -cosine * along,
             -cosine * by_w * rate,

@@ -8,7 +8,7 @@ import numpy as np
 
 from taichi_sim.bodies.tables import allot, friction_constants
 from taichi_sim.bodies.tree import Tree
-from taichi_sim.buffers import Fields
+from taichi_sim.lanes.buffers import Fields
 from taichi_sim.muscles import laws
 from taichi_sim.muscles.actuator import ON_BODY, ON_JOINT, ON_SITE
 from taichi_sim.muscles.tendon_tables import Tables

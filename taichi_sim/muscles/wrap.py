@@ -20,6 +20,7 @@ Second derivatives grow without bound towards a point on the surface, and where 
 NEAR ends that growth. Nothing is NaN for finite input.
 """
 
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import basis, cross, dot, scale, sin_cos
 
@@ -180,7 +181,7 @@ def _diagonal(a):
     zero = 0.0 * x
     one = zero + 1.0
     is_y, is_z = (y > x) & (y > z), (z > x) & (z > y)
-    return ti.Matrix.rows([ti.select(is_y | is_z, one, zero), ti.select(is_y, zero, one), ti.select(is_z, zero, one)])
+    return stack([ti.select(is_y | is_z, one, zero), ti.select(is_y, zero, one), ti.select(is_z, zero, one)])
 
 
 @ti.func
@@ -216,7 +217,7 @@ def _flat_path(kind, x1, y1, x2, y2, radius, sx, sy, sided):
         that angle's sine, (L) each.
     """
     zero = 0.0 * x1
-    none = ti.Matrix.rows([zero, zero, zero, zero])
+    none = stack([zero, zero, zero, zero])
     wraps, flat, g, s1, s2, m1, m2 = zero, zero, none, zero, zero, zero, zero
     slip, pull, k1, k2 = none, zero, zero, zero
     if kind >= INSIDE:
@@ -239,7 +240,7 @@ def _outside(x1, y1, x2, y2, radius, sx, sy, sided):
     s1, s2 = ti.max(t1, NEAR * radius + _MINVAL), ti.max(t2, NEAR * radius + _MINVAL)
     sine = ti.abs(x1 * y2 - y1 * x2) * ti.sqrt(inv1 * inv2)
     k = radius * (1.0 - 2.0 * long) / ti.max(sine, NEAR)
-    return wraps, flat, ti.Matrix.rows([u1, v1, u2, v2]), s1, s2, k
+    return wraps, flat, stack([u1, v1, u2, v2]), s1, s2, k
 
 
 @ti.func
@@ -261,7 +262,7 @@ def _inside(x1, y1, x2, y2, radius):
     k = radius * rho1 * rho2 / ti.max(a * (x2 * nx + y2 * ny) + b * (x1 * nx + y1 * ny), _TINY)
     k1 = ti.select(apart, inv * (x1 * ny - y1 * nx) / a, k)
     k2 = ti.select(apart, inv * (nx * y2 - ny * x2) / b, k)
-    return touches, a + b, ti.Matrix.rows([u1, v1, u2, v2]), s1, s2, m1, m2, slip, pull, k1, k2
+    return touches, a + b, stack([u1, v1, u2, v2]), s1, s2, m1, m2, slip, pull, k1, k2
 
 
 @ti.func
@@ -355,7 +356,7 @@ def _touch(x1, y1, x2, y2, radius):
     out1, out2 = (first * s / p - rate * x_a) * a / rho1, ((1.0 - first) * s / p - rate * x_b) * b / rho2
     middle = (1.0 - found) / norm
     by1, by2, out1, out2 = by1 * found, by2 * found, out1 * found, out2 * found
-    slip = ti.Matrix.rows(
+    slip = stack(
         [
             out1 * e1x - by1 * e1y - middle * ny,
             out1 * e1y + by1 * e1x + middle * nx,
@@ -400,7 +401,7 @@ def _incidence(a, b, gamma, wanted):
             x_a += gain * (slope_a + slope_x * x_a) - inv * (f_a + slope * x_a)
             x_b += gain * (slope_b + slope_x * x_b) - inv * (f_b + slope * x_b)
             x_gamma += gain * slope_x * x_gamma - inv * (1.0 + slope * x_gamma)
-            x -= f * inv
+            x = x - f * inv
             excess = zero + _NEWTON_TOLERANCE
     return found, x, x_a, x_b, x_gamma
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import trees
 from batch import random_batch
+from kernels import launched
 
 import taichi_sim as ts
 from taichi_sim import runtime
@@ -114,7 +115,8 @@ STAGES = {
 
 def stage_kernels(sim: ts.Simulator, force, adjoint):
     """Kernels (qpos, qvel, qacc, ctrl, lam) -> lam . tau, and -> its gradient by tangent of q, v and ctrl."""
-    m, d = sim._engine.m, sim._engine.d
+    m, d, fields = sim._engine.m, sim._engine.d, sim._engine._fields
+    memory = fields.types
 
     @ti.func
     def load(e, inputs: ti.template()):
@@ -128,7 +130,17 @@ def stage_kernels(sim: ts.Simulator, force, adjoint):
             d.ctrl[e, i] = inputs[e, m.nq + 3 * m.nv + i]
 
     @ti.kernel
-    def value(inputs: ARRAY, out: ARRAY):
+    def value(
+        m0: memory.state,
+        m1: memory.wide,
+        m2: memory.shared,
+        m3: memory.fitted,
+        m4: memory.gradient,
+        m5: memory.integers,
+        inputs: ARRAY,
+        out: ARRAY,
+    ):
+        fields.bind(m0, m1, m2, m3, m4, m5)
         for e in range(inputs.shape[0]):
             load(e, inputs)
             force(m, d, e)
@@ -137,7 +149,17 @@ def stage_kernels(sim: ts.Simulator, force, adjoint):
                 out[e, 0] = out[e, 0] + d.lam[e, i] * d.qfrc_bias[e, i]
 
     @ti.kernel
-    def gradient(inputs: ARRAY, out: ARRAY):
+    def gradient(
+        m0: memory.state,
+        m1: memory.wide,
+        m2: memory.shared,
+        m3: memory.fitted,
+        m4: memory.gradient,
+        m5: memory.integers,
+        inputs: ARRAY,
+        out: ARRAY,
+    ):
+        fields.bind(m0, m1, m2, m3, m4, m5)
         for e in range(inputs.shape[0]):
             load(e, inputs)
             for i in range(m.nv):
@@ -152,12 +174,13 @@ def stage_kernels(sim: ts.Simulator, force, adjoint):
             for i in range(m.nu):
                 out[e, 2 * m.nv + i] = d.grad_ctrl[e, i]
 
-    return value, gradient
+    return launched(value, fields), launched(gradient, fields)
 
 
 def integrate_kernels(sim: ts.Simulator):
     """Kernels (q, v, a) -> (q+, v+), and (the same, adjoints of q+'s entries and of v+) -> those of q, v and a."""
-    m, d = sim._engine.m, sim._engine.d
+    m, d, fields = sim._engine.m, sim._engine.d, sim._engine._fields
+    memory = fields.types
 
     @ti.func
     def load(e, inputs: ti.template()):
@@ -168,7 +191,17 @@ def integrate_kernels(sim: ts.Simulator):
             d.qacc[e, i] = inputs[e, m.nq + m.nv + i]
 
     @ti.kernel
-    def value(inputs: ARRAY, out: ARRAY):
+    def value(
+        m0: memory.state,
+        m1: memory.wide,
+        m2: memory.shared,
+        m3: memory.fitted,
+        m4: memory.gradient,
+        m5: memory.integers,
+        inputs: ARRAY,
+        out: ARRAY,
+    ):
+        fields.bind(m0, m1, m2, m3, m4, m5)
         for e in range(inputs.shape[0]):
             load(e, inputs)
             integrate.begin(m, d, e)
@@ -179,7 +212,18 @@ def integrate_kernels(sim: ts.Simulator):
                 out[e, m.nq + i] = d.qvel[e, i]
 
     @ti.kernel
-    def gradient(inputs: ARRAY, weights: ARRAY, out: ARRAY):
+    def gradient(
+        m0: memory.state,
+        m1: memory.wide,
+        m2: memory.shared,
+        m3: memory.fitted,
+        m4: memory.gradient,
+        m5: memory.integers,
+        inputs: ARRAY,
+        weights: ARRAY,
+        out: ARRAY,
+    ):
+        fields.bind(m0, m1, m2, m3, m4, m5)
         for e in range(inputs.shape[0]):
             load(e, inputs)
             integrate.begin(m, d, e)
@@ -196,7 +240,7 @@ def integrate_kernels(sim: ts.Simulator):
                 out[e, m.nv + i] = d.grad_qvel[e, i]
                 out[e, 2 * m.nv + i] = d.lam[e, i]
 
-    return value, gradient
+    return launched(value, fields), launched(gradient, fields)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kernels import whole
 from processes import run
 
 from taichi_sim import runtime, spatial
@@ -18,6 +19,7 @@ def errors() -> dict[str, float]:
     lanes, dtype = settings.lanes(8), settings.numpy
     array = ti.types.ndarray(dtype=ti.types.vector(lanes, settings.real), ndim=2)
 
+    @whole
     @ti.kernel
     def evaluate(x: array, out: array):
         for e in range(x.shape[0]):
@@ -74,6 +76,7 @@ def test_beyond_what_a_number_holds_exp_is_finite(x):
     settings = runtime.get()
     array = ti.types.ndarray(dtype=ti.types.vector(4, settings.real), ndim=1)
 
+    @whole
     @ti.kernel
     def evaluate(x: array):
         for e in range(x.shape[0]):

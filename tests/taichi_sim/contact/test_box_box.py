@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from differences import assert_gradient, rollout, weighted
+from kernels import whole
 
 import taichi_sim as ts
 from taichi_sim.contact import box_box
@@ -19,6 +20,7 @@ ARRAY = ti.types.ndarray(dtype=ti.types.vector(LANES, ti.f64), ndim=2)
 ENTRIES = 13
 
 
+@whole
 @ti.kernel
 def kernel(x: ARRAY, out: ARRAY):
     """(c1, q1, size1, c2, q2, size2, adjoints of depth, normal and point) -> each slot's entries."""

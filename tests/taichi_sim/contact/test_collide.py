@@ -3,6 +3,7 @@
 import mujoco
 import numpy as np
 import pytest
+from kernels import whole
 
 from taichi_sim.contact import boxes, collide
 from taichi_sim.runtime import ti
@@ -33,6 +34,7 @@ def store(out: ti.template(), e, adr: ti.template(), depth, n, p, moment, force)
         out[e, adr + 10 + k] = force[k, :]
 
 
+@whole
 @ti.kernel
 def segments_kernel(x: ARRAY, out: ARRAY):
     for e in range(x.shape[0]):
@@ -44,6 +46,7 @@ def segments_kernel(x: ARRAY, out: ARRAY):
         store(out, e, 0, depth, n, p, moment, force)
 
 
+@whole
 @ti.kernel
 def box_kernel(x: ARRAY, out: ARRAY):
     """Ball around c1, then capsule."""
@@ -59,6 +62,7 @@ def box_kernel(x: ARRAY, out: ARRAY):
         store(out, e, PAIR, depth, n, p, moment, force)
 
 
+@whole
 @ti.kernel
 def plane_kernel(x: ARRAY, out: ARRAY):
     """Point and torque of an ellipsoid, then of a cylinder's eight points."""
@@ -83,6 +87,7 @@ def plane_kernel(x: ARRAY, out: ARRAY):
                 out[e, 9 + 6 * k + i] = torque[i, :]
 
 
+@whole
 @ti.kernel
 def near_kernel(x: ARRAY, out: ARRAY):
     for e in range(x.shape[0]):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from differences import assert_gradient, rollout, weighted
+from kernels import launched
 
 import taichi_sim as ts
 from taichi_sim import runtime
@@ -14,7 +15,7 @@ from taichi_sim.contact import pairs
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import load_quat, load_vec3
 
-LANES, BLOCKS, TOLERANCE = runtime.get().lanes(4), 64, 1e-6
+LANES, BLOCKS, TOLERANCE = runtime.get().lanes(512), 64, 1e-6
 ARRAY = ti.types.ndarray(dtype=ti.types.vector(LANES, ti.f64), ndim=2)
 # Of a row: depth, normal, point, moment, force; and the depth of the least overlap.
 ENTRIES, SLOTS, MARGIN = 13, 4, 1.0
@@ -90,12 +91,25 @@ class Finder:
         self.sim = ts.Simulator(self.model, BLOCKS * LANES)
         # scratch, and a model's constants in the kernels' memory
         self.sim.forward(self.sim.initial_state())
-        m, d = self.sim._engine.m, self.sim._engine.d
+        m, d, fields = self.sim._engine.m, self.sim._engine.d, self.sim._engine._fields
+        memory = fields.types
         self.m = m
 
         @ti.kernel
-        def kernel(x: ARRAY, out: ARRAY, first: ti.i32, last: ti.i32):
+        def kernel(
+            m0: memory.state,
+            m1: memory.wide,
+            m2: memory.shared,
+            m3: memory.fitted,
+            m4: memory.gradient,
+            m5: memory.integers,
+            x: ARRAY,
+            out: ARRAY,
+            first: ti.i32,
+            last: ti.i32,
+        ):
             """(c1, q1, c2, q2, adjoints) -> each row's entries, depth of the least overlap."""
+            fields.bind(m0, m1, m2, m3, m4, m5)
             for e in range(x.shape[0]):
                 c1, q1, c2, q2 = load_vec3(x, e, 0), load_quat(x, e, 3), load_vec3(x, e, 7), load_quat(x, e, 10)
                 d_bar, n_bar, p_bar = x[e, 14], load_vec3(x, e, 15), load_vec3(x, e, 18)
@@ -111,7 +125,7 @@ class Finder:
                         out[e, at + 10 + i] = force[i, :]
                 out[e, ENTRIES * SLOTS] = d.contact.found.depth[e, m.contact.pairs.main[first]]
 
-        self._kernel = kernel
+        self._kernel = launched(kernel, fields)
         rows, self.first = 0, []
         for one, two in KINDS:
             self.first.append(rows)

@@ -3,13 +3,14 @@
 import functools
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from kernels import whole
 from test_laws import LANES, call, force, muscle_rows
 
 from taichi_sim import runtime
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.muscles import elastic, laws
 from taichi_sim.runtime import ti
 from taichi_sim.types import LAW_DEGROOTE
@@ -27,10 +28,11 @@ def kernel():
     """From rows to rate, force, kv, eps+, pull (force + kv delta) + eps_bar eps+, and the latter's derivatives."""
     array = ti.types.ndarray(dtype=ti.types.vector(LANES, runtime.get().real), ndim=2)
 
+    @whole
     @ti.kernel
     def step(_law: ti.i32, x: array, out: array):
         for e in range(x.shape[0]):
-            c = ti.Matrix.rows([x[e, CONSTANTS + i] for i in range(laws.NUM_CONSTANTS)])
+            c = stack([x[e, CONSTANTS + i] for i in range(laws.NUM_CONSTANTS)])
             length, v, eps, a = x[e, LENGTH], x[e, VELOCITY], x[e, STRAIN], x[e, ACTIVATION]
             h, peak = x[e, STEP], x[e, PEAK]
             r, f, kv = elastic.solve(c, peak, 1e-9, length, v, eps, a, h, a * 0.0)
@@ -167,7 +169,7 @@ import numpy as np
 import taichi_sim as ts
 
 ts.init(device="cpu", precision="f32")
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(":")
 import test_elastic
 
 wide = {"x": (-1, 3), "strain": (-0.05, 0.1), "w": (-3, 3), "peak": (5e-3, 0.2)}
@@ -182,6 +184,6 @@ assert (wrong < 0.01 + sure).all(), wrong.max()
 
 
 def test_single_precision():
-    command = [sys.executable, "-c", SINGLE_PRECISION, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", SINGLE_PRECISION, ":".join(sys.path)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr

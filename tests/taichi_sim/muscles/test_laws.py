@@ -3,15 +3,16 @@
 import functools
 import subprocess
 import sys
-from pathlib import Path
 
 import mujoco
 import numpy as np
 import pytest
 import sympy
+from kernels import whole
 from sympy.physics import biomechanics
 
 from taichi_sim import runtime
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.muscles import laws
 from taichi_sim.runtime import ti
 from taichi_sim.types import LAW_DEGROOTE, LAW_MUJOCO
@@ -34,16 +35,18 @@ def kernels():
     the next activation, and the derivatives of both by act, ctrl and the time constants."""
     array = ti.types.ndarray(dtype=ti.types.vector(LANES, runtime.get().real), ndim=2)
 
+    @whole
     @ti.kernel
     def force(law: ti.i32, x: array, out: array):
         for e in range(x.shape[0]):
-            c = ti.Matrix.rows([x[e, CONSTANTS + i] for i in range(laws.NUM_CONSTANTS)])
+            c = stack([x[e, CONSTANTS + i] for i in range(laws.NUM_CONSTANTS)])
             length, v, a, delta = x[e, LENGTH], x[e, VELOCITY], x[e, ACTIVATION], x[e, DELTA]
             t = laws.tangent(LAWS, law, c, length, v, a)
             out[e, 0], out[e, 1] = laws.force(c, t)
             out[e, 2], out[e, 3], out[e, 4] = laws.adjoint(c, t, delta)
             out[e, 5], out[e, 6], out[e, 7] = laws.adjoint_constants(c, t, length, v, delta)
 
+    @whole
     @ti.kernel
     def activation(law: ti.i32, x: array, out: array):
         for e in range(x.shape[0]):
@@ -390,7 +393,7 @@ import sys
 import taichi_sim as ts
 
 ts.init(device="cpu", precision="f32")
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(":")
 import test_laws
 
 test_laws.assert_finite()
@@ -398,6 +401,6 @@ test_laws.assert_finite()
 
 
 def test_finite_everywhere_in_single_precision():
-    command = [sys.executable, "-c", SINGLE_PRECISION, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", SINGLE_PRECISION, ":".join(sys.path)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr

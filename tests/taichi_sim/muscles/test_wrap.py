@@ -4,13 +4,14 @@ import functools
 import itertools
 import subprocess
 import sys
-from pathlib import Path
 
 import mujoco
 import numpy as np
 import pytest
+from kernels import whole
 
 from taichi_sim import runtime
+from taichi_sim.lanes.vectors import stack
 from taichi_sim.muscles import wrap
 from taichi_sim.render.tendon_path import wrap_points
 from taichi_sim.runtime import ti
@@ -40,10 +41,11 @@ def kernel():
     real = runtime.get().real
     array = ti.types.ndarray(dtype=ti.types.vector(LANES, real), ndim=2)
 
+    @whole
     @ti.kernel
     def both(kind: ti.i32, radius: real, at: ti.types.vector(3, real), sided: ti.i32, x: array, out: array):
         for e in range(x.shape[0]):
-            side = ti.Matrix.rows([x[e, 0] * 0.0 + at[k] for k in ti.static(range(3))])
+            side = stack([x[e, 0] * 0.0 + at[k] for k in ti.static(range(3))])
             r1, r2, d1, d2 = load_vec3(x, e, 0), load_vec3(x, e, 3), load_vec3(x, e, 6), load_vec3(x, e, 9)
             out[e, 0], out[e, 1], g1, g2 = wrap.path(kind, r1, r2, radius, side, sided)
             e1, e2 = wrap.curvature(kind, r1, r2, radius, side, sided, d1, d2)
@@ -217,7 +219,7 @@ import numpy as np, sys
 import taichi_sim as ts
 
 ts.init(device="cpu", precision="f32")
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(":")
 import test_wrap as t
 
 degenerate, rows = t.degenerate_poses(np.random.default_rng(3)), t.poses(np.random.default_rng(4), 4000)
@@ -229,7 +231,7 @@ np.savez(sys.argv[2], **{name: t.call(case, rows.astype(np.float32)) for name, c
 
 def test_single_precision(tmp_path):
     file = tmp_path / "out.npz"
-    command = [sys.executable, "-c", SINGLE_PRECISION, str(Path(__file__).parent), str(file)]
+    command = [sys.executable, "-c", SINGLE_PRECISION, ":".join(sys.path), str(file)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr
     rows = poses(np.random.default_rng(4), 4000).astype(np.float32)

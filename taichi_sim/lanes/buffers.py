@@ -1,11 +1,17 @@
-"""The memory that kernels read and write: Taichi fields of which each quantity is a row of cells.
+"""The memory that kernels read and write: arrays of which each quantity is a row of cells.
 
-Every cell is a vector over the lanes of a block of worlds (`runtime`). What a room needs it declares first; the fields
-are placed when all rooms have, and filled with constants later, again for each model of the same layout (`engine`).
+Every cell is a vector over the lanes of a block of worlds (`runtime`). What a room needs it declares first; memory is
+taken when all rooms have, and filled with constants later, again for each model of the same layout (`engine`).
 """
 
-import numpy as np
+import functools
+from typing import NamedTuple
 
+import numpy as np
+import torch
+
+from taichi_sim.lanes import vectors
+from taichi_sim.lanes.vectors import of_compiler
 from taichi_sim.runtime import Runtime, procedure, ti
 
 # Bound of what is not bounded: fast-math code may assume that there are no infinities.
@@ -16,9 +22,8 @@ class Items:
     """A row of consecutive entries in a buffer, indexed in kernels like a field: `items[block, i]`, or `items[i]` in a
     shared buffer.
 
-    An entry is `width` cells of L lanes: a scalar (width 1) reads as a vector of L, a 3-vector or a quaternion as a
-    (width, L) matrix. Taichi would make a separate data structure of every component of every lane of a matrix field,
-    and then take longer over their layout than over the kernels.
+    An entry is `width` cells of L lanes: a scalar (width 1) reads as a vector of L, a 3-vector or a quaternion as
+    (width, L), a vector for each component (`vectors.stack`).
     """
 
     def __init__(self, buffer: "Buffer", start: int, number: int, width: int):
@@ -50,7 +55,7 @@ class Items:
             return self._buffer.cell(block, i + self._start, 0, 1)
         i = ti.lang.impl.expr_init(i + self._start)
         rows = [self._buffer.cell(block, i, k, self.width) for k in range(self.width)]
-        value = ti.Matrix.rows(rows)
+        value = vectors.stack(rows)
 
         def assign(new):
             new = ti.lang.impl.expr_init(new)
@@ -77,8 +82,8 @@ class Ints:
 
 
 class Buffer:
-    """Cells from which `Items` are handed out, those of one width in a Taichi field of their own: then a kernel finds
-    the components of a vector beside each other without computing the place of each.
+    """Cells from which `Items` are handed out, and the array that holds them: row by row, and within a row those of
+    entries of one width together; on CUDA cell by cell, and the rows' together.
 
     Args:
         name: for `Items.place`.
@@ -90,8 +95,10 @@ class Buffer:
     def __init__(self, name: str, real, lanes: int, alike: bool = False):
         self.name, self.real, self._lanes, self._alike = name, real, lanes, alike
         self._number: dict[int, int] = {}
-        self._fields: dict[int, object] = {}
         self._values: list[tuple[Items, np.ndarray]] = []
+        self._rows, self._together = 0, False
+        # what stands for the memory in the kernel that is being compiled
+        self._array = None
 
     @property
     def cells(self) -> int:
@@ -127,6 +134,16 @@ class Buffer:
             cells[items.begin : items.begin + len(values)] = values
         return cells
 
+    @property
+    def type(self):
+        """Of the memory, for kernels."""
+        return ti.types.ndarray(dtype=self.real if self._alike else ti.types.vector(self._lanes, self.real), ndim=1)
+
+    @property
+    def layout(self) -> tuple:
+        """What decides where cells are."""
+        return self.name, tuple(sorted(self._number.items()))
+
     def like(self, other: "Buffer") -> None:
         """Takes over how many entries of each width another one has."""
         self._number = dict(other._number)
@@ -136,41 +153,54 @@ class Buffer:
         """All entries there are, those of one width together."""
         return [Items(self, 0, number, width) for width, number in self._number.items()]
 
-    def allocate(self, builder, rows: int, *, blocks_together: bool) -> None:
-        """Makes the fields."""
-        for width, number in self._number.items():
-            field = ti.field(self.real) if self._alike else ti.Vector.field(self._lanes, self.real)
-            self._fields[width] = field
-            if blocks_together:
-                entries = builder.dense(ti.j, number)
-                (entries.dense(ti.k, width) if width > 1 else entries).dense(ti.i, rows).place(field)
-            else:
-                entries = builder.dense(ti.ij, (rows, number))
-                (entries.dense(ti.k, width) if width > 1 else entries).place(field)
+    def place(self, rows: int, together: bool) -> None:
+        """Decides where cells are, of so many rows: those of a row together, or the rows' of a cell."""
+        self._rows, self._together = rows, together
 
-    def fill(self, values: np.ndarray, numpy) -> None:
+    def allocate(self, device: torch.device) -> torch.Tensor:
+        """The memory, (cells of all rows, L) or, if alike, (cells of all rows)."""
+        dtype = torch.float64 if self.real is ti.f64 else torch.float32
+        lanes = () if self._alike else (self._lanes,)
+        self._memory = torch.zeros((max(1, self._rows * self.cells), *lanes), dtype=dtype, device=device)
+        return self._memory
+
+    def fill(self, values: np.ndarray) -> None:
         """Writes `values`, cell by cell, into all rows and lanes."""
-        for width, number in self._number.items():
-            field, first = self._fields[width], self.first(width)
-            part = values[first : first + number * width].reshape((1, number) if width == 1 else (1, number, width))
-            shape = field.shape
-            if not self._alike:
-                part, shape = part[..., None], (*shape, self._lanes)
-            field.from_numpy(np.ascontiguousarray(np.broadcast_to(part, shape), numpy))
+        if len(values):
+            values = torch.as_tensor(values, dtype=self._memory.dtype, device=self._memory.device)
+            values = values[:, None] if self._together else values
+            shape = (len(values), self._rows) if self._together else (self._rows, len(values))
+            self._memory.view(*shape, -1).copy_(values[..., None])
+
+    def bind(self, array) -> None:
+        """In kernels: what the memory is called."""
+        self._array = array
 
     def cell(self, block, i, k: int, width: int):
         """In kernels: component k of entry i among those of a width."""
-        place = (block, i) if width == 1 else (block, i, k)
-        value = ti.lang.impl.subscript(None, self._fields[width], *place)
-        if not self._alike:
-            return value
-        value = ti.lang.impl.expr_init(value)
-        return ti.lang.matrix.make_matrix([value] * self._lanes)
+        at = i * width + (self.first(width) + k)
+        if self._together:
+            at = at * self._rows
+        if self._rows > 1:
+            at = at + (block if self._together else block * self.cells)
+        value = ti.lang.impl.subscript(None, self._array, at)
+        return vectors.spread(value, self._lanes) if self._alike else value
+
+
+class Memory(NamedTuple):
+    """What a kernel takes before all else: arrays, or their types."""
+
+    state: object
+    wide: object
+    shared: object
+    fitted: object
+    gradient: object
+    integers: object
 
 
 @ti.data_oriented
 class Fields:
-    """The memory of the kernels of one structure, in one tree of Taichi's that can be given back.
+    """The memory of the kernels of one structure.
 
     | buffer | what it holds | rows |
     |---|---|---|
@@ -188,10 +218,12 @@ class Fields:
         self.shared = Buffer("shared", real, lanes, alike=True)
         self.fitted = Buffer("fitted", real, lanes, alike=not fit)
         self.wide = Buffer("wide", ti.f64, lanes) if runtime.precision == "f32" else self.state
+        self._buffers = self.state, self.wide, self.shared, self.fitted, self.gradient
         self.integers = None
         self._runtime, self.fit, self.precision = runtime, fit, runtime.precision
+        # a card's threads have a lane each
+        self.whole = runtime.device.type == "cpu"
         self._integers: list[np.ndarray] = []
-        self._tree = None
 
     def ints(self, values) -> Ints:
         """Integer constants."""
@@ -228,28 +260,45 @@ class Fields:
         """The values of `shared`, `fitted` and `integers`."""
         return self.shared.values(), self.fitted.values(), np.concatenate(self._integers)
 
-    def allocate(self, rows: int) -> None:
-        """Places the fields, with room for `rows` blocks at a time."""
-        builder = ti.FieldsBuilder()
+    @property
+    def layout(self) -> tuple:
+        """What kernels have compiled in of the buffers."""
+        return tuple(buffer.layout for buffer in self._buffers)
+
+    def place(self, rows: int) -> None:
+        """Makes room for `rows` blocks at a time."""
         self.gradient.like(self.fitted)
         per_block = rows if self.fit else 1
-        placed = [(self.state, rows), (self.shared, 1), (self.fitted, per_block), (self.gradient, per_block)]
-        if self.wide.cells and self.wide is not self.state:
-            placed.append((self.wide, rows))
-        # neighbouring threads of a card handle neighbouring blocks: keep those side by side
-        together = self._runtime.device.type == "cuda"
-        for buffer, number in placed:
-            buffer.allocate(builder, number, blocks_together=together)
-        self.integers = ti.field(ti.i32)
-        builder.dense(ti.i, len(self.constants()[2])).place(self.integers)
-        self._tree = builder.finalize()
+        for buffer, number in zip(self._buffers, (rows, rows, 1, per_block, per_block)):
+            # neighbouring threads of a card handle neighbouring blocks: keep those side by side
+            buffer.place(number, together=self._runtime.device.type == "cuda")
+
+    @functools.cached_property
+    def memory(self) -> Memory:
+        """What kernels take before all else."""
+        device = self._runtime.device
+        integers = torch.zeros(sum(map(len, self._integers)), dtype=torch.int32, device=device)
+        of = {buffer: buffer.allocate(device) for buffer in set(self._buffers)}
+        return Memory(*(of[buffer] for buffer in self._buffers), integers)
+
+    @property
+    def types(self) -> Memory:
+        """Of the memory, for kernels."""
+        return Memory(*(buffer.type for buffer in self._buffers), ti.types.ndarray(dtype=ti.i32, ndim=1))
+
+    @of_compiler
+    def bind(self, *memory) -> None:
+        """In kernels, first of all: what the memory is called."""
+        *arrays, self.integers = memory
+        for buffer, array in zip(self._buffers, arrays, strict=True):
+            buffer.bind(array)
 
     def fill(self, constants: tuple[np.ndarray, ...]) -> None:
         """Writes a model's constants."""
         shared, fitted, integers = constants
-        self.shared.fill(shared, self._runtime.numpy)
-        self.fitted.fill(fitted, self._runtime.numpy)
-        self.integers.from_numpy(integers)
+        self.memory.integers.copy_(torch.as_tensor(integers))
+        self.shared.fill(shared)
+        self.fitted.fill(fitted)
 
     @procedure
     def load_fitted(self, block, cells: ti.template()):
@@ -260,7 +309,7 @@ class Fields:
                 if ti.static(items.width == 1):
                     items[block, i] = cells[block, at]
                 else:
-                    items[block, i] = ti.Matrix.rows([cells[block, at + k] for k in ti.static(range(items.width))])
+                    items[block, i] = vectors.stack([cells[block, at + k] for k in ti.static(range(items.width))])
 
     @procedure
     def clear_gradient(self, block):
@@ -281,9 +330,3 @@ class Fields:
                 else:
                     for k in ti.static(range(items.width)):
                         cells[block, at + k] = entry[k, :]
-
-    def destroy(self) -> None:
-        """Gives the memory back."""
-        if self._tree is not None:
-            self._tree.destroy()
-            self._tree = None

@@ -1,0 +1,56 @@
+"""Instructions counted by stepping through a kernel."""
+
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+from processes import run
+
+pytestmark = [
+    pytest.mark.cpu,
+    pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="steps through x86 on Linux"),
+]
+LANES, LENGTH = 8, 64
+PROGRAM = f"""
+import functools
+import taichi_sim as ts
+import torch
+from instructions import click, count
+from kernels import whole
+from taichi_sim.runtime import ti
+
+ts.init("cpu", "f64", num_threads=1)
+array = ti.types.ndarray(dtype=ti.types.vector({LANES}, ti.f64), ndim=1)
+
+@whole
+@ti.kernel
+def kernel(x: array, turns: ti.i32):
+    for _ in range(1):
+        for turn in range(turns):
+            for i in range({LENGTH}):
+                x[i] = x[i] * 0.5 + turn * 0.25
+
+x = torch.ones({LENGTH}, {LANES}, dtype=torch.float64)
+try:
+    print(*count(functools.partial(kernel, x), 2_000_000))
+except click.ClickException as error:
+    print(error)
+"""
+
+
+def test_operations_and_bytes_of_a_sum_of_products(tmp_path):
+    """A product and a sum of each vector, which is read once and written once."""
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAM)
+    tools = str(Path(__file__).parents[2] / "tools")
+    path = ":".join([tools, *sys.path])
+    output = run(f"import runpy; runpy.run_path({str(file)!r})", prelude="", PYTHONPATH=path).stdout
+    if "forbidden" in output:
+        pytest.skip(output)
+    instructions, operations, read, written = map(float, output.split())
+    values = LENGTH * LANES
+    assert 2 * values <= operations < 2.2 * values
+    # the rest is the thread pool's
+    assert 8 * values <= read < 9 * values + 2000 and 8 * values <= written < 9 * values + 2000
+    assert LENGTH * 4 < instructions < LENGTH * 40 + 1000
