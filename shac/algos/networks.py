@@ -110,6 +110,14 @@ class GaussianActor(nn.Module):
         self.log_std = nn.Parameter(torch.full((num_actions,), init_log_std))
         self.num_random = num_actions
 
+    @property
+    def parts(self) -> list[list[nn.Parameter]]:
+        """The policy's parameters, and the value's if these are others; else all."""
+        if self.value_trunk is None:
+            return [list(self.parameters())]
+        value = [*self.value_trunk.parameters(), *self.value.parameters()]
+        return [[*self.trunk.parameters(), *self.mu.parameters(), self.log_std], value]
+
     def forward(self, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Mean and standard deviation (..., num_actions) of the action, and the value (..., 1)."""
         features = self.trunk(obs)

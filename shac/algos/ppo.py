@@ -8,6 +8,7 @@ returns, and a learning rate that follows the policy's movement.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -85,7 +86,6 @@ class PPO(Learner):
             ProbabilisticTensorDictSequential(distribution),
             TensorDictModule(nn.Identity(), ["value"], ["state_value"]),
             clip_epsilon=config.clip,
-            clip_value=config.clip,
             entropy_coeff=config.entropy_coef,
             critic_coeff=config.value_coef,
             loss_critic_type="l2",
@@ -161,8 +161,6 @@ class PPO(Learner):
                 "action_log_prob": IndependentNormal(rollout.loc, rollout.scale).log_prob(rollout.actions),
                 "advantage": (advantage - advantage.mean()) / (advantage.std() + 1e-8),
                 "value_target": standardize(target),
-                # What the value is clipped beside.
-                "state_value": standardize(values[:-1]),
             },
             batch_size=(num, config.num_envs),
         )
@@ -178,14 +176,19 @@ class PPO(Learner):
                 losses = self.losses(batch)
                 self.optimizer.zero_grad()
                 sum(losses.values()).backward()
-                norm = nn.utils.clip_grad_norm_(self.actor.parameters(), config.max_grad_norm)
-                if not bool(norm.isfinite()):
+                norm = self._clip_gradients()
+                if not math.isfinite(norm):
                     raise NonFiniteError(f"PPO's gradient is not finite in epoch {self.epoch}")
                 self.optimizer.step()
                 if config.kl_target is not None:
                     self.rate.follow(_divergence(batch), config.kl_target, self.optimizer)
-                totals.append((losses["policy"].item(), losses["value"].item() / config.value_coef, norm.item()))
+                totals.append((losses["policy"].item(), losses["value"].item() / config.value_coef, norm))
         return tuple(sum(column) / len(totals) for column in zip(*totals))
+
+    def _clip_gradients(self) -> float:
+        """Scales down the gradients of policy and value, each for itself; the norm of the policy's before."""
+        norms = [nn.utils.clip_grad_norm_(part, self.config.max_grad_norm) for part in self.actor.parts]
+        return norms[0].item() if all(norm.isfinite() for norm in norms) else math.inf
 
     def losses(self, batch: TensorDict) -> dict[str, torch.Tensor]:
         """The parts of a minibatch's loss; the network's outputs are written into `batch`."""

@@ -222,7 +222,7 @@ class PPO(Settings):
     gae_lambda: float = 0.95
     """Weight of longer returns in advantages and targets [lambda; tau in rl_games]."""
     clip: float = 0.2
-    """Ratios of probabilities count from 1 - clip to 1 + clip, values that much beside the old ones [epsilon]."""
+    """Ratios of probabilities count from 1 - clip to 1 + clip [epsilon]."""
     passes: int = 5
     """Passes over an epoch's steps ("mini epochs")."""
     minibatch: int = 8192

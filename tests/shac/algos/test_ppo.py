@@ -79,23 +79,35 @@ def test_a_rollout_has_what_the_network_said():
 
 
 def test_the_loss_by_hand(ppo):
-    """One step with ratio 1.5, advantage 2, and a value that is its target, half a unit above its old one."""
+    """One step with ratio 1.5, advantage 2, and a value half a unit above its target."""
     data = ppo.training_data(rollout())[:1]
     loc, scale, value = ppo.actor(data["observation"])
     data["advantage"] = torch.full_like(data["advantage"], 2.0)
     log_prob = torch.distributions.Normal(loc, scale).log_prob(data["action"]).sum()
     data["action_log_prob"] = (log_prob - torch.tensor(1.5).log()).detach()[None]
-    data["state_value"] = (value - 0.5).detach()
-    data["value_target"] = value.detach()
+    data["value_target"] = (value - 0.5).detach()
     losses = ppo.losses(data)
     assert losses["policy"].item() == pytest.approx(-2 * 1.2)
-    # the clipped value is 0.2 above the old one and errs by 0.3, the value itself by nothing: the larger counts
-    assert losses["value"].item() == pytest.approx(ppo.config.value_coef * 0.3**2)
+    assert losses["value"].item() == pytest.approx(ppo.config.value_coef * 0.5**2)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_gradients_of_policy_and_value_are_clipped_each_for_itself(shared):
+    learner = PPO(Line(), Settings(num_envs=2, horizon=3, minibatch=6, actor_units=(4,), shared_value=shared))
+    parts = learner.actor.parts
+    assert {id(p) for part in parts for p in part} == {id(p) for p in learner.actor.parameters()}
+    for k, part in enumerate(parts):
+        for parameter in part:
+            parameter.grad = torch.full_like(parameter, 10.0 ** (1 - 3 * k))
+    norms = [torch.stack([p.grad.norm() for p in part]).norm().item() for part in parts]
+    assert learner._clip_gradients() == pytest.approx(norms[0])
+    after = [torch.stack([p.grad.norm() for p in part]).norm().item() for part in parts]
+    assert after == pytest.approx([1.0] if shared else [1.0, norms[1]], rel=1e-4)
 
 
 def test_the_losss_gradient_against_central_differences():
     learner = PPO(Line(), Settings(num_envs=4, horizon=4, minibatch=16, actor_units=(6, 5), entropy_coef=0.01))
-    data = learner.training_data(learner.rollout(learner.normalizer.snapshot(torch.float64))[0])
+    data = learner.training_data(learner.rollout(learner.normalizer.snapshot(learner.env.dtype))[0])
     parameters = list(learner.actor.parameters())
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
