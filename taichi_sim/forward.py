@@ -23,6 +23,7 @@ from taichi_sim.constraint import rows as constraint
 from taichi_sim.contact import pairs, planes
 from taichi_sim.fluid import forces as fluid
 from taichi_sim.lanes.launcher import Launcher
+from taichi_sim.lanes.vectors import greatest
 from taichi_sim.loops import rows
 from taichi_sim.loops import solve as loops
 from taichi_sim.muscles import activation, actuator, fibres, tendon
@@ -114,7 +115,7 @@ def solve(m: ti.template(), d: ti.template(), e, h_theta):
                 if solutions > 0:
                     loops.descend(m, d, e)
             constraint.pulls(m, d, e)
-            changed = search.decide(m, d, e).max() > 0.0
+            changed = greatest(search.decide(m, d, e)) > 0.0
             if changed:
                 if solutions > 0:
                     search.shorten(m, d, e)

@@ -5,7 +5,7 @@ Source: Featherstone, Rigid Body Dynamics Algorithms (2008), section 6.2 (compos
 
 from taichi_sim import spatial
 from taichi_sim.bodies import damping
-from taichi_sim.lanes.vectors import stack
+from taichi_sim.lanes.vectors import greatest, stack
 from taichi_sim.runtime import procedure, ti
 
 
@@ -133,7 +133,7 @@ def counts(m: ti.template(), x):
     """Whether an entry of the factor does anything: those of branches that only contacts couple mostly do not."""
     some = 1
     if ti.static(m.coupled):
-        some = ti.select(abs(x).max() > 0.0, 1, 0)
+        some = ti.select(greatest(abs(x)) > 0.0, 1, 0)
     return some
 
 

@@ -9,6 +9,7 @@ from taichi_sim import spatial
 from taichi_sim.bodies import dynamics
 from taichi_sim.constraint import adjoint as contacts
 from taichi_sim.constraint import touch
+from taichi_sim.lanes.vectors import greatest
 from taichi_sim.muscles import actuator
 from taichi_sim.runtime import procedure, ti
 
@@ -66,7 +67,7 @@ def adjoint(m: ti.template(), d: ti.template(), e, h):
         # found again: what `pairs.turn` is about is the pair that was found last
         x, n, p = touch.find(m, d, e, c)
         part = share(m, d, e, k)
-        if part.max() > 0.0:
+        if greatest(part) > 0.0:
             nu, nw = touch.relative(m, d, e, c, p, d.nw, d.nl)
             d.constraint.stick.pull[e, u] = d.constraint.stick.pull[e, u] - part * spatial.dot(n, nu)
             f, none = -spatial.scale(n, part * d.actuator.force[e, u]), n * 0.0

@@ -5,6 +5,7 @@ from taichi_sim.bodies.external import add, add_moment, add_motion, add_spin
 from taichi_sim.constraint import cone, dry, touch
 from taichi_sim.constraint.rows import along, edge, motion, prepare, product, violation, virtual_mass
 from taichi_sim.contact import pairs, planes
+from taichi_sim.lanes.vectors import greatest
 from taichi_sim.muscles import tendon
 from taichi_sim.runtime import procedure, ti
 from taichi_sim.types import JNT_BALL
@@ -18,7 +19,7 @@ def forces(m: ti.template(), d: ti.template(), e):
         dry.adjoint_forces(m, d, e)
     if ti.static(m.constraint.limits.number > 0):
         for i in range(m.constraint.limits.joints):
-            if d.constraint.limit_mass[e, i].max() > 0.0:
+            if greatest(d.constraint.limit_mass[e, i]) > 0.0:
                 limit(m, d, e, i)
     if ti.static(m.constraint.contacts.number > 0):
         motion(m, d, e)
@@ -26,7 +27,7 @@ def forces(m: ti.template(), d: ti.template(), e):
             d.constraint.yn[e, link] = m.gravity[0] * 0.0
             d.constraint.yf[e, link] = m.gravity[0] * 0.0
         for c in range(m.constraint.contacts.number):
-            if d.constraint.depth[e, c].max() > 0.0:
+            if greatest(d.constraint.depth[e, c]) > 0.0:
                 contact(m, d, e, c)
         project(m, d, e)
 

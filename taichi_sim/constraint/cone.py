@@ -17,6 +17,7 @@ Source: MuJoCo's documentation, "Computation: Constraint model"; there nu is the
 
 from taichi_sim import spatial
 from taichi_sim.constraint.touch import join
+from taichi_sim.lanes.vectors import greatest
 from taichi_sim.runtime import ti
 
 # MuJoCo's mjMINMU.
@@ -156,7 +157,7 @@ def add(m: ti.template(), d: ti.template(), e, c, p, n, t1, t2, aim: ti.template
         if k > 0:
             mu = rough(m, e, c, k)
             join(m, d, e, c, p, y, w, r * mu * mu, aim)
-    if slides.max() > 0.0:
+    if greatest(slides) > 0.0:
         join(m, d, e, c, p, both, both_w, -r * slides, aim)
     join(m, d, e, c, p, n + both, both_w, q, aim)
     return f, moment

@@ -20,7 +20,7 @@ from taichi_sim import spatial
 from taichi_sim.bodies import damping, dynamics, kinematics
 from taichi_sim.constraint import cone, dry, scalar, touch
 from taichi_sim.constraint.impedance import impedance
-from taichi_sim.lanes.vectors import stack
+from taichi_sim.lanes.vectors import greatest, stack
 from taichi_sim.runtime import procedure, ti
 from taichi_sim.types import JNT_BALL
 
@@ -106,7 +106,7 @@ def limit(m: ti.template(), d: ti.template(), e, i):
     d.constraint.on[e, row] = beyond * d.constraint.on[e, row]
     d.constraint.limit_side[e, i] = J
     d.constraint.limit_mass[e, i] = x * 0.0
-    if x.max() > 0.0:
+    if greatest(x) > 0.0:
         mass, _mass_slope, push, _push_slope = virtual_mass(
             m.constraint.limits, i, ti.max(x, 0.0), m.constraint.limits.weight[i]
         )
@@ -154,13 +154,13 @@ def contact(m: ti.template(), d: ti.template(), e, c):
     x, n, p = touch.find(m, d, e, c)
     touching = ti.select(x > 0.0, x * 0.0 + 1.0, x * 0.0)
     # a block skips what none of its worlds touches, or has touched
-    if ti.max(x, d.constraint.depth[e, c]).max() > 0.0:
+    if greatest(ti.max(x, d.constraint.depth[e, c])) > 0.0:
         for k in range(m.constraint.contacts.edges[c]):
             row = cone.place(m, c) + k
             d.constraint.on[e, row] = touching * d.constraint.on[e, row]
     d.constraint.depth[e, c] = x
     d.constraint.mass[e, c] = x * 0.0
-    if x.max() > 0.0:
+    if greatest(x) > 0.0:
         v, turning = touch.relative(m, d, e, c, p, d.vw, d.vl)
         t1, _axis, _turns = touch.tangent(m, d, e, c, n)
         t2 = spatial.cross(n, t1)
@@ -195,13 +195,13 @@ def pulls(m: ti.template(), d: ti.template(), e):
         dry.pulls(m, d, e)
     if ti.static(m.constraint.limits.number > 0):
         for i in range(m.constraint.limits.number):
-            if d.constraint.limit_mass[e, i].max() > 0.0:
+            if greatest(d.constraint.limit_mass[e, i]) > 0.0:
                 a = along(m, d, e, i, d.constraint.limit_side[e, i], d.qacc)
                 d.constraint.pull[e, m.constraint.limits.row + i] = d.constraint.limit_ref[e, i] - a
     if ti.static(m.constraint.contacts.number > 0):
         motion(m, d, e)
         for c in range(m.constraint.contacts.number):
-            if d.constraint.depth[e, c].max() > 0.0:
+            if greatest(d.constraint.depth[e, c]) > 0.0:
                 a, turning = touch.relative(m, d, e, c, d.constraint.p[e, c], d.constraint.cw, d.constraint.cl)
                 n, t1 = d.constraint.n[e, c], d.constraint.t1[e, c]
                 t2 = spatial.cross(n, t1)
@@ -222,7 +222,7 @@ def assemble(m: ti.template(), d: ti.template(), e):
     if ti.static(m.constraint.limits.number > 0):
         for i in range(m.constraint.limits.number):
             mass = d.constraint.limit_mass[e, i] * d.constraint.on[e, m.constraint.limits.row + i]
-            if mass.max() > 0.0:
+            if greatest(mass) > 0.0:
                 add_limit(m, d, e, i, mass * d.constraint.limit_ref[e, i], d.qacc)
                 if ti.static(m.constraint.limits.ball):
                     if m.constraint.limits.kind[i] == JNT_BALL:
@@ -267,7 +267,7 @@ def add_contact(m: ti.template(), d: ti.template(), e, c, aim: ti.template()):
         for k in range(m.constraint.contacts.edges[c]):
             at = m.constraint.contacts.most * c + k
             mass = d.constraint.mass[e, c] * d.constraint.on[e, cone.place(m, c) + k]
-            if mass.max() > 0.0:
+            if greatest(mass) > 0.0:
                 y, w = edge(m, e, c, n, t1, t2, k)
                 push = mass * d.constraint.ref[e, at]
                 if ti.static(aim == touch.SOLVED):
@@ -288,7 +288,7 @@ def contact_forces(m: ti.template(), d: ti.template(), e, aim: ti.template()):
         d.constraint.fn[e, link] = m.gravity[0] * 0.0
         d.constraint.ff[e, link] = m.gravity[0] * 0.0
     for c in range(m.constraint.contacts.number):
-        if d.constraint.depth[e, c].max() > 0.0:
+        if greatest(d.constraint.depth[e, c]) > 0.0:
             add_contact(m, d, e, c, aim)
     dynamics.generalised(m, d, e, d.constraint.fn, d.constraint.ff, d.constraint.qfrc)
 
@@ -302,7 +302,7 @@ def add_to_matrix(m: ti.template(), d: ti.template(), e):
         for i in range(m.constraint.limits.number):
             dof = m.constraint.limits.dof[i]
             mass = d.constraint.limit_mass[e, i] * d.constraint.on[e, m.constraint.limits.row + i]
-            if mass.max() > 0.0:
+            if greatest(mass) > 0.0:
                 if m.constraint.limits.kind[i] == JNT_BALL:
                     for r in range(dof, dof + 3):
                         for k in range(m.row_adr[r], m.row_adr[r] + r - dof + 1):
@@ -312,7 +312,7 @@ def add_to_matrix(m: ti.template(), d: ti.template(), e):
                     scalar.add_mass(m, d, e, m.constraint.limits, i, mass)
     if ti.static(m.constraint.contacts.between > 0):
         for c in range(m.constraint.contacts.planes, m.constraint.contacts.number):
-            if d.constraint.mass[e, c].max() > 0.0:
+            if greatest(d.constraint.mass[e, c]) > 0.0:
                 add_contact(m, d, e, c, touch.COUPLE)
 
 
@@ -324,7 +324,7 @@ def report(m: ti.template(), d: ti.template(), e):
     if ti.static(m.constraint.limits.number > 0):
         for i in range(m.constraint.limits.number):
             mass = d.constraint.limit_mass[e, i] * d.constraint.on[e, m.constraint.limits.row + i]
-            if mass.max() > 0.0:
+            if greatest(mass) > 0.0:
                 a = along(m, d, e, i, d.constraint.limit_side[e, i], d.qacc)
                 add_limit(m, d, e, i, mass * (d.constraint.limit_ref[e, i] - a), d.qfrc_limit)
     if ti.static(m.constraint.contacts.number > 0):

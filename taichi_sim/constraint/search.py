@@ -16,6 +16,7 @@ Source: MuJoCo's documentation, "Computation: Solver algorithms", Newton.
 """
 
 from taichi_sim.constraint import cone
+from taichi_sim.lanes.vectors import greatest
 from taichi_sim.runtime import procedure, ti
 
 # Points of a step that are looked at, at most, and the share of its slope at the beginning that is none at its end.
@@ -67,7 +68,7 @@ def decide(m: ti.template(), d: ti.template(), e):
             changed = changed + set_on(d, e, row, pushes(m, d, e, d.constraint.limit_mass[e, i], row))
     if ti.static(m.constraint.contacts.number > 0):
         for c in range(m.constraint.contacts.number):
-            if d.constraint.mass[e, c].max() > 0.0:
+            if greatest(d.constraint.mass[e, c]) > 0.0:
                 if ti.static(m.constraint.contacts.elliptic):
                     changed = changed + cone.decide(m, d, e, c)
                 else:
@@ -121,7 +122,7 @@ def begin(m: ti.template(), d: ti.template(), e):
         d.constraint.pull_start[e, row] = d.constraint.pull[e, row]
     if ti.static(m.constraint.contacts.number > 0):
         for c in range(m.constraint.contacts.number):
-            if d.constraint.mass[e, c].max() > 0.0:
+            if greatest(d.constraint.mass[e, c]) > 0.0:
                 for k in range(m.constraint.contacts.edges[c]):
                     row = cone.place(m, c) + k
                     d.constraint.pull_start[e, row] = d.constraint.pull[e, row]
@@ -145,7 +146,7 @@ def slope(m: ti.template(), d: ti.template(), e, share):
     if ti.static(m.constraint.contacts.number > 0):
         for c in range(m.constraint.contacts.number):
             mass = d.constraint.mass[e, c]
-            if mass.max() > 0.0:
+            if greatest(mass) > 0.0:
                 if ti.static(m.constraint.contacts.elliptic):
                     s, x = cone.slope(m, d, e, c, share)
                     first, second = first + s, second + x
@@ -190,7 +191,7 @@ def shorten(m: ti.template(), d: ti.template(), e):
         ahead = ti.select((ahead > low) & (ahead < high), ahead, 0.5 * (low + high))
         share = ti.select(off, ahead, share)
         points = points + 1
-        going = ti.select((ti.select(off, share * 0.0 + 1.0, share * 0.0)).max() > 0.0 and points < MOST_POINTS, 1, 0)
+        going = ti.select(greatest(ti.select(off, share * 0.0 + 1.0, share * 0.0)) > 0.0 and points < MOST_POINTS, 1, 0)
     for i in range(m.nv):
         step = d.qacc[e, i] - d.constraint.start[e, i]
         d.qacc[e, i] = d.constraint.start[e, i] + share * step
@@ -198,7 +199,7 @@ def shorten(m: ti.template(), d: ti.template(), e):
         go(d, e, row, share)
     if ti.static(m.constraint.contacts.number > 0):
         for c in range(m.constraint.contacts.number):
-            if d.constraint.mass[e, c].max() > 0.0:
+            if greatest(d.constraint.mass[e, c]) > 0.0:
                 for k in range(m.constraint.contacts.edges[c]):
                     go(d, e, cone.place(m, c) + k, share)
 

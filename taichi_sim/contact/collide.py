@@ -18,7 +18,7 @@ Where the closest point is not unique it would jump with the pose. There the exa
 * Boxes: see `boxes`.
 """
 
-from taichi_sim.lanes.vectors import stack
+from taichi_sim.lanes.vectors import greatest, stack
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import cross, dot, rotate, rotate_inv, scale
 
@@ -46,10 +46,7 @@ def near(c1, reach1, c2, reach2):
     """
     r, reach = c1 - c2, reach1 + reach2
     gap = dot(r, r) - reach * reach
-    least = gap[0]
-    for i in ti.static(range(1, gap.n)):
-        least = ti.min(least, gap[i])
-    return least < 0.0
+    return greatest(-gap) > 0.0
 
 
 @ti.func

@@ -6,6 +6,7 @@ exact. From feature to feature, contact jumps.
 """
 
 from taichi_sim.contact import features, gjk, portal, support
+from taichi_sim.lanes.vectors import greatest
 from taichi_sim.runtime import procedure, ti
 from taichi_sim.spatial import cross, dot, pick, quat_conj, quat_mul, rotate, rotate_inv, scale
 
@@ -35,7 +36,7 @@ def find(m: ti.template(), d: ti.template(), e, k, c1, q1, c2, q2):
     main, points = m.contact.pairs.main[k], m.contact.pairs.points[k]
     for j in range(points + 1):
         d.contact.found.depth[e, main + j] = size * 0.0 - gjk.FAR
-    if (h + touching).max() > 0.0:
+    if greatest(h + touching) > 0.0:
         for j in range(points + 1):
             t, ahead, own, good, least = n * 0.0, n, size * 0.0 + 1.0, size > 0.0, _LEAST
             if j > 0:
@@ -104,10 +105,10 @@ def least_overlap(m: ti.template(), d: ti.template(), e, one, two, r, q, size, t
     h, n, first = size * 0.0 + gjk.FAR, r * 0.0, r * 0.0
     for _ in range(2):
         # apart, there is one minimum only
-        if h.max() > 0.0:
+        if greatest(h) > 0.0:
             trial, overlap = gjk.start(m.contact.shapes, one, two, r, q, first)
             first = trial
-            if (overlap + touching).max() > 0.0:
+            if greatest(overlap + touching) > 0.0:
                 trial, overlap = gjk.descend(
                     m.contact.shapes, d.contact.triangle, e, one, two, r, q, trial, size, tolerance
                 )

@@ -13,7 +13,7 @@ descent, so where shapes overlap it begins from the two best of some directions 
 
 from taichi_sim.contact.collide import TINY, clamp
 from taichi_sim.contact.support import both
-from taichi_sim.lanes.vectors import stack
+from taichi_sim.lanes.vectors import greatest, stack
 from taichi_sim.runtime import procedure, ti
 from taichi_sim.spatial import dot, pick, rotate, scale
 
@@ -63,7 +63,7 @@ def descend(s: ti.template(), w: ti.template(), e, one, two, r, q, n, size, tole
     h, best, origin = size * 0.0 + FAR, n, n * 0.0
     at, working = scale(n, -h), size * 0.0 + 1.0
     for step in range(_ITERATIONS):
-        if working.max() > 0.0:
+        if greatest(working) > 0.0:
             f1, f2, x1, x2 = both(s, one, two, r, q, n, n * 0.0)
             c = x2 - x1
             if step == 0:

@@ -8,6 +8,7 @@ from taichi_sim.bodies.damping import add_block, add_particle, add_turning
 from taichi_sim.bodies.external import add, add_ahead, add_moment, add_spin, particle
 from taichi_sim.contact import box_box, boxes, collide, convex, hfield, points
 from taichi_sim.contact.law import adjoint, adjoint_moment, along, force, moment, turning_coefficients
+from taichi_sim.lanes.vectors import greatest
 from taichi_sim.runtime import procedure, ti
 
 
@@ -116,7 +117,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
         c1, u1, q1, c2, u2, q2, apart = place(m, d, e, k)
         if collide.near(c1, m.contact.pairs.reach1[k], c2, m.contact.pairs.reach2[k]):
             depth, n, p = touch(m, d, e, k, c1, u1, q1, c2, u2, q2)
-            if depth.max() > 0.0:
+            if greatest(depth) > 0.0:
                 depth = ti.max(depth, 0.0)
                 one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]
                 v, w = relative(one, two, e, d.vw, d.vl, p, apart)
@@ -147,7 +148,7 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
         c1, u1, q1, c2, u2, q2, apart = place(m, d, e, k)
         if collide.near(c1, m.contact.pairs.reach1[k], c2, m.contact.pairs.reach2[k]):
             depth, n, p = touch(m, d, e, k, c1, u1, q1, c2, u2, q2)
-            if depth.max() > 0.0:
+            if greatest(depth) > 0.0:
                 touching = ti.select(depth > 0.0, depth * 0.0 + 1.0, depth * 0.0)
                 depth = ti.max(depth, 0.0)
                 one, two = m.contact.pairs.link1[k], m.contact.pairs.link2[k]

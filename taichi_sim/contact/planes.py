@@ -5,6 +5,7 @@ from taichi_sim.bodies.damping import add_along, add_particle, add_turning
 from taichi_sim.bodies.external import add_moment, add_spin, particle
 from taichi_sim.contact import collide, points
 from taichi_sim.contact.law import adjoint, adjoint_moment, along, force, moment, turning_coefficients
+from taichi_sim.lanes.vectors import greatest
 from taichi_sim.runtime import procedure, ti
 
 
@@ -53,7 +54,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
     for c in range(m.contact.planes.number):
         p, depth = touch(m, d, e, c)
         # a block skips what none of its worlds touches
-        if depth.max() > 0.0:
+        if greatest(depth) > 0.0:
             depth = ti.max(depth, 0.0)
             link = m.contact.planes.link[c]
             n = m.damping.normals[m.contact.planes.normal[c]]
@@ -75,7 +76,7 @@ def adjoint_forces(m: ti.template(), d: ti.template(), e):
     """The gradient of nu . W, W the contact forces, where `external` wants it (with what nu, v and v' turn along)."""
     for c in range(m.contact.planes.number):
         p, depth = touch(m, d, e, c)
-        if depth.max() > 0.0:
+        if greatest(depth) > 0.0:
             touching = ti.select(depth > 0.0, depth * 0.0 + 1.0, depth * 0.0)
             depth = ti.max(depth, 0.0)
             link = m.contact.planes.link[c]

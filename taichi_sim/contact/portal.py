@@ -14,6 +14,7 @@ begins from a point inside of C).
 
 from taichi_sim.contact.gjk import keep
 from taichi_sim.contact.support import both
+from taichi_sim.lanes.vectors import greatest
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import basis, cross, dot, pick, quat_axis, scale
 
@@ -88,7 +89,7 @@ def leave(s: ti.template(), w: ti.template(), e, one, two, r, q, n, t, size, rea
         w.f2[e, k] = n * 0.0
     out, working = n, size * 0.0 + 1.0
     for _ in range(_ITERATIONS):
-        if working.max() > 0.0:
+        if greatest(working) > 0.0:
             a, b, c = w.c[e, 0], w.c[e, 1], w.c[e, 2]
             m = cross(b - a, c - a)
             out = pick(working > 0.0, scale(m, 1.0 / ti.max(dot(m, n), 1e-20)), out)

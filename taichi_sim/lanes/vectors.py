@@ -106,6 +106,22 @@ class Rows:
         return ops.cmp_gt(self, other)
 
 
+@of_compiler
+def greatest(x):
+    """In kernels: the largest number of a vector, found by halves of it; no number is less than all."""
+    x = impl.expr_init(x)
+    half = x.get_shape()[0] // 2
+    while half:
+        a, b = (
+            impl.expr_init(matrix.make_matrix([impl.subscript(None, x, first + k) for k in range(half)]))
+            for first in (0, half)
+        )
+        # as an instruction has it; `ti.max` sees to what is not a number
+        x = impl.expr_init(ops.select(ops.cmp_gt(a, b), a, b))
+        half //= 2
+    return impl.subscript(None, x, 0)
+
+
 def spread(value, lanes: int):
     """In kernels: a number as a vector over lanes."""
     value = impl.expr_init(value)

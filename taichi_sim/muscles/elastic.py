@@ -23,6 +23,7 @@ is slack; here that is 0.01 F0 at most. Beyond ten peak forces it goes on along 
 
 import math
 
+from taichi_sim.lanes.vectors import greatest
 from taichi_sim.muscles import laws
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import exp
@@ -112,7 +113,7 @@ def solve(c, peak_strain, tolerance, length, velocity, eps, a, h, guess):
     searching = one
     by_r = one
     count = 0
-    while count < _MOST and searching.max() > 0.0:
+    while count < _MOST and greatest(searching) > 0.0:
         p, p_z, p_r, _p_a, _p_rz, _p_rr, _p_ra = fibre(c, z + h * r, r, a)
         t, dt, _ddt = tendon(stretched(c, eps, velocity, r, h), peak_strain)
         g = p - t

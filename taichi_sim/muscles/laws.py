@@ -14,7 +14,7 @@ x is the length of its fibre in optimal lengths, c the cosine of its pennation, 
 FP may have an optimal length and a tendon of its own: it is taken at stretch x + shift.
 
 The second is exact where it describes a muscle and goes on smoothly where it does not. Below z = 0.2 its formulas come
-near a pole: z approaches 0.18 instead. Above x = 1.8 passive force goes on along its tangent. Beyond the largest
+near a pole: z approaches 0.18 instead. Above x = 1.8 passive force goes on along its tangent. Beyond the greatest
 velocities, |w| = 1, FV is bounded: at 2.0 for lengthening, and at -0.014 for shortening. So a muscle that is shortened
 faster than it can shorten itself pushes by 0.014 a, and by fibre damping, beta |w|.
 
@@ -27,7 +27,7 @@ are the LAW_* codes that a model uses: the others are not compiled.
 
 import math
 
-from taichi_sim.lanes.vectors import stack
+from taichi_sim.lanes.vectors import greatest, stack
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import exp, log, sin_cos, tanh
 from taichi_sim.types import LAW_DEGROOTE, LAW_MUJOCO
@@ -74,7 +74,7 @@ def geometry(laws: ti.template(), law, z, pennation):
     if ti.static(LAW_DEGROOTE in laws):
         if law == LAW_DEGROOTE:
             slope = one
-            if z.min() < _FLOOR:
+            if greatest(-z) > -_FLOOR:
                 t = tanh(ti.max(_FLOOR - z, 0.0) / _FLOOR_WIDTH)
                 slope = ti.select(z < _FLOOR, 1.0 - t * t, one)
                 z = ti.select(z < _FLOOR, _FLOOR - _FLOOR_WIDTH * t, z)
@@ -178,7 +178,7 @@ def degroote_velocity(w):
     one = w * 0.0 + 1.0
     slope = one
     bend = w * 0.0
-    if ti.max(w.max(), -w.min()) > 1.0:
+    if greatest(ti.abs(w)) > 1.0:
         width = ti.select(w > 0.0, one * _FAST_WIDTH, one * _SLOW_WIDTH)
         sign = ti.select(w > 0.0, one, -one)
         t = tanh(ti.max(ti.abs(w) - 1.0, 0.0) / width)

@@ -20,7 +20,7 @@ Second derivatives grow without bound towards a point on the surface, and where 
 NEAR ends that growth. Nothing is NaN for finite input.
 """
 
-from taichi_sim.lanes.vectors import stack
+from taichi_sim.lanes.vectors import greatest, stack
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import basis, cross, dot, scale, sin_cos
 
@@ -380,7 +380,7 @@ def _incidence(a, b, gamma, wanted):
     x, found, open, excess = zero + 0.25 * _TURN, zero, wanted, zero
     x_a, x_b, x_gamma = zero, zero, zero
     for _ in range(_NEWTON_STEPS):
-        if _any(open):
+        if greatest(open) > 0.5:
             s, c = sin_cos(x)
             cos_a = ti.sqrt(ti.max(1.0 - a * a * s * s, _GRAZING))
             cos_b = ti.sqrt(ti.max(1.0 - b * b * s * s, _GRAZING))
@@ -413,15 +413,6 @@ def _atan2(y, x):
     for i in ti.static(range(x.n)):
         angle[i] = ti.atan2(y[i], x[i])
     return angle
-
-
-@ti.func
-def _any(x):
-    """Whether in any lane x is not zero."""
-    most = x[0]
-    for i in ti.static(range(1, x.n)):
-        most = ti.max(most, x[i])
-    return most > 0.5
 
 
 @ti.func

@@ -5,7 +5,7 @@ import torch
 from kernels import whole
 
 from taichi_sim import runtime
-from taichi_sim.lanes.vectors import stack
+from taichi_sim.lanes.vectors import greatest, stack
 from taichi_sim.runtime import ti
 
 pytestmark = pytest.mark.cpu
@@ -85,6 +85,16 @@ def test_rows_are_copied_and_assigned_as_matrices():
     last[3] = 7
     for one, other in zip(found, (y, x, y, 2 * x + 0.5 * y, last), strict=True):
         assert torch.allclose(one, other, rtol=1e-15)
+
+
+def test_the_greatest_lane_is_found():
+    @ti.func
+    def function(x, y):
+        return x * 0.0 + greatest(x), x * 0.0 + greatest(-y), x * 0.0 + ti.select(greatest(x * y) > 0.2, 1.0, 0.0)
+
+    *found, x, y = evaluated(function, 3)
+    for one, other in zip(found, (x.max(), -y.min(), torch.tensor(1.0)), strict=True):
+        assert torch.equal(one, other.double().expand(L))
 
 
 def test_subtracting_in_place_is_refused():
