@@ -1,0 +1,49 @@
+"""The engine's memory."""
+
+import pytest
+from processes import run
+
+
+@pytest.mark.cpu
+def test_a_cards_layout_gives_the_same():
+    """One lane, blocks innermost, vectors written out, tried on the CPU: to the last bit."""
+    run(
+        """
+        import torch
+        import taichi_sim as ts
+        from taichi_sim import runtime
+        from taichi_sim.lanes import buffers
+
+        def results():
+            model, generator = ts.load("ant"), torch.Generator().manual_seed(0)
+            sim = ts.Simulator(model, 8, parameters="body_mass")
+            rest = sim.initial_state()
+            qpos = rest.qpos.clone()
+            qpos[:, 2] -= 0.6 * torch.rand(8, generator=generator, dtype=sim.dtype)
+            qvel, ctrl = torch.randn(8, 22, generator=generator, dtype=sim.dtype).split([model.nv, model.nu], 1)
+            leaves = [qpos, 0.5 * qvel, 0.3 * ctrl, torch.tensor(model.body_mass)]
+            qpos, qvel, ctrl, mass = (x.detach().requires_grad_() for x in leaves)
+            state = rest._replace(qpos=qpos, qvel=qvel)
+            for _ in range(3):
+                state = sim.step(state, ctrl, {"body_mass": mass})
+            (state.qpos.square().sum() + state.qvel.square().sum()).backward()
+            found = [state.qpos, state.qvel, *(x.grad for x in (qpos, qvel, ctrl, mass))]
+            return [*found, sim.forward(state, ctrl).qfrc_contact]
+
+        class Card(buffers.Fields):
+            def __init__(self, *args):
+                super().__init__(*args)
+                self.whole = False
+
+        ts.init("cpu", "f64")
+        before = results()
+        place = buffers.Buffer.place
+        buffers.Buffer.place = lambda self, rows, together: place(self, rows, True)
+        runtime.Runtime.lanes = lambda self, num_worlds: 1
+        ts.engine.Fields = Card
+        after = results()
+        assert ts.Simulator(ts.load("ant"), 8)._lanes == 1
+        assert all(x.any() and torch.equal(x, y) for x, y in zip(before, after, strict=True))
+        """,
+        prelude="",
+    )
