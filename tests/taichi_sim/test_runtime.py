@@ -5,6 +5,8 @@ import os
 import pytest
 from processes import run
 
+from taichi_sim import runtime
+
 
 def test_a_users_taichi_is_shared():
     """Fields and settings of a program that called ti.init first are its own afterwards."""
@@ -115,3 +117,12 @@ def test_a_kernel_cache_that_cannot_be_made_is_done_without(tmp_path):
     process = run("fall(ts.Simulator(pendulum()))", TI_OFFLINE_CACHE_FILE_PATH=str(tmp_path / "file" / "cache"))
     assert "UserWarning" in process.stderr and "TI_OFFLINE_CACHE_FILE_PATH" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+@pytest.mark.cpu
+def test_blocks_have_as_many_lanes_as_leave_none_of_the_threads_without_one():
+    settings = runtime.get()
+    threads = settings.program.config().cpu_max_num_threads
+    assert settings.precision == "f64"
+    assert [settings.lanes(num) for num in (1, 2, 3, 10_000)] == [1, 2, 4, 8]
+    assert (settings.lanes(4 * threads), settings.lanes(4 * threads + 1)) == (4, 8)
