@@ -8,7 +8,6 @@ returns, and a learning rate that follows the policy's movement.
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -177,8 +176,6 @@ class PPO(Learner):
                 self.optimizer.zero_grad()
                 sum(losses.values()).backward()
                 norm = self._clip_gradients()
-                if not math.isfinite(norm):
-                    raise NonFiniteError(f"PPO's gradient is not finite in epoch {self.epoch}")
                 self.optimizer.step()
                 if config.kl_target is not None:
                     self.rate.follow(_divergence(batch), config.kl_target, self.optimizer)
@@ -188,7 +185,9 @@ class PPO(Learner):
     def _clip_gradients(self) -> float:
         """Scales down the gradients of policy and value, each for itself; the norm of the policy's before."""
         norms = [nn.utils.clip_grad_norm_(part, self.config.max_grad_norm) for part in self.actor.parts]
-        return norms[0].item() if all(norm.isfinite() for norm in norms) else math.inf
+        if not all(norm.isfinite() for norm in norms):
+            raise NonFiniteError(f"PPO's gradient is not finite in epoch {self.epoch}")
+        return norms[0].item()
 
     def losses(self, batch: TensorDict) -> dict[str, torch.Tensor]:
         """The parts of a minibatch's loss; the network's outputs are written into `batch`."""

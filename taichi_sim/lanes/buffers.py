@@ -221,7 +221,7 @@ class Fields:
         self._buffers = self.state, self.wide, self.shared, self.fitted, self.gradient
         self.integers = None
         self._runtime, self.fit, self.precision = runtime, fit, runtime.precision
-        # a card's threads have a lane each
+        # whether kernels keep vectors whole: a card's threads have a lane each
         self.whole = runtime.device.type == "cpu"
         self._integers: list[np.ndarray] = []
 
@@ -271,7 +271,7 @@ class Fields:
         per_block = rows if self.fit else 1
         for buffer, number in zip(self._buffers, (rows, rows, 1, per_block, per_block)):
             # neighbouring threads of a card handle neighbouring blocks: keep those side by side
-            buffer.place(number, together=self._runtime.device.type == "cuda")
+            buffer.place(number, together=not self.whole)
 
     @functools.cached_property
     def memory(self) -> Memory:

@@ -37,12 +37,11 @@ def test_a_cards_layout_gives_the_same():
 
         ts.init("cpu", "f64")
         before = results()
-        place = buffers.Buffer.place
-        buffers.Buffer.place = lambda self, rows, together: place(self, rows, True)
         runtime.Runtime.lanes = lambda self, num_worlds: 1
         ts.engine.Fields = Card
         after = results()
-        assert ts.Simulator(ts.load("ant"), 8)._lanes == 1
+        card = ts.Simulator(ts.load("ant"), 8)
+        assert card._lanes == 1 and card._engine._fields.state._together
         assert all(x.any() and torch.equal(x, y) for x, y in zip(before, after, strict=True))
         """,
         prelude="",
