@@ -32,6 +32,7 @@ from taichi_sim.constraint import adhesion
 from taichi_sim.constraint import adjoint as constraint
 from taichi_sim.contact import pairs, planes
 from taichi_sim.fluid import forces as fluid
+from taichi_sim.lanes.buffers import strip
 from taichi_sim.lanes.launcher import Launcher
 from taichi_sim.lanes.vectors import stack
 from taichi_sim.loops import adjoint as loops
@@ -138,9 +139,8 @@ class AdjointKernels:
     poses of the bodies, lengths and velocities of the tendons.
     """
 
-    def __init__(self, m, d, fields, runtime: Runtime, lanes: int):
-        array = ti.types.ndarray(dtype=ti.types.vector(lanes, runtime.real), ndim=2)
-        real, stride, memory = runtime.real, runtime.task_stride, fields.types
+    def __init__(self, m, d, fields, runtime: Runtime):
+        real, stride, memory, array = runtime.real, runtime.task_stride, fields.types, fields.strips
 
         @ti.kernel
         def step(
@@ -160,46 +160,49 @@ class AdjointKernels:
             substeps: ti.i32,
         ):
             fields.bind(m0, m1, m2, m3, m4, m5)
-            for e, idle in ti.ndrange(tape.shape[0], stride):
+            for block, idle in ti.ndrange(tape.shape[0], stride):
                 if idle > 0:
                     continue
+                e = fields.row(block)
                 if ti.static(m.fit):
-                    fields.load_fitted(e, fitted)
+                    fields.load_fitted(e, strip(fitted, block, m.ncell))
                     fields.clear_gradient(e)
+                bar = strip(grad_outputs, block, m.nstate)
                 for i in range(m.nq):
-                    d.grad_raw[e, i] = grad_outputs[e, i]
+                    d.grad_raw[e, i] = bar[i]
                 for i in range(m.nv):
-                    d.grad_qvel[e, i] = grad_outputs[e, m.nq + i]
+                    d.grad_qvel[e, i] = bar[m.nq + i]
                 for i in range(m.na):
-                    d.grad_act[e, i] = grad_outputs[e, m.nq + m.nv + i]
-                retreat(e, tape, h, h_theta, substeps)
+                    d.grad_act[e, i] = bar[m.nq + m.nv + i]
+                retreat(e, strip(tape, block, taping.total(m, substeps)), h, h_theta, substeps)
+                found = strip(grad_inputs, block, m.nstate + m.nu + m.nmocap)
                 for i in range(m.nq):
-                    grad_inputs[e, i] = d.grad_raw[e, i]
+                    found[i] = d.grad_raw[e, i]
                 for i in range(m.nv):
-                    grad_inputs[e, m.nq + i] = d.grad_qvel[e, i]
+                    found[m.nq + i] = d.grad_qvel[e, i]
                 for i in range(m.na):
-                    grad_inputs[e, m.nq + m.nv + i] = d.grad_act[e, i]
+                    found[m.nq + m.nv + i] = d.grad_act[e, i]
                 for i in range(m.nu):
-                    grad_inputs[e, m.nstate + i] = d.grad_ctrl[e, i]
+                    found[m.nstate + i] = d.grad_ctrl[e, i]
                 if ti.static(m.nmocap > 0):
                     for i in range(m.nmocap):
-                        grad_inputs[e, m.nstate + m.nu + i] = d.grad_mocap[e, i]
+                        found[m.nstate + m.nu + i] = d.grad_mocap[e, i]
                 if ti.static(m.fit):
-                    fields.store_gradient(e, grad_fitted)
+                    fields.store_gradient(e, strip(grad_fitted, block, m.ncell))
 
         @procedure
         def retreat(e, tape: ti.template(), h, h_theta, substeps):
             """Adjoints in d of the state after all substeps -> before them, and of the controls."""
             at = substeps * m.stages * m.nrecord
             for i in range(m.nq):
-                d.qpos[e, i] = tape[e, at + i]
+                d.qpos[e, i] = tape[at + i]
             for i in range(m.nu):
-                d.ctrl[e, i] = tape[e, at + m.nq + i]
-                d.grad_ctrl[e, i] = tape[e, at] * 0.0
+                d.ctrl[e, i] = tape[at + m.nq + i]
+                d.grad_ctrl[e, i] = tape[at] * 0.0
             if ti.static(m.nmocap > 0):
                 for i in range(m.nmocap):
-                    d.mocap[e, i] = tape[e, at + m.nq + m.nu + i]
-                    d.grad_mocap[e, i] = tape[e, at] * 0.0
+                    d.mocap[e, i] = tape[at + m.nq + m.nu + i]
+                    d.grad_mocap[e, i] = tape[at] * 0.0
             integrate.tangent(m, d, e, d.grad_raw)
             for n in range(substeps * m.stages):
                 at = at - m.nrecord
@@ -228,8 +231,8 @@ class AdjointKernels:
             integrate.raw_gradient(m, d, e, d.grad_raw)
 
         @ti.func
-        def load3(source: ti.template(), e, at):
-            return stack([source[e, at], source[e, at + 1], source[e, at + 2]])
+        def load3(source: ti.template(), at):
+            return stack([source[at], source[at + 1], source[at + 2]])
 
         @ti.kernel
         def kinematic(
@@ -245,19 +248,22 @@ class AdjointKernels:
             grad_states: array,
         ):
             fields.bind(m0, m1, m2, m3, m4, m5)
-            for e, idle in ti.ndrange(states.shape[0], stride):
+            for block, idle in ti.ndrange(states.shape[0], stride):
                 if idle > 0:
                     continue
+                e = fields.row(block)
+                state, pose = strip(states, block, m.nq + m.nv + m.nmocap), strip(grad_poses, block, 7 * m.nbody)
+                found = strip(grad_states, block, m.nq + m.nv + m.nmocap)
                 for i in range(m.nq):
-                    d.qpos[e, i] = states[e, i]
+                    d.qpos[e, i] = state[i]
                 for i in range(m.nv):
-                    d.qvel[e, i] = states[e, m.nq + i]
-                    d.qacc[e, i] = states[e, 0] * 0.0
-                    d.grad_qvel[e, i] = states[e, 0] * 0.0
+                    d.qvel[e, i] = state[m.nq + i]
+                    d.qacc[e, i] = state[0] * 0.0
+                    d.grad_qvel[e, i] = state[0] * 0.0
                 if ti.static(m.nmocap > 0):
                     for i in range(m.nmocap):
-                        d.mocap[e, i] = states[e, m.nq + m.nv + i]
-                        d.grad_mocap[e, i] = states[e, 0] * 0.0
+                        d.mocap[e, i] = state[m.nq + m.nv + i]
+                        d.grad_mocap[e, i] = state[0] * 0.0
                 if ti.static(m.neq > 0):
                     equality.project(m, d, e)
                 kinematics.world(m, d, e)
@@ -267,34 +273,34 @@ class AdjointKernels:
                     link = m.body_link[b]
                     q = d.xq[e, link]
                     x = d.xp[e, link] + spatial.rotate(q, m.body_pos[b])
-                    g = load3(grad_poses, e, 3 * b)
+                    g = load3(pose, 3 * b)
                     q = spatial.quat_mul(q, m.body_quat[b])
                     at = 3 * m.nbody + 4 * b
-                    turn = stack([grad_poses[e, at + k] for k in ti.static(range(4))])
+                    turn = stack([pose[at + k] for k in ti.static(range(4))])
                     # a force g at x, relative to the tree's origin; dq = (0, u) q / 2 for a rotation u in world axes
                     turn = spatial.quat_mul(turn, spatial.quat_conj(q))
                     d.fn[e, link] = d.fn[e, link] + spatial.cross(x, g) + 0.5 * spatial.quat_vec(turn)
                     d.ff[e, link] = d.ff[e, link] + g
                 dynamics.generalised(m, d, e, d.fn, d.ff, d.grad_qpos)
                 if ti.static(m.tendon.number > 0):
-                    tendons(e, grad_tendons)
+                    tendons(e, strip(grad_tendons, block, 2 * m.tendon.number))
                 if ti.static(LINK_MOCAP in m.kinds):
-                    mocap(e, grad_states)
+                    mocap(e, found)
                 if ti.static(m.neq > 0):
                     equality.adjoint_project(m, d, e, 0.0)
                 integrate.raw_gradient(m, d, e, d.grad_raw)
                 for i in range(m.nq):
-                    grad_states[e, i] = d.grad_raw[e, i]
+                    found[i] = d.grad_raw[e, i]
                 for i in range(m.nv):
-                    grad_states[e, m.nq + i] = d.grad_qvel[e, i]
+                    found[m.nq + i] = d.grad_qvel[e, i]
 
         @procedure
-        def mocap(e, grad_states: ti.template()):
+        def mocap(e, found: ti.template()):
             for link in range(1, m.nlink):
                 if m.link_kind[link] == LINK_MOCAP:
                     kinematics.adjoint_mocap(m, d, e, link, d.fn[e, link], d.ff[e, link])
             for i in range(m.nmocap):
-                grad_states[e, m.nq + m.nv + i] = d.grad_mocap[e, i]
+                found[m.nq + m.nv + i] = d.grad_mocap[e, i]
 
         @procedure
         def tendons(e, grad_tendons: ti.template()):
@@ -308,10 +314,10 @@ class AdjointKernels:
                     d.nl[e, link] = m.gravity[0] * 0.0
             tendon.lengths(m, d, e)
             for t in range(m.tendon.number):
-                d.tendon.force[e, t] = grad_tendons[e, t] * 0.0
-                d.tendon.length_bar[e, t] = grad_tendons[e, t]
-                d.tendon.velocity_bar[e, t] = grad_tendons[e, t] * 0.0
-                d.tendon.ahead_bar[e, t] = grad_tendons[e, m.tendon.number + t]
+                d.tendon.force[e, t] = grad_tendons[t] * 0.0
+                d.tendon.length_bar[e, t] = grad_tendons[t]
+                d.tendon.velocity_bar[e, t] = grad_tendons[t] * 0.0
+                d.tendon.ahead_bar[e, t] = grad_tendons[m.tendon.number + t]
             tendon.adjoint_lengths(m, d, e)
             if ti.static(m.external):
                 external.adjoint_project(m, d, e)

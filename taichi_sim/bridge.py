@@ -7,8 +7,9 @@ import math
 import numpy as np
 import torch
 
-from taichi_sim import forward, quaternion, taping
+from taichi_sim import forward, quaternion, reporting, taping
 from taichi_sim.engine import Bound
+from taichi_sim.lanes.buffers import require_indexable
 from taichi_sim.parameters import Parameters
 from taichi_sim.results import FibreData, ForwardData, Measure, Units
 from taichi_sim.types import Model, State
@@ -86,19 +87,13 @@ class Simulator(Bound):
         """
         if not self._m.actuator.elastic:
             return state
-        m, n = self._m, self.model.nu
         qpos, qvel, act, ctrl = self._inputs(state, self._controls(ctrl))
         still = torch.zeros_like(qvel), act.masked_fill(self._is_strain, 0.0)
         packed = torch.cat([qpos, *still, ctrl, self._placed(mocap)], dim=1).detach()
-        self._require_finite(packed, "", self._looks.count())
-        cells = self._cells(parameters)
-        fitted = self._to_lanes(cells.detach(), self._parameters.base) if m.fit else self._nothing
-        strains = self._empty(n)
-        arrays = self._to_lanes(packed, self._rest), fitted, self._empty(m.nstate), self._empty(m.nv * m.nv)
-        self._engine.rest(self._constants, arrays, strains)
+        strains = self._report(packed, self._cells(parameters))["strains"]
         found = act.detach().new_zeros(act.shape)
         adr = self._tensor(self.model.muscle_tendonadr).long()
-        found[:, adr[adr >= 0]] = self._from_lanes(strains)[:, adr >= 0]
+        found[:, adr[adr >= 0]] = strains[:, adr >= 0]
         return State(qpos, qvel, torch.where(self._is_strain, found, act))
 
     def tape_bytes(self, substeps: int | None = None) -> int:
@@ -273,6 +268,18 @@ class Simulator(Bound):
         if self.check_finite:
             self._looks.look(x, what, step)
 
+    def _report(self, packed: torch.Tensor, cells: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        """What `reporting` has of a state and controls, the parts (N, their sizes) by name."""
+        m = self._m
+        self._require_finite(packed, "", self._looks.count())
+        fitted = self._to_lanes(cells.detach(), self._parameters.base) if m.fit else self._nothing
+        report = self._empty(reporting.total(m))
+        self._engine.evaluate(
+            self._constants, (self._to_lanes(packed, self._rest), fitted, self._empty(m.nstate), report)
+        )
+        sizes = reporting.sizes(m)
+        return dict(zip(sizes, self._from_lanes(report).split(list(sizes.values()), dim=1), strict=True))
+
     def _kinematic_adjoint(self, constants, motion, drive, grad_poses, grad_tendons):
         """Adjoints of (qpos, qvel) and (act, ctrl, mocap) from those of the bodies' poses, None: 0, and of tendons'
         lengths and velocities.
@@ -291,6 +298,7 @@ class Simulator(Bound):
         return torch.tensor(values, dtype=self.dtype, device=self.device)
 
     def _empty(self, size: int) -> torch.Tensor:
+        require_indexable(self._blocks * size, f"a step of a Simulator of {self.num_worlds:,} worlds")
         return torch.empty(self._blocks, size, self._lanes, dtype=self.dtype, device=self.device)
 
     def _to_lanes(self, x: torch.Tensor, fill: torch.Tensor | None = None) -> torch.Tensor:
@@ -408,31 +416,17 @@ class _Step(torch.autograd.Function):
 
 
 class _Evaluate(torch.autograd.Function):
+    # of a report, those with gradients first
+    PARTS = "poses", "lengths", "mass", "forces", "actuators", "jacobian", "contacts"
+
     @staticmethod
     def forward(ctx, motion, drive, cells, sim: Simulator):
-        m = sim._m
-        packed = torch.cat([motion, drive], dim=1).detach()
-        sim._require_finite(packed, "", sim._looks.count())
-        inputs = sim._to_lanes(packed, sim._rest)
-        fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
-        poses, mass = sim._empty(7 * m.nbody), sim._empty(m.nv * m.nv)
-        # no kernel takes an array of size zero
-        actuators, tendons = sim._empty(max(1, 3 * m.nu + m.na)), sim._empty(max(1, m.tendon.number * (2 + m.nv)))
-        forces, contacts = sim._empty(7 * m.nv), sim._empty(6 * m.nbody).zero_()
-        arrays = inputs, fitted, sim._empty(m.nstate), mass
-        sim._engine.evaluate(sim._constants, arrays, (poses, forces, actuators, tendons, contacts))
+        report = sim._report(torch.cat([motion, drive], dim=1).detach(), cells)
         ctx.sim, ctx.constants = sim, sim._constants
         ctx.save_for_backward(motion, drive)
-        poses, mass, forces, actuators, tendons, contacts = (
-            sim._from_lanes(x) for x in (poses, mass, forces, actuators, tendons, contacts)
-        )
-        actuators = actuators[:, : 3 * m.nu + m.na]
-        lengths, jacobian = (
-            tendons[:, : 2 * m.tendon.number],
-            tendons[:, 2 * m.tendon.number : m.tendon.number * (2 + m.nv)],
-        )
-        ctx.mark_non_differentiable(mass, forces, actuators, jacobian, contacts)
-        return poses, lengths, mass, forces, actuators, jacobian, contacts
+        poses, lengths, *rest = (report[name] for name in _Evaluate.PARTS)
+        ctx.mark_non_differentiable(*rest)
+        return poses, lengths, *rest
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -23,13 +23,8 @@ from taichi_sim.machine import cuda, memory
 from taichi_sim.runtime import Runtime, exclusive, get, require_alive
 from taichi_sim.types import MOST_SUBSTEPS, Model
 
-# Blocks of worlds that one launch takes on the CPU: enough for the threads of a large machine. More worlds take several
-# launches, so that scratch does not grow with them (a launch costs 0.1 ms, a block of humanoids' control step 0.1 ms).
-_MOST_ROWS = 64
-# On CUDA one launch takes all worlds; what has fewer than these shares memory and kernels with what has as many.
+# On CUDA what has fewer blocks of worlds than these shares memory and kernels with what has as many.
 _CUDA_ROWS = 1024
-# Scratch [bytes] that is taken for a full launch even if there are fewer worlds, so that later ones may have more.
-_GENEROUS = 16 << 20
 # Engines without a Simulator whose memory is kept for the next one.
 _IDLE = 8
 
@@ -40,69 +35,46 @@ _lock = threading.RLock()
 class Engine:
     """Compiled kernels, and memory for `rows` blocks of worlds at a time.
 
-    All arrays have one row per block, any number of them.
+    All arrays have one row per block: on the CPU any number of them, on CUDA at most `rows`.
     """
 
     def __init__(self, m: data.DeviceModel, d: data.Data, fields: Fields, runtime: Runtime, lanes: int, rows: int):
         self.users, self.m, self.d = 0, m, d
-        self.runtime, self._rows, self._fields, self._filled = runtime, rows, fields, None
+        self.runtime, self._fields, self._filled = runtime, fields, None
         fields.place(rows)
-        self._forward = forward.ForwardKernels(m, d, fields, runtime, lanes)
-        self._adjoint = adjoint.AdjointKernels(m, d, fields, runtime, lanes)
+        self._forward = forward.ForwardKernels(m, d, fields, runtime)
+        self._adjoint = adjoint.AdjointKernels(m, d, fields, runtime)
         self._lanes, self._others = lanes, {}
 
     def step(self, constants, arrays, *plan) -> None:
         """`ForwardKernels.step`; `arrays` are its inputs, fitted, outputs, tape."""
-        self._launch(constants, [(self._forward.step, arrays, plan)])
+        self.launch(constants, self._forward.step, *arrays, *plan)
 
-    def evaluate(self, constants, arrays, results) -> None:
-        """`ForwardKernels.step` in mode EVALUATE, and then its `results`."""
-        plan = 0.0, 0.0, 1, forward.EVALUATE
-        self._launch(constants, [(self._forward.step, arrays, plan), (self._forward.results, results, ())])
-
-    def rest(self, constants, arrays, strains) -> None:
-        """`ForwardKernels.step` in mode EVALUATE, and then its `rest`."""
-        plan = 0.0, 0.0, 1, forward.EVALUATE
-        self._launch(constants, [(self._forward.step, arrays, plan), (self._forward.rest, (strains,), ())])
+    def evaluate(self, constants, arrays) -> None:
+        """The same in mode EVALUATE; the last array takes the report."""
+        self.launch(constants, self._forward.step, *arrays, 0.0, 0.0, 1, forward.EVALUATE)
 
     def measure(self, constants, arrays) -> None:
         """`ForwardKernels.measure`; `arrays` are its inputs, fitted, results, slopes."""
-        self._launch(constants, [(self._forward.measure, arrays, ())])
+        self.launch(constants, self._forward.measure, *arrays)
 
     def adjoint_step(self, constants, arrays, *plan) -> None:
         """`AdjointKernels.step`; `arrays` are its tape, fitted, grad_outputs, grad_inputs, grad_fitted."""
-        self._launch(constants, [(self._adjoint.step, arrays, plan)])
+        self.launch(constants, self._adjoint.step, *arrays, *plan)
 
     def adjoint_kinematic(self, constants, arrays) -> None:
         """`AdjointKernels.kinematic`."""
-        self._launch(constants, [(self._adjoint.kinematic, arrays, ())])
+        self.launch(constants, self._adjoint.kinematic, *arrays)
 
-    def _launch(self, constants: tuple[np.ndarray, ...], kernels) -> None:
-        """Runs the kernels one after the other, for some blocks at a time."""
+    def launch(self, constants: tuple[np.ndarray, ...], kernel, *args) -> None:
+        """Runs a kernel for a model with such constants."""
         if self.runtime.device.type == "cuda":
             cuda.require_default_stream()
-        blocks = len(kernels[0][1][0])
-
-        def call(first: int, rows: int) -> None:
-            for kernel, arrays, plan in kernels:
-                if rows < blocks:
-                    arrays = [x[first : first + rows] for x in arrays]
-                kernel(*arrays, *plan)
-
-        self.run(constants, blocks, call)
-
-    def run(self, constants: tuple[np.ndarray, ...], blocks: int, call: Callable[[int, int], None]) -> None:
-        """Calls `call(first, rows)`, which launches kernels for some blocks at a time."""
         with exclusive(self.runtime):
             if self._filled is not constants:
                 self._fields.fill(constants)
                 self._filled = constants
-            for first, rows in self.launches(blocks):
-                call(first, rows)
-
-    def launches(self, blocks: int) -> list[tuple[int, int]]:
-        """The first block of each launch for so many, and how many it takes."""
-        return [(first, min(self._rows, blocks - first)) for first in range(0, blocks, self._rows)]
+            kernel(*args)
 
     def others(self, make: Callable) -> object:
         """Further kernels, made once: `make(m, d, memory, forward kernels, adjoint kernels, runtime, lanes)`."""
@@ -170,7 +142,7 @@ class Bound:
         self._constants = fields.constants()
         self._engine = lease(self, self._m, scratch, fields, self._runtime, self._lanes, self._blocks)
         model.seal()
-        self._option = copy.deepcopy(model.opt)
+        self._option, self._seen = copy.deepcopy(model.opt), None
 
     def _plan(self) -> Plan:
         """As the model's options have it now."""
@@ -195,7 +167,10 @@ class Bound:
             ValueError: something has that is compiled in, or to what cannot be simulated.
         """
         now, before = self.model.opt, self._option
-        # seen: 2^40 substeps are none to a kernel
+        seen = _figures(now)
+        if seen == self._seen:
+            return
+        # 2^40 substeps are none to a kernel
         if not 1 <= now.substeps <= MOST_SUBSTEPS:
             raise ValueError(f"model.opt.substeps must be from 1 to {MOST_SUBSTEPS:,}, got {now.substeps!r}")
         for name in _SWITCHES:
@@ -210,6 +185,13 @@ class Bound:
             # new ones, so that backward passes of earlier steps keep theirs
             self._constants = (shared, *self._constants[1:])
             self._option = copy.deepcopy(now)
+        self._seen = seen
+
+
+def _figures(opt) -> list:
+    """Options that kernels or their constants follow, to be compared: sixteen looks at arrays would take 20 us."""
+    values = (getattr(opt, name) for name in (*_SWITCHES, "gravity", "substeps"))
+    return [x.tobytes() if isinstance(x, np.ndarray) else x for x in values]
 
 
 def _gravity(value) -> np.ndarray:
@@ -256,10 +238,7 @@ def _leave(engine: Engine) -> None:
 
 
 def _rows(fields: Fields, runtime: Runtime, blocks: int) -> int:
-    """How many blocks of worlds a launch takes: a power of two."""
-    needed = 1 << (blocks - 1).bit_length()
-    if runtime.device.type == "cuda":
-        return max(needed, _CUDA_ROWS)
-    if _MOST_ROWS * fields.bytes_per_row() <= _GENEROUS:
-        return _MOST_ROWS
-    return min(needed, _MOST_ROWS)
+    """Rows of memory: one for each thread; a card has as many as there are blocks, a power of two."""
+    if fields.whole:
+        return runtime.program.config().cpu_max_num_threads
+    return max(1 << (blocks - 1).bit_length(), _CUDA_ROWS if runtime.device.type == "cuda" else 1)

@@ -4,7 +4,7 @@ One kernel carries a block of worlds through all substeps of a control step: no 
 working set stays in the cache. Nothing here is differentiated by Taichi; `adjoint` holds the gradient.
 """
 
-from taichi_sim import spatial, taping
+from taichi_sim import reporting, taping
 from taichi_sim.bodies import (
     body_forces,
     coriolis,
@@ -22,6 +22,7 @@ from taichi_sim.constraint import adhesion, search
 from taichi_sim.constraint import rows as constraint
 from taichi_sim.contact import pairs, planes
 from taichi_sim.fluid import forces as fluid
+from taichi_sim.lanes.buffers import strip
 from taichi_sim.lanes.launcher import Launcher
 from taichi_sim.lanes.vectors import greatest
 from taichi_sim.loops import rows
@@ -166,33 +167,31 @@ class ForwardKernels:
     | kernel | from | to |
     |---|---|---|
     | step | state and controls | the state after all substeps; and by its mode a tape for `adjoint` |
-    | results | what `step` left behind in mode EVALUATE | poses, forces and acceleration |
-    | rest | the same | strains with which fibres on elastic tendons stand still |
     | measure | state and controls | `muscles.fibres.measure`: results and their derivatives |
 
-    In mode EVALUATE, with one substep and h_theta = 0, `step` stops short of the integration and leaves the mass matrix
-    in place of the tape: it is a large kernel, and one compilation serves both. `advance` is its inside, for kernels
-    that have their states elsewhere (`taichi_step`).
+    In mode EVALUATE, with one substep and h_theta = 0, `step` stops short of the integration and leaves a report
+    (`reporting`) in place of the tape: it is a large kernel, and one compilation serves both. `advance` is its inside,
+    for kernels that have their states elsewhere (`taichi_step`).
     """
 
-    def __init__(self, m, d, fields, runtime: Runtime, lanes: int):
+    def __init__(self, m, d, fields, runtime: Runtime):
         real, stride = runtime.real, runtime.task_stride
-        array = ti.types.ndarray(dtype=ti.types.vector(lanes, real), ndim=2)
-        memory = fields.types
+        array, memory = fields.strips, fields.types
+        ninput = m.nstate + m.nu + m.nmocap
 
         @procedure
         def load(e, inputs: ti.template(), fitted: ti.template()):
             for i in range(m.nq):
-                d.qpos[e, i] = inputs[e, i]
+                d.qpos[e, i] = inputs[i]
             for i in range(m.nv):
-                d.qvel[e, i] = inputs[e, m.nq + i]
+                d.qvel[e, i] = inputs[m.nq + i]
             for i in range(m.na):
-                d.act[e, i] = inputs[e, m.nq + m.nv + i]
+                d.act[e, i] = inputs[m.nq + m.nv + i]
             for i in range(m.nu):
-                d.ctrl[e, i] = inputs[e, m.nstate + i]
+                d.ctrl[e, i] = inputs[m.nstate + i]
             if ti.static(m.nmocap > 0):
                 for i in range(m.nmocap):
-                    d.mocap[e, i] = inputs[e, m.nstate + m.nu + i]
+                    d.mocap[e, i] = inputs[m.nstate + m.nu + i]
             if ti.static(m.fit):
                 fields.load_fitted(e, fitted)
 
@@ -214,17 +213,22 @@ class ForwardKernels:
             mode: ti.i32,
         ):
             fields.bind(m0, m1, m2, m3, m4, m5)
-            for e, idle in ti.ndrange(inputs.shape[0], stride):
+            for block, idle in ti.ndrange(inputs.shape[0], stride):
                 if idle > 0:
                     continue
-                load(e, inputs, fitted)
-                advance(e, tape, h, h_theta, substeps, mode)
+                e = fields.row(block)
+                load(e, strip(inputs, block, ninput), strip(fitted, block, m.ncell))
+                size = taping.total(m, substeps)
+                if mode == EVALUATE:
+                    size = reporting.total(m)
+                advance(e, strip(tape, block, size), h, h_theta, substeps, mode)
+                state = strip(outputs, block, m.nstate)
                 for i in range(m.nq):
-                    outputs[e, i] = d.qpos[e, i]
+                    state[i] = d.qpos[e, i]
                 for i in range(m.nv):
-                    outputs[e, m.nq + i] = d.qvel[e, i]
+                    state[m.nq + i] = d.qvel[e, i]
                 for i in range(m.na):
-                    outputs[e, m.nq + m.nv + i] = d.act[e, i]
+                    state[m.nq + m.nv + i] = d.act[e, i]
 
         @procedure
         def advance(e, tape: ti.template(), h, h_theta, substeps, mode):
@@ -246,11 +250,13 @@ class ForwardKernels:
                 if mode == EVALUATE or ti.static(not m.constraint.any):
                     matrix(m, d, e, h_theta)
                 if mode == EVALUATE:
-                    store_mass(e, tape)
+                    reporting.mass_matrix(m, d, e, tape)
                 solve(m, d, e, h_theta)
                 if ti.static(m.constraint.any):
                     if mode == EVALUATE:
                         constraint.report(m, d, e)
+                if mode == EVALUATE:
+                    reporting.others(m, d, e, tape)
                 if mode == RECORD:
                     taping.record_solution(m, d, e, tape, at)
                 if ti.static(m.damps):
@@ -274,130 +280,12 @@ class ForwardKernels:
                     project(m, d, e)
             if mode == RECORD:
                 for i in range(m.nq):
-                    tape[e, at + i] = d.qpos[e, i]
+                    tape[at + i] = d.qpos[e, i]
                 for i in range(m.nu):
-                    tape[e, at + m.nq + i] = d.ctrl[e, i]
+                    tape[at + m.nq + i] = d.ctrl[e, i]
                 if ti.static(m.nmocap > 0):
                     for i in range(m.nmocap):
-                        tape[e, at + m.nq + m.nu + i] = d.mocap[e, i]
-
-        @ti.kernel
-        def results(
-            m0: memory.state,
-            m1: memory.wide,
-            m2: memory.shared,
-            m3: memory.fitted,
-            m4: memory.gradient,
-            m5: memory.integers,
-            poses: array,
-            forces: array,
-            actuators: array,
-            tendons: array,
-            contacts: array,
-        ):
-            fields.bind(m0, m1, m2, m3, m4, m5)
-            for e, idle in ti.ndrange(poses.shape[0], stride):
-                if idle > 0:
-                    continue
-                store_poses(e, poses)
-                store_contacts(e, contacts)
-                store_tendons(e, tendons)
-                for i in range(m.nv):
-                    forces[e, i] = d.qfrc_bias[e, i]
-                    forces[e, m.nv + i] = d.qfrc_passive[e, i]
-                    forces[e, 2 * m.nv + i] = d.qfrc_limit[e, i]
-                    forces[e, 3 * m.nv + i] = d.actuator.qfrc[e, i]
-                    forces[e, 4 * m.nv + i] = d.qacc[e, i]
-                    contact_force = d.qacc[e, i] * 0.0
-                    if ti.static(m.contact.any):
-                        contact_force = d.contact.qfrc[e, i]
-                    forces[e, 5 * m.nv + i] = contact_force
-                    dry = d.qacc[e, i] * 0.0
-                    if ti.static(m.any_friction):
-                        dry = d.qfrc_friction[e, i]
-                    forces[e, 6 * m.nv + i] = dry
-                for u in range(m.nu):
-                    actuators[e, u] = d.actuator.length[e, u]
-                    actuators[e, m.nu + u] = d.actuator.velocity[e, u]
-                    actuators[e, 2 * m.nu + u] = d.actuator.force[e, u]
-                for i in range(m.na):
-                    actuators[e, 3 * m.nu + i] = d.act[e, i] * 0.0
-                for u in range(m.nu):
-                    if m.actuator.actadr[u] >= 0:
-                        dot, _, _, _, _ = activation.rate(m, d, e, u, True)
-                        actuators[e, 3 * m.nu + m.actuator.actadr[u]] = dot
-                    if ti.static(m.actuator.elastic and m.actuator.enabled):
-                        if m.actuator.tendonadr[u] >= 0:
-                            actuators[e, 3 * m.nu + m.actuator.tendonadr[u]] = actuator.strain_rate(m, d, e, u)
-
-        @procedure
-        def store_tendons(e, tendons: ti.template()):
-            for t in range(m.tendon.number):
-                tendons[e, t] = d.tendon.length[e, t]
-                tendons[e, m.tendon.number + t] = d.tendon.velocity[e, t]
-                for i in range(m.nv):
-                    tendons[e, 2 * m.tendon.number + t * m.nv + i] = d.tendon.length[e, t] * 0.0
-                for k in range(m.tendon.adr[t], m.tendon.adr[t + 1]):
-                    tendons[e, 2 * m.tendon.number + t * m.nv + m.tendon.dof[k]] = d.tendon.J[e, k]
-
-        @procedure
-        def store_mass(e, mass: ti.template()):
-            for i in range(m.nv):
-                for j in range(m.nv):
-                    mass[e, i * m.nv + j] = d.qvel[e, 0] * 0.0
-            for i in range(m.nv):
-                for k in range(m.row_adr[i], m.row_adr[i + 1]):
-                    j = m.row_dof[k]
-                    mass[e, i * m.nv + j] = ti.cast(d.qM[e, k], real)
-                    mass[e, j * m.nv + i] = ti.cast(d.qM[e, k], real)
-
-        @procedure
-        def store_poses(e, poses: ti.template()):
-            kinematics.origins(m, d, e)
-            for b in range(m.nbody):
-                link = m.body_link[b]
-                q = d.xq[e, link]
-                x = d.origin[e, m.link_tree[link]] + d.xp[e, link] + spatial.rotate(q, m.body_pos[b])
-                q = spatial.quat_mul(q, m.body_quat[b])
-                for k in ti.static(range(3)):
-                    poses[e, 3 * b + k] = x[k, :]
-                for k in ti.static(range(4)):
-                    poses[e, 3 * m.nbody + 4 * b + k] = q[k, :]
-
-        @procedure
-        def store_contacts(e, contacts: ti.template()):
-            # after store_poses: moments refer to the bodies' frames, which stay near what is touched
-            if ti.static(m.contact.any):
-                for link in range(1, m.nlink):
-                    # what `generalised` has summed over subtrees, of single links again
-                    p = m.link_parent[link]
-                    d.contact.kn[e, p] = d.contact.kn[e, p] - d.contact.kn[e, link]
-                    d.contact.kf[e, p] = d.contact.kf[e, p] - d.contact.kf[e, link]
-                for b in range(m.nbody):
-                    link = m.body_link[b]
-                    f = d.contact.kf[e, link]
-                    x = d.xp[e, link] + spatial.rotate(d.xq[e, link], m.body_pos[b])
-                    n = d.contact.kn[e, link] - spatial.cross(x, f)
-                    for k in ti.static(range(3)):
-                        contacts[e, 6 * b + k] = f[k, :]
-                        contacts[e, 6 * b + 3 + k] = n[k, :]
-
-        @ti.kernel
-        def rest(
-            m0: memory.state,
-            m1: memory.wide,
-            m2: memory.shared,
-            m3: memory.fitted,
-            m4: memory.gradient,
-            m5: memory.integers,
-            strains: array,
-        ):
-            fields.bind(m0, m1, m2, m3, m4, m5)
-            for e, idle in ti.ndrange(strains.shape[0], stride):
-                if idle > 0:
-                    continue
-                for u in range(m.nu):
-                    strains[e, u] = actuator.resting_strain(m, d, e, u)
+                        tape[at + m.nq + m.nu + i] = d.mocap[e, i]
 
         @ti.kernel
         def measure(
@@ -413,10 +301,11 @@ class ForwardKernels:
             slopes: array,
         ):
             fields.bind(m0, m1, m2, m3, m4, m5)
-            for e, idle in ti.ndrange(inputs.shape[0], stride):
+            for block, idle in ti.ndrange(inputs.shape[0], stride):
                 if idle > 0:
                     continue
-                load(e, inputs, fitted)
+                e = fields.row(block)
+                load(e, strip(inputs, block, ninput), strip(fitted, block, m.ncell))
                 project(m, d, e)
                 kinematics.world(m, d, e)
                 kinematics.position(m, d, e)
@@ -426,14 +315,14 @@ class ForwardKernels:
                 if ti.static(m.tendon.number > 0):
                     tendon.lengths(m, d, e)
                 actuator.transmission(m, d, e)
+                found = strip(results, block, fibres.NUM_RESULTS * m.nu)
+                slope = strip(slopes, block, fibres.NUM_RESULTS * fibres.NUM_INPUTS * m.nu)
                 for u in range(m.nu):
                     if m.actuator.is_muscle[u] == 1:
                         rows = fibres.measure(m, d, e, u)
                         for k in ti.static(range(fibres.NUM_RESULTS)):
-                            results[e, k * m.nu + u] = rows[k, :]
+                            found[k * m.nu + u] = rows[k, :]
                         for k in ti.static(range(fibres.NUM_RESULTS * fibres.NUM_INPUTS)):
-                            slopes[e, k * m.nu + u] = rows[fibres.NUM_RESULTS + k, :]
+                            slope[k * m.nu + u] = rows[fibres.NUM_RESULTS + k, :]
 
-        kernels = step, results, rest, measure
-        self.step, self.results, self.rest, self.measure = (Launcher(kernel, fields) for kernel in kernels)
-        self.advance = advance
+        self.step, self.measure, self.advance = Launcher(step, fields), Launcher(measure, fields), advance

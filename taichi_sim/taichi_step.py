@@ -1,6 +1,5 @@
 """A control step for programs written in Taichi: over their fields or ndarrays, and part of `ti.ad.Tape`."""
 
-import itertools
 import weakref
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 
 from taichi_sim import forward, taping
 from taichi_sim.engine import Bound
+from taichi_sim.lanes.buffers import require_indexable, strip
 from taichi_sim.lanes.launcher import Launcher
 from taichi_sim.runtime import exclusive, procedure, ti
 from taichi_sim.types import Model
@@ -51,8 +51,8 @@ class TaichiStep(Bound):
         # stand for the controls of a model without any, and for the tape of a step without gradient
         self._no_ctrl = ti.ndarray(self._runtime.real, (1, 1, 1))
         self._no_tape = self._tape(1, 1)
-        # by the number of substeps: memory that no record needs any more
-        self._idle: dict[int, list] = {}
+        # by the number of substeps: tapes that no record needs any more
+        self._idle: dict[int, list[torch.Tensor]] = {}
         # where fields are copied to: two times of states, one of controls
         self._staged: dict[str, object] = {}
 
@@ -80,31 +80,22 @@ class TaichiStep(Bound):
         self._advance(state, ctrl, record)
 
     def _advance(self, state: "_Port", ctrl: "_Port | None", record: "_Record | None") -> None:
-        mode = forward.ADVANCE if record is None else forward.RECORD
-        tapes = itertools.repeat(self._no_tape) if record is None else iter(record.memory)
-        plan = self._plan() if record is None else record.plan
+        mode, tape, plan = forward.ADVANCE, self._no_tape, self._plan()
+        if record is not None:
+            mode, tape, plan = forward.RECORD, record.tape, record.plan
         with exclusive(self._runtime):
             values, at = state.taken(1)
             controls, ctrl_at = (self._no_ctrl, 0) if ctrl is None else ctrl.taken(1)
-
-            def call(first: int, rows: int) -> None:
-                places = values, controls, next(tapes), at, ctrl_at
-                self._kernels.step(*places, first, rows, self.num_worlds, *plan, mode)
-
-            self._engine.run(self._constants, self._blocks, call)
+            args = values, controls, tape, at, ctrl_at, self._blocks, self.num_worlds, *plan, mode
+            self._engine.launch(self._constants, self._kernels.step, *args)
             state.give(1)
 
     def _retreat(self, state: "_Port", ctrl: "_Port | None", record: "_Record") -> None:
-        tapes = iter(record.memory)
         with exclusive(self._runtime):
             values, at = state.taken(2, gradient=True)
             controls, ctrl_at = (self._no_ctrl, 0) if ctrl is None else ctrl.taken(1, gradient=True)
-
-            def call(first: int, rows: int) -> None:
-                places = values, controls, next(tapes), at, ctrl_at
-                self._kernels.adjoint(*places, first, rows, self.num_worlds, *record.plan)
-
-            self._engine.run(record.constants, self._blocks, call)
+            args = values, controls, record.tape, at, ctrl_at, self._blocks, self.num_worlds, *record.plan
+            self._engine.launch(record.constants, self._kernels.adjoint, *args)
             state.give(0, gradient=True)
             if ctrl is not None:
                 ctrl.give(0, gradient=True)
@@ -127,16 +118,14 @@ class TaichiStep(Bound):
             self._staged[name] = ti.ndarray(real, (rows, *shape[1:]))
         return _FieldPort(array, name, t, self._staged[name])
 
-    def _memory(self, substeps: int) -> list:
-        """Tapes of a control step, one per launch."""
+    def _memory(self, substeps: int) -> torch.Tensor:
+        """The tape of a control step."""
         idle = self._idle.setdefault(substeps, [])
-        if idle:
-            return idle.pop()
-        size = taping.total(self._m, substeps)
-        return [self._tape(rows, size) for _, rows in self._engine.launches(self._blocks)]
+        return idle.pop() if idle else self._tape(self._blocks, taping.total(self._m, substeps))
 
-    def _tape(self, rows: int, size: int) -> torch.Tensor:
-        shape = rows, size, self._lanes
+    def _tape(self, blocks: int, size: int) -> torch.Tensor:
+        require_indexable(blocks * size, f"a step of {self.num_worlds:,} worlds")
+        shape = blocks, size, self._lanes
         return torch.empty(shape, dtype=self._runtime.dtype, device=self._runtime.device)
 
 
@@ -186,8 +175,8 @@ class _Record:
     def __init__(self, step: TaichiStep, state: _Port, ctrl: _Port | None):
         # options may have changed by the time of the backward pass
         self.step, self.state, self.ctrl, self.plan, self.constants = step, state, ctrl, step._plan(), step._constants
-        self.memory = step._memory(self.plan.substeps)
-        weakref.finalize(self, step._idle[self.plan.substeps].append, self.memory).atexit = False
+        self.tape = step._memory(self.plan.substeps)
+        weakref.finalize(self, step._idle[self.plan.substeps].append, self.tape).atexit = False
 
     def __call__(self) -> None:
         self.step._advance(self.state, self.ctrl, self)
@@ -211,13 +200,13 @@ def _copy_out(field: ti.template(), staged: ti.types.ndarray(), t: ti.i32, first
 class _Kernels:
     """`ForwardKernels.step` and `AdjointKernels.step` with worlds and times as a Taichi program has them.
 
-    A launch takes the blocks of worlds from `first` on, as many as `rows`. Lanes beyond the last world repeat it.
+    Lanes beyond the last world repeat it.
     """
 
     def __init__(self, m, d, fields, forward_kernels, adjoint_kernels, runtime, lanes: int):
         real, stride, memory = runtime.real, runtime.task_stride, fields.types
         array = ti.types.ndarray(dtype=real, ndim=3)
-        tapes = ti.types.ndarray(dtype=ti.types.vector(lanes, real), ndim=2)
+        tapes = fields.strips
         advance, retreat = forward_kernels.advance, adjoint_kernels.retreat
 
         @ti.func
@@ -249,8 +238,7 @@ class _Kernels:
             tape: tapes,
             t: ti.i32,
             ctrl_t: ti.i32,
-            first: ti.i32,
-            rows: ti.i32,
+            blocks: ti.i32,
             worlds: ti.i32,
             h: real,
             h_theta: real,
@@ -258,10 +246,10 @@ class _Kernels:
             mode: ti.i32,
         ):
             fields.bind(m0, m1, m2, m3, m4, m5)
-            for e, idle in ti.ndrange(rows, stride):
+            for block, idle in ti.ndrange(blocks, stride):
                 if idle > 0:
                     continue
-                world = (first + e) * lanes
+                e, world = fields.row(block), block * lanes
                 for i in range(m.nq):
                     d.qpos[e, i] = read(state, t, world, i, worlds)
                 for i in range(m.nv):
@@ -273,7 +261,7 @@ class _Kernels:
                 if ti.static(m.nmocap > 0):
                     for i in range(m.nmocap):
                         d.mocap[e, i] = m.mocap0[i]
-                advance(e, tape, h, h_theta, substeps, mode)
+                advance(e, strip(tape, block, taping.total(m, substeps)), h, h_theta, substeps, mode)
                 for i in range(m.nq):
                     write(state, t + 1, world, i, worlds, d.qpos[e, i])
                 for i in range(m.nv):
@@ -294,18 +282,17 @@ class _Kernels:
             tape: tapes,
             t: ti.i32,
             ctrl_t: ti.i32,
-            first: ti.i32,
-            rows: ti.i32,
+            blocks: ti.i32,
             worlds: ti.i32,
             h: real,
             h_theta: real,
             substeps: ti.i32,
         ):
             fields.bind(m0, m1, m2, m3, m4, m5)
-            for e, idle in ti.ndrange(rows, stride):
+            for block, idle in ti.ndrange(blocks, stride):
                 if idle > 0:
                     continue
-                world = (first + e) * lanes
+                e, world = fields.row(block), block * lanes
                 for i in range(m.nq):
                     d.grad_raw[e, i] = read(state, t + 1, world, i, worlds)
                 for i in range(m.nv):
@@ -314,7 +301,7 @@ class _Kernels:
                     d.grad_act[e, i] = read(state, t + 1, world, m.nq + m.nv + i, worlds)
                 for i in range(m.nstate):
                     write(state, t + 1, world, i, worlds, d.grad_qvel[e, 0] * 0.0)
-                retreat(e, tape, h, h_theta, substeps)
+                retreat(e, strip(tape, block, taping.total(m, substeps)), h, h_theta, substeps)
                 for i in range(m.nq):
                     add(state, t, world, i, worlds, d.grad_raw[e, i])
                 for i in range(m.nv):

@@ -1,7 +1,7 @@
 """What a substep's stages cost, each alone: `python tools/benchmark.py --stages`.
 
 The stages are read off the code that runs them, `taichi_sim.forward` and `taichi_sim.adjoint`, so that there is no
-second list of them. Each is compiled into a kernel of its own and repeated on one block of worlds after the other, its
+second list of them. Each is compiled into a kernel of its own and repeated on a block of worlds, its
 memory in the first-level cache. The difference between their sum and the whole is what they wait for memory, which a
 stage finds in the second-level cache after the others, and what lies between them. With `--count` instructions,
 operations and bytes stand beside that (`instructions`), against what small kernels reach.
@@ -44,13 +44,10 @@ def make_{number}({names}):
         m3: memory.fitted,
         m4: memory.gradient,
         m5: memory.integers,
-        blocks: ti.i32,
         repeat: ti.i32,
     ):
         fields.bind(m0, m1, m2, m3, m4, m5)
-        for e, idle in ti.ndrange(blocks, {stride}):
-            if idle > 0:
-                continue
+        for e in range(1):
             for _ in range(repeat):
                 {call}
     return stage
@@ -96,12 +93,9 @@ def alone(
     }
     names = [name for name in known if name.isidentifier() and not name.startswith("__") and name != "ti"]
     source = "from taichi_sim.runtime import ti\n" + "".join(
-        _KERNEL.format(number=i, names=", ".join(names), stride=settings.task_stride, call=call)
-        for i, call in enumerate(calls)
+        _KERNEL.format(number=i, names=", ".join(names), call=call) for i, call in enumerate(calls)
     )
     times, counts = [], []
-    # as many as there is memory for
-    _, blocks = engine.launches(sim._blocks)[0]
     with tempfile.TemporaryDirectory() as folder:
         # Taichi reads a kernel's source from its file
         path = Path(folder, "kernels.py")
@@ -113,10 +107,10 @@ def alone(
             kernel = Launcher(getattr(kernels, f"make_{i}")(**{name: known[name] for name in names}), engine._fields)
             refresh()
             with runtime.exclusive(settings):
-                kernel(0, 0)
-                times.append(_least(functools.partial(kernel, blocks, repeat)) / blocks / repeat)
+                kernel(0)
+                times.append(_least(functools.partial(kernel, repeat)) / repeat)
                 if counted:
-                    counts.append(count(functools.partial(kernel, 1), _turns(times[-1])))
+                    counts.append(count(kernel, _turns(times[-1])))
     return times, counts
 
 
@@ -207,7 +201,7 @@ def profile(name: str, worlds: int, repeat: int, counted: bool):
 @click.command()
 @click.option("--model", "name", default="humanoid", show_default=True, help="A model's name, or an MJCF file.")
 @click.option("--worlds", type=click.IntRange(min=1), default=512, show_default=True)
-@click.option("--repeat", type=click.IntRange(min=1), default=100, show_default=True, help="Of a stage at a time.")
+@click.option("--repeat", type=click.IntRange(min=1), default=1000, show_default=True, help="Of a stage at a time.")
 @click.option("--count", "counted", is_flag=True, help="Instructions, operations and bytes, too (Linux, capstone).")
 def main(name, worlds, repeat, counted):
     """Processor time that the stages of a substep take in single precision, each alone, and the whole substep.

@@ -17,6 +17,21 @@ from taichi_sim.runtime import Runtime, procedure, ti
 # Bound of what is not bounded: fast-math code may assume that there are no infinities.
 UNBOUNDED = 1e30
 
+# Where something varies in memory is taken modulo this [cells]. LLVM cannot know otherwise that an index does not
+# overflow, and then computes one anew for each cell instead of adding a constant (docs/learning.md).
+MOST_CELLS = 1 << 30
+
+
+def require_indexable(cells: int, what: str) -> None:
+    """Raises a MemoryError if so many vectors, of a launch or of a card's worlds, cannot be told apart."""
+    if cells >= MOST_CELLS:
+        raise MemoryError(f"{what} would take {cells:,} vectors, and kernels can address {MOST_CELLS:,}: divide the worlds")
+
+
+def bounded(index):
+    """In kernels: an index of at least 0 and less than `MOST_CELLS`, as LLVM can see."""
+    return index if isinstance(index, int) else index & (MOST_CELLS - 1)
+
 
 class Items:
     """A row of consecutive entries in a buffer, indexed in kernels like a field: `items[block, i]`, or `items[i]` in a
@@ -51,10 +66,11 @@ class Items:
     def __getitem__(self, index):
         # runs while Taichi compiles a kernel: indices and results are its expressions
         block, i = index if isinstance(index, tuple) else (0, index)
+        at = self._buffer.varying(block, i, self.width)
         if self.width == 1:
-            return self._buffer.cell(block, i + self._start, 0, 1)
-        i = ti.lang.impl.expr_init(i + self._start)
-        rows = [self._buffer.cell(block, i, k, self.width) for k in range(self.width)]
+            return self._buffer.cell(at, self.begin)
+        at = ti.lang.impl.expr_init(at)
+        rows = [self._buffer.cell(at, self.begin + k) for k in range(self.width)]
         value = vectors.stack(rows)
 
         def assign(new):
@@ -78,6 +94,7 @@ class Ints:
         return "integers", self._start
 
     def __getitem__(self, i):
+        i = bounded(i) if self._fields.whole else i
         return ti.lang.impl.subscript(None, self._fields.integers, i + self._start)
 
 
@@ -155,6 +172,7 @@ class Buffer:
 
     def place(self, rows: int, together: bool) -> None:
         """Decides where cells are, of so many rows: those of a row together, or the rows' of a cell."""
+        require_indexable(rows * self.cells, "the memory of a Simulator")
         self._rows, self._together = rows, together
 
     def allocate(self, device: torch.device) -> torch.Tensor:
@@ -176,15 +194,33 @@ class Buffer:
         """In kernels: what the memory is called."""
         self._array = array
 
-    def cell(self, block, i, k: int, width: int):
-        """In kernels: component k of entry i among those of a width."""
-        at = i * width + (self.first(width) + k)
+    def varying(self, block, i, width: int):
+        """In kernels: what of the place of entry i of a width, in a row, is not known before; for `cell`."""
         if self._together:
-            at = at * self._rows
-        if self._rows > 1:
-            at = at + (block if self._together else block * self.cells)
-        value = ti.lang.impl.subscript(None, self._array, at)
+            return i * (width * self._rows) + block
+        return bounded(i * width + block * self.cells if self._rows > 1 else i * width)
+
+    def cell(self, varying, k: int):
+        """In kernels: the cell so much after cell k of `values`."""
+        value = ti.lang.impl.subscript(None, self._array, varying + k * (self._rows if self._together else 1))
         return vectors.spread(value, self._lanes) if self._alike else value
+
+
+@ti.data_oriented
+class Strip:
+    """A row of an array of vectors that a launch brings or takes away, indexed in kernels: `strip[i]`."""
+
+    def __init__(self, array, first):
+        self._array, self._first = array, first
+
+    def __getitem__(self, i):
+        return ti.lang.impl.subscript(None, self._array, bounded(self._first + i))
+
+
+@of_compiler
+def strip(array, row, size):
+    """In kernels: row `row` of an array of `Fields.strips`, whose rows have `size` vectors."""
+    return Strip(array, ti.lang.impl.expr_init(row * size))
 
 
 class Memory(NamedTuple):
@@ -286,6 +322,17 @@ class Fields:
         """Of the memory, for kernels."""
         return Memory(*(buffer.type for buffer in self._buffers), ti.types.ndarray(dtype=ti.i32, ndim=1))
 
+    @property
+    def strips(self):
+        """The type of arrays of which `strip` takes a row, in kernels."""
+        return ti.types.ndarray(dtype=ti.types.vector(self.state._lanes, self.state.real), ndim=1)
+
+    @of_compiler
+    def row(self, block):
+        """In kernels: the row of memory for a block of worlds. On a CPU it is the thread's own, and so in its cache; a
+        card's threads have each one of a block."""
+        return ti.lang.impl.call_internal("linear_thread_idx") if self.whole else block
+
     @of_compiler
     def bind(self, *memory) -> None:
         """In kernels, first of all: what the memory is called."""
@@ -302,14 +349,14 @@ class Fields:
 
     @procedure
     def load_fitted(self, block, cells: ti.template()):
-        """`fitted` from what a launch brings, in the order of `Buffer.values`."""
+        """`fitted` from a strip that a launch brings, in the order of `Buffer.values`."""
         for items in ti.static(self.fitted.everything):
             for i in range(items.number):
                 at = items.begin + i * items.width
                 if ti.static(items.width == 1):
-                    items[block, i] = cells[block, at]
+                    items[block, i] = cells[at]
                 else:
-                    items[block, i] = vectors.stack([cells[block, at + k] for k in ti.static(range(items.width))])
+                    items[block, i] = vectors.stack([cells[at + k] for k in ti.static(range(items.width))])
 
     @procedure
     def clear_gradient(self, block):
@@ -320,13 +367,13 @@ class Fields:
 
     @procedure
     def store_gradient(self, block, cells: ti.template()):
-        """`gradient` to what a launch takes away."""
+        """`gradient` to a strip that a launch takes away."""
         for items in ti.static(self.gradient.everything):
             for i in range(items.number):
                 at = items.begin + i * items.width
                 entry = items[block, i]
                 if ti.static(items.width == 1):
-                    cells[block, at] = entry
+                    cells[at] = entry
                 else:
                     for k in ti.static(range(items.width)):
-                        cells[block, at + k] = entry[k, :]
+                        cells[at + k] = entry[k, :]

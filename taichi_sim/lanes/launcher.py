@@ -23,30 +23,41 @@ class Launcher:
         self._kernel, self._fields, self._launch = kernel, fields, None
 
     def __call__(self, *args) -> None:
-        args = *self._fields.memory, *args
         if self._launch is None:
             self._launch = self._compiled(args)
         self._launch(args)
 
     def _compiled(self, args):
-        primal, program = self._kernel._primal, ti.lang.impl.get_runtime().prog
-        with vectors.whole(program.config()) if self._fields.whole else contextlib.nullcontext():
-            kernel = primal.compiled_kernels[primal.ensure_compiled(*args)]
-            data = program.compile_kernel(program.config(), program.get_device_caps(), kernel)
+        primal, program, memory = self._kernel._primal, ti.lang.impl.get_runtime().prog, self._fields.memory
         kinds = [argument.annotation for argument in primal.arguments]
+        flat = [_flat(kind, x) if isinstance(x, torch.Tensor) else x for kind, x in zip(kinds[len(memory) :], args)]
+        with vectors.whole(program.config()) if self._fields.whole else contextlib.nullcontext():
+            kernel = primal.compiled_kernels[primal.ensure_compiled(*memory, *flat)]
+            data = program.compile_kernel(program.config(), program.get_device_caps(), kernel)
+        context = kernel.make_launch_context()
 
-        def launch(args) -> None:
-            context = kernel.make_launch_context()
-            for i, (kind, x) in enumerate(zip(kinds, args)):
+        def put(first: int, values) -> None:
+            for i, x in enumerate(values, first):
                 if isinstance(x, torch.Tensor):
-                    shape = x.shape[: kind.ndim]
+                    shape = x.shape[: kinds[i].ndim]
                     context.set_arg_external_array_with_shape((i,), x.data_ptr(), x.nbytes, shape, 0)
                 elif isinstance(x, ti.Ndarray):
                     context.set_arg_ndarray((i,), x.arr)
-                elif kind is ti.i32:
+                elif kinds[i] is ti.i32:
                     context.set_arg_int((i,), x)
                 else:
                     context.set_arg_float((i,), x)
+
+        put(0, memory)
+
+        def launch(args) -> None:
+            put(len(memory), args)
             program.launch_kernel(data, context)
 
         return launch
+
+
+def _flat(kind, x: torch.Tensor) -> torch.Tensor:
+    """A tensor of the dimensions that a kernel's parameter has: it takes arrays' rows one after the other
+    (`buffers.strip`)."""
+    return x.flatten(0, x.ndim - kind.ndim - getattr(kind.dtype, "ndim", 0))

@@ -62,10 +62,10 @@ def test_models_of_another_structure_do_not(other):
 
 
 @pytest.mark.cpu
-def test_more_worlds_than_a_launch_takes():
+def test_more_worlds_than_threads_take():
     """Results and gradients of many worlds are those of few, and scratch does not grow with them."""
     many, few = ts.Simulator(arm(), 1030), ts.Simulator(arm(), 100)
-    assert many._engine is few._engine and many._blocks > many._engine._rows
+    assert many._engine is few._engine and many._blocks > many._runtime.program.config().cpu_max_num_threads
     angles = torch.linspace(-1, 1, 1030, dtype=torch.float64)[:, None]
 
     def gradient(sim, rows):

@@ -110,20 +110,26 @@ class Finder:
         ):
             """(c1, q1, c2, q2, adjoints) -> each row's entries, depth of the least overlap."""
             fields.bind(m0, m1, m2, m3, m4, m5)
-            for e in range(x.shape[0]):
-                c1, q1, c2, q2 = load_vec3(x, e, 0), load_quat(x, e, 3), load_vec3(x, e, 7), load_quat(x, e, 10)
-                d_bar, n_bar, p_bar = x[e, 14], load_vec3(x, e, 15), load_vec3(x, e, 18)
+            for block in range(x.shape[0]):
+                e = fields.row(block)
+                c1, q1, c2, q2 = (
+                    load_vec3(x, block, 0),
+                    load_quat(x, block, 3),
+                    load_vec3(x, block, 7),
+                    load_quat(x, block, 10),
+                )
+                d_bar, n_bar, p_bar = x[block, 14], load_vec3(x, block, 15), load_vec3(x, block, 18)
                 for k in range(first, last):
                     depth, n, p = pairs.touch(m, d, e, k, c1, c1, q1, c2, c2, q2)
                     moment, force = pairs.turn(m, d, e, k, c1, c1, q1, c2, c2, q2, d_bar, n_bar, p_bar)
                     at = ENTRIES * (k - first)
-                    out[e, at] = depth
+                    out[block, at] = depth
                     for i in ti.static(range(3)):
-                        out[e, at + 1 + i] = n[i, :]
-                        out[e, at + 4 + i] = p[i, :]
-                        out[e, at + 7 + i] = moment[i, :]
-                        out[e, at + 10 + i] = force[i, :]
-                out[e, ENTRIES * SLOTS] = d.contact.found.depth[e, m.contact.pairs.main[first]]
+                        out[block, at + 1 + i] = n[i, :]
+                        out[block, at + 4 + i] = p[i, :]
+                        out[block, at + 7 + i] = moment[i, :]
+                        out[block, at + 10 + i] = force[i, :]
+                out[block, ENTRIES * SLOTS] = d.contact.found.depth[e, m.contact.pairs.main[first]]
 
         self._kernel = launched(kernel, fields)
         rows, self.first = 0, []

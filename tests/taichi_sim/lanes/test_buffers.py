@@ -1,7 +1,11 @@
 """The engine's memory."""
 
 import pytest
+import torch
 from processes import run
+
+import taichi_sim as ts
+from taichi_sim.lanes import buffers
 
 
 @pytest.mark.cpu
@@ -46,3 +50,13 @@ def test_a_cards_layout_gives_the_same():
         """,
         prelude="",
     )
+
+
+def test_more_than_kernels_can_address_is_refused(monkeypatch):
+    """A tape of 64 GB and more, here with fewer worlds and a lower bound."""
+    sim = ts.Simulator(ts.load("cartpole"), 64)
+    ctrl = torch.zeros(64, 1, dtype=sim.dtype, requires_grad=True)
+    state = sim.step(sim.initial_state(), ctrl)
+    monkeypatch.setattr(buffers, "MOST_CELLS", 100)
+    with pytest.raises(MemoryError, match="Simulator of 64 worlds would take [0-9,]+ vectors"):
+        sim.step(state, ctrl)
