@@ -70,16 +70,7 @@ class Items:
         if self.width == 1:
             return self._buffer.cell(at, self.begin)
         at = ti.lang.impl.expr_init(at)
-        rows = [self._buffer.cell(at, self.begin + k) for k in range(self.width)]
-        value = vectors.stack(rows)
-
-        def assign(new):
-            new = ti.lang.impl.expr_init(new)
-            for k, row in enumerate(rows):
-                row._assign(ti.lang.impl.subscript(None, new, k, slice(None)))
-
-        value._assign = assign
-        return value
+        return vectors.Rows(self._buffer.cell(at, self.begin + k) for k in range(self.width))
 
 
 class Ints:

@@ -47,11 +47,11 @@ def of_compiler(function):
 @of_compiler
 def stack(rows):
     """In kernels: a quantity (n, L) of n vectors over L lanes."""
-    return Rows(rows) if _whole else ti.Matrix.rows(rows)
+    return Rows(rows)
 
 
 class Rows:
-    """In kernels that keep vectors whole: n vectors over L lanes, used like a (n, L) matrix."""
+    """In kernels: n vectors over L lanes, used like a (n, L) matrix."""
 
     def __init__(self, rows):
         self._rows = list(rows)
