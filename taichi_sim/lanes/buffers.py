@@ -25,7 +25,7 @@ MOST_CELLS = 1 << 30
 def require_indexable(cells: int, what: str) -> None:
     """Raises a MemoryError if so many vectors, of a launch or of a card's worlds, cannot be told apart."""
     if cells >= MOST_CELLS:
-        raise MemoryError(f"{what} would take {cells:,} vectors, and kernels can address {MOST_CELLS:,}: divide the worlds")
+        raise MemoryError(f"{what} would take {cells:,} vectors; kernels can address {MOST_CELLS:,}: divide the worlds")
 
 
 def bounded(index):
