@@ -272,11 +272,8 @@ class Simulator(Bound):
         """What `reporting` has of a state and controls, the parts (N, their sizes) by name."""
         m = self._m
         self._require_finite(packed, "", self._looks.count())
-        fitted = self._to_lanes(cells.detach(), self._parameters.base) if m.fit else self._nothing
-        report = self._empty(reporting.total(m))
-        self._engine.evaluate(
-            self._constants, (self._to_lanes(packed, self._rest), fitted, self._empty(m.nstate), report)
-        )
+        inputs, report = self._to_lanes(packed, self._rest), self._empty(reporting.total(m))
+        self._engine.evaluate(self._constants, (inputs, self._fitted(cells), self._empty(m.nstate), report))
         sizes = reporting.sizes(m)
         return dict(zip(sizes, self._from_lanes(report).split(list(sizes.values()), dim=1), strict=True))
 
@@ -310,6 +307,10 @@ class Simulator(Bound):
                 pad[:, : len(fill)] = fill
             x = torch.cat([x, pad])
         return x.view(self._blocks, self._lanes, -1).transpose(1, 2).contiguous()
+
+    def _fitted(self, cells: torch.Tensor | None) -> torch.Tensor:
+        """The fitted constants as kernels take them."""
+        return self._to_lanes(cells.detach(), self._parameters.base) if self._m.fit else self._nothing
 
     def _from_lanes(self, x: torch.Tensor) -> torch.Tensor:
         """(blocks, n, lanes) -> (N, n)."""
@@ -390,7 +391,7 @@ class _Step(torch.autograd.Function):
         sim._require_finite(packed, "", ctx.number)
         record = any(ctx.needs_input_grad[:2])
         tape = sim._empty(taping.total(m, plan.substeps)) if record else sim._nothing
-        fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
+        fitted = sim._fitted(cells)
         out = sim._empty(m.nstate)
         inputs = sim._to_lanes(packed.detach(), sim._rest)
         mode = forward.RECORD if record else forward.ADVANCE

@@ -6,16 +6,13 @@ from taichi_sim.lanes.vectors import of_compiler
 from taichi_sim.muscles import activation, actuator
 from taichi_sim.runtime import procedure, ti
 
-# Forces of the degrees of freedom, and their acceleration, in the order of a report.
-FORCES = ("bias", "passive", "limit", "actuator", "qacc", "contact", "friction")
-
 
 def sizes(m) -> dict[str, int]:
     """Scalars per world of each part, in their order; `strains` are those at which fibres on elastic tendons rest."""
     return {
         "mass": m.nv * m.nv,
         "poses": 7 * m.nbody,
-        "forces": len(FORCES) * m.nv,
+        "forces": 7 * m.nv,
         "actuators": 3 * m.nu + m.na,
         "lengths": 2 * m.tendon.number,
         "jacobian": m.tendon.number * m.nv,
@@ -80,7 +77,7 @@ def poses(m: ti.template(), d: ti.template(), e, report: ti.template()):
 
 @procedure
 def forces(m: ti.template(), d: ti.template(), e, report: ti.template()):
-    """In the order of `FORCES`."""
+    """Bias, passive, of limits, of actuators; the acceleration; of contacts, of dry friction."""
     at = begin(m, "forces")
     for i in range(m.nv):
         report[at + i] = d.qfrc_bias[e, i]

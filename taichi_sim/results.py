@@ -166,10 +166,9 @@ class Measure(torch.autograd.Function):
         m = sim._m
         packed = torch.cat([motion, drive], dim=1).detach()
         sim._require_finite(packed, "", sim._looks.count())
-        fitted = sim._to_lanes(cells.detach(), sim._parameters.base) if m.fit else sim._nothing
         # other actuators' stay 0
         results, slopes = (sim._empty(n * m.nu).zero_() for n in (NUM_RESULTS, NUM_RESULTS * NUM_INPUTS))
-        sim._engine.measure(sim._constants, (sim._to_lanes(packed, sim._rest), fitted, results, slopes))
+        sim._engine.measure(sim._constants, (sim._to_lanes(packed, sim._rest), sim._fitted(cells), results, slopes))
         ctx.sim, ctx.constants = sim, sim._constants
         ctx.save_for_backward(motion, drive, slopes)
         return sim._from_lanes(results).reshape(len(motion), NUM_RESULTS, m.nu)

@@ -1,10 +1,10 @@
 """What a substep's stages cost, each alone: `python tools/benchmark.py --stages`.
 
 The stages are read off the code that runs them, `taichi_sim.forward` and `taichi_sim.adjoint`, so that there is no
-second list of them. Each is compiled into a kernel of its own and repeated on a block of worlds, its
-memory in the first-level cache. The difference between their sum and the whole is what they wait for memory, which a
-stage finds in the second-level cache after the others, and what lies between them. With `--count` instructions,
-operations and bytes stand beside that (`instructions`), against what small kernels reach.
+second list of them. Each is compiled into a kernel of its own and repeated on a block of worlds, its memory in the
+first-level cache. The difference between their sum and the whole is what they wait for memory, which a stage finds in
+the second-level cache after the others, and what lies between them. With `--count` instructions, operations and bytes
+stand beside that (`instructions`), against what small kernels reach.
 """
 
 import ast

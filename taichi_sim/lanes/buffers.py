@@ -113,11 +113,6 @@ class Buffer:
         """Of all entries."""
         return sum(width * number for width, number in self._number.items())
 
-    @property
-    def bytes(self) -> int:
-        """Memory of a row."""
-        return self.cells * (1 if self._alike else self._lanes) * (8 if self.real is ti.f64 else 4)
-
     def first(self, width: int) -> int:
         """Where the cells of the entries of a width begin in `values`."""
         return sum(w * number for w, number in self._number.items() if w < width)
@@ -277,11 +272,6 @@ class Fields:
     def gradient_of(self, items: Items) -> Items:
         """Where the adjoint of fitted constants is collected."""
         return items.twin(self.gradient)
-
-    def bytes_per_row(self) -> int:
-        """Memory that one block of worlds takes."""
-        buffers = [self.state] + [self.wide] * (self.wide is not self.state) + [self.fitted, self.fitted] * self.fit
-        return sum(buffer.bytes for buffer in buffers)
 
     def constants(self) -> tuple[np.ndarray, ...]:
         """The values of `shared`, `fitted` and `integers`."""

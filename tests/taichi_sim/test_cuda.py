@@ -17,7 +17,7 @@ from taichi_sim.machine import cuda
 
 # The second has all that ant has, too: a free joint, contact with planes.
 BODIES = "cartpole", "humanoid_mtu"
-# What a step's kernels are called, of the forward pass and of its adjoint, and the others of `Simulator.forward`.
+# What a step's kernels are called, of the forward pass and of its adjoint, and the other one of `Simulator.forward`.
 KERNELS = {"step": 2, "kinematic": 1}
 
 
