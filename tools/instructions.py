@@ -2,8 +2,7 @@
 
 Linux on x86-64, `pip install capstone`.
 
-Counts are exact, whatever else the machine does, but for some hundred instructions of the thread pool around a launch;
-the difference between two launches has only those of what the second one does more.
+Counts are exact, whatever else the machine does: what the thread pool executes around a kernel is left out.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from typing import NamedTuple
 
 import click
 
-# ptrace's requests, and where a thread's registers have the instruction pointer
+# ptrace's requests, and where a thread's registers have the instruction pointer and the stack pointer
 _SEIZE, _INTERRUPT, _STEP, _PEEK, _DETACH = 0x4206, 0x4207, 9, 3, 17
-_RIP = 16 * 8
+_RIP, _RSP = 16 * 8, 19 * 8
 _WALL = 0x40000000
 # prctl's request: any process may step through this one
 _SET_TRACER = 0x59616D61
@@ -104,7 +103,7 @@ def _busiest(work: Callable[[], object]) -> int:
 
 
 def _stepped(thread: int, work: Callable[[], object]) -> Counter:
-    """How often `work` executes the instruction at each address, in a thread that waits for it now."""
+    """How often kernels of `work` execute the instruction at each address, in a thread that waits for them now."""
     command = [sys.executable, __file__, str(thread)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tracer:
         if tracer.stdout.readline() != b"ready\n":
@@ -114,8 +113,18 @@ def _stepped(thread: int, work: Callable[[], object]) -> Counter:
         return pickle.load(tracer.stdout)
 
 
+def _compiled(thread: int) -> list[tuple[int, int]]:
+    """Where the thread's process has code that is of no file."""
+    maps = (line.split() for line in Path(f"/proc/{thread}/maps").read_text().splitlines())
+    return [tuple(int(x, 16) for x in fields[0].split("-")) for fields in maps if "x" in fields[1] and len(fields) == 5]
+
+
 def _trace(thread: int) -> None:
-    """Steps through a thread until standard input ends, and writes the counts to standard output."""
+    """Steps through a thread until standard input ends, and writes the counts to standard output.
+
+    What is compiled at run time counts, and what it calls: a kernel lasts until the stack is above where it began.
+    """
+    compiled = _compiled(thread)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.ptrace.argtypes = ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p
     libc.ptrace.restype = ctypes.c_long
@@ -131,6 +140,7 @@ def _trace(thread: int) -> None:
     ptrace(_INTERRUPT)
     os.waitpid(thread, _WALL)
     counts = Counter()
+    outermost = None
     os.set_blocking(0, False)
     print("ready", flush=True)
     ptrace(_STEP)
@@ -139,7 +149,13 @@ def _trace(thread: int) -> None:
         if stopped:
             if os.WIFEXITED(status):
                 break
-            counts[ptrace(_PEEK, _RIP)] += 1
+            address = ptrace(_PEEK, _RIP)
+            if any(first <= address < end for first, end in compiled):
+                outermost = outermost or ptrace(_PEEK, _RSP)
+            elif outermost and ptrace(_PEEK, _RSP) > outermost:
+                outermost = None
+            if outermost:
+                counts[address] += 1
             ptrace(_STEP)
         elif sys.stdin.buffer.read() == b"":
             # it waits for work, and there is no more

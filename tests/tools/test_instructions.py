@@ -33,14 +33,15 @@ def kernel(x: array, turns: ti.i32):
 
 x = torch.ones({LENGTH}, {LANES}, dtype=torch.float64)
 try:
-    print(*count(functools.partial(kernel, x), 2_000_000))
+    for _ in range(2):
+        print(*count(functools.partial(kernel, x), 2_000_000))
 except click.ClickException as error:
     print(error)
 """
 
 
 def test_operations_and_bytes_of_a_sum_of_products(tmp_path):
-    """A product and a sum of each vector, which is read once and written once."""
+    """A product and a sum of each vector, which is read once and written once, whatever the thread pool does."""
     file = tmp_path / "program.py"
     file.write_text(PROGRAM)
     tools = str(Path(__file__).parents[2] / "tools")
@@ -48,9 +49,12 @@ def test_operations_and_bytes_of_a_sum_of_products(tmp_path):
     output = run(f"import runpy; runpy.run_path({str(file)!r})", prelude="", PYTHONPATH=path).stdout
     if "forbidden" in output:
         pytest.skip(output)
-    instructions, operations, read, written = map(float, output.split())
+    once, again = ([float(x) for x in line.split()] for line in output.splitlines()[-2:])
+    assert once == again
+    instructions, operations, read, written = once
     values = LENGTH * LANES
-    assert 2 * values <= operations < 2.2 * values
-    # the rest is the thread pool's
-    assert 8 * values <= read < 9 * values + 2000 and 8 * values <= written < 9 * values + 2000
-    assert LENGTH * 4 < instructions < LENGTH * 40 + 1000
+    # a turn has a product of its own
+    assert 2 * values <= operations <= 2 * values + LANES
+    # constants may be read with each vector
+    assert 8 * values <= read <= 10 * values and written == 8 * values
+    assert LENGTH * 4 < instructions < LENGTH * 40
