@@ -1,6 +1,7 @@
 // A libcuda.so without a card, for tests: Taichi compiles for it, and what it hands over as PTX is kept; nothing runs.
 // Only what Taichi 1.7 looks up is here. "Device" memory is the host's.
-// STUB_CUDA_PTX: where to keep the PTX. STUB_CUDA_INIT, _VERSION, _CARDS: what a driver that does not fit would answer.
+// STUB_CUDA_PTX: where to keep the PTX. STUB_CUDA_FIRST: a file for the first argument, an integer, of each kernel that
+// is launched. STUB_CUDA_INIT, _VERSION, _CARDS: what a driver that does not fit would answer.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,14 +81,26 @@ int cuModuleLoadDataEx(void **module, const char *ptx, unsigned n, int *options,
     fputs(ptx, file);
     return fclose(file) ? 301 : 0;
 }
-int cuModuleGetFunction(void **function, void *module, const char *name) { *function = (void *)1; return 0; }
+int cuModuleGetFunction(void **function, void *module, const char *name) {
+    *function = strdup(name);
+    return *function ? 0 : 2;
+}
+int cuLaunchKernel(const char *function, unsigned x, unsigned y, unsigned z, unsigned u, unsigned v, unsigned w, unsigned shared,
+                   void *stream, void ***parameters, void **extra) {
+    const char *path = getenv("STUB_CUDA_FIRST");
+    if (!path || !strstr(function, "_range_for")) return 0;
+    FILE *file = fopen(path, "a");
+    if (!file) return 301;
+    // the kernel's only parameter begins with where its arguments are
+    fprintf(file, "%d\n", *(int *)parameters[0][0]);
+    return fclose(file) ? 301 : 0;
+}
 
 DOES_NOTHING(cuCtxSetCurrent)
 DOES_NOTHING(cuCtxSetLimit)
 DOES_NOTHING(cuDeviceGetDefaultMemPool)
 DOES_NOTHING(cuMemPoolSetAttribute)
 DOES_NOTHING(cuMemAdvise)
-DOES_NOTHING(cuLaunchKernel)
 DOES_NOTHING(cuFuncSetAttribute)
 DOES_NOTHING(cuStreamSynchronize)
 DOES_NOTHING(cuEventDestroy)

@@ -34,27 +34,35 @@ class Launcher:
         with vectors.whole(program.config()) if self._fields.whole else contextlib.nullcontext():
             kernel = primal.compiled_kernels[primal.ensure_compiled(*memory, *flat)]
             data = program.compile_kernel(program.config(), program.get_device_caps(), kernel)
-        context = kernel.make_launch_context()
 
-        def put(first: int, values) -> None:
-            for i, x in enumerate(values, first):
-                if isinstance(x, torch.Tensor):
-                    shape = x.shape[: kinds[i].ndim]
-                    context.set_arg_external_array_with_shape((i,), x.data_ptr(), x.nbytes, shape, 0)
-                elif isinstance(x, ti.Ndarray):
-                    context.set_arg_ndarray((i,), x.arr)
-                elif kinds[i] is ti.i32:
-                    context.set_arg_int((i,), x)
-                else:
-                    context.set_arg_float((i,), x)
+        def context():
+            made = kernel.make_launch_context()
+            _put(made, kinds, 0, memory)
+            return made
 
-        put(0, memory)
+        # A launch on a card leaves in the context where its copy of the arguments was: the next one needs another.
+        kept = context() if self._fields.whole else None
 
         def launch(args) -> None:
-            put(len(memory), args)
-            program.launch_kernel(data, context)
+            current = kept or context()
+            _put(current, kinds, len(memory), args)
+            program.launch_kernel(data, current)
 
         return launch
+
+
+def _put(context, kinds: list, first: int, values) -> None:
+    """Arguments of a launch from number `first` on."""
+    for i, x in enumerate(values, first):
+        if isinstance(x, torch.Tensor):
+            shape = x.shape[: kinds[i].ndim]
+            context.set_arg_external_array_with_shape((i,), x.data_ptr(), x.nbytes, shape, 0)
+        elif isinstance(x, ti.Ndarray):
+            context.set_arg_ndarray((i,), x.arr)
+        elif kinds[i] is ti.i32:
+            context.set_arg_int((i,), x)
+        else:
+            context.set_arg_float((i,), x)
 
 
 def _flat(kind, x: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,20 @@ from taichi_sim.machine import cuda
 BODIES = "cartpole", "humanoid_mtu"
 # What a step's kernels are called, of the forward pass and of its adjoint, and the other one of `Simulator.forward`.
 KERNELS = {"step": 2, "kinematic": 1}
+LAUNCHES = """
+import types
+import taichi as ti
+ti.init(arch=ti.cuda)
+from taichi_sim.lanes.launcher import Launcher
+total = ti.field(ti.i32, ())
+@ti.kernel
+def kernel(number: ti.i32):
+    for _ in range(number):
+        total[None] += 1
+launch = Launcher(kernel, types.SimpleNamespace(memory=(), whole=False))
+for number in 5, 3, 8:
+    launch(number)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +149,14 @@ def test_every_kernel_compiles(stub, tmp_path):
     assembler = shutil.which("ptxas")
     for file in files if assembler else ():
         subprocess.run([assembler, "-arch=sm_90", "-o", os.devnull, file], check=True)
+
+
+def test_every_launch_has_its_own_arguments(stub, tmp_path):
+    """Of a kernel that is launched again and again."""
+    file, program = tmp_path / "first", tmp_path / "program.py"
+    program.write_text(LAUNCHES)
+    run(f"import runpy; runpy.run_path({str(program)!r})", prelude="", LD_LIBRARY_PATH=stub, STUB_CUDA_FIRST=str(file))
+    assert file.read_text().split() == ["5", "3", "8"]
 
 
 @pytest.mark.cuda
