@@ -1,7 +1,9 @@
-// A libcuda.so without a card, for tests: Taichi compiles for it, and what it hands over as PTX is kept; nothing runs.
-// Only what Taichi 1.7 looks up is here. "Device" memory is the host's.
-// STUB_CUDA_PTX: where to keep the PTX. STUB_CUDA_FIRST: a file for the first argument, an integer, of each kernel that
-// is launched. STUB_CUDA_INIT, _VERSION, _CARDS: what a driver that does not fit would answer.
+// A libcuda.so without a card, for tests: Taichi compiles for it, and what it hands over as PTX is kept; nothing runs
+// unless ptx.py is to run it on the host. Only what Taichi 1.7 looks up is here. "Device" memory is the host's.
+// STUB_CUDA_PTX: a folder for the PTX. STUB_CUDA_RUN: the command of ptx.py. STUB_CUDA_FIRST: a file for the first
+// argument, an integer, of each kernel that is launched. STUB_CUDA_INIT, _VERSION, _CARDS: what a driver that does not
+// fit would answer.
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +14,10 @@ static int number(const char *name, int otherwise) {
 }
 
 static int allocate(void **p, size_t size) {
-    *p = calloc(1, size ? size : 1);
-    return *p ? 0 : 2;
+    // aligned as a card's memory is: Taichi leaves no room for more
+    if (posix_memalign(p, 4096, size ? size : 1)) return 2;
+    memset(*p, 0, size);
+    return 0;
 }
 
 // which of the driver's calls succeed without doing anything
@@ -32,7 +36,7 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
     switch (attribute) {
         case 2: *value = 1024; break;     // threads per block
         case 10: *value = 32; break;      // threads per warp
-        case 16: *value = 132; break;     // multiprocessors
+        case 16: *value = 1; break;       // multiprocessors
         case 75: *value = 9; break;       // compute capability, major
         case 97: *value = 232448; break;  // shared memory per block, opt-in
         case 106: *value = 32; break;     // blocks per multiprocessor
@@ -71,29 +75,49 @@ int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *value, void *function, int 
 
 int cuModuleLoadDataEx(void **module, const char *ptx, unsigned n, int *options, void **values) {
     static int count = 0;
-    const char *folder = getenv("STUB_CUDA_PTX");
-    char path[4096];
-    *module = (void *)1;
+    const char *folder = getenv("STUB_CUDA_PTX"), *translator = getenv("STUB_CUDA_RUN");
+    char path[4096], library[4096], command[16384];
+    *module = NULL;
     if (!folder) return 0;
-    snprintf(path, sizeof path, "%s/%03d.ptx", folder, count++);
+    snprintf(path, sizeof path, "%s/%03d.ptx", folder, count);
+    snprintf(library, sizeof library, "%s/%03d.so", folder, count++);
     FILE *file = fopen(path, "w");
     if (!file) return 301;
     fputs(ptx, file);
-    return fclose(file) ? 301 : 0;
+    if (fclose(file)) return 301;
+    if (!translator) return 0;
+    snprintf(command, sizeof command, "%s %s %s", translator, path, library);
+    if (system(command)) return 218;
+    *module = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    return *module ? 0 : 218;
 }
+
+typedef struct {
+    char *name;
+    void (*launch)(void **parameters, unsigned blocks, unsigned threads);
+} Function;
+
 int cuModuleGetFunction(void **function, void *module, const char *name) {
-    *function = strdup(name);
-    return *function ? 0 : 2;
+    char symbol[4096];
+    Function *found = malloc(sizeof *found);
+    snprintf(symbol, sizeof symbol, "launch_%s", name);
+    *found = (Function){strdup(name), module ? dlsym(module, symbol) : NULL};
+    *function = found;
+    return !module || found->launch ? 0 : 500;
 }
-int cuLaunchKernel(const char *function, unsigned x, unsigned y, unsigned z, unsigned u, unsigned v, unsigned w, unsigned shared,
-                   void *stream, void ***parameters, void **extra) {
+
+int cuLaunchKernel(Function *function, unsigned blocks, unsigned y, unsigned z, unsigned threads, unsigned v, unsigned w,
+                   unsigned shared, void *stream, void **parameters, void **extra) {
     const char *path = getenv("STUB_CUDA_FIRST");
-    if (!path || !strstr(function, "_range_for")) return 0;
-    FILE *file = fopen(path, "a");
-    if (!file) return 301;
-    // the kernel's only parameter begins with where its arguments are
-    fprintf(file, "%d\n", *(int *)parameters[0][0]);
-    return fclose(file) ? 301 : 0;
+    if (path && strstr(function->name, "_range_for")) {
+        FILE *file = fopen(path, "a");
+        if (!file) return 301;
+        // a kernel's only parameter begins with where its arguments are
+        fprintf(file, "%d\n", **(int **)parameters[0]);
+        if (fclose(file)) return 301;
+    }
+    if (function->launch) function->launch(parameters, blocks, threads);
+    return 0;
 }
 
 DOES_NOTHING(cuCtxSetCurrent)

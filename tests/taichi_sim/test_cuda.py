@@ -1,12 +1,14 @@
-"""CUDA as far as it shows without a card: what is refused, and that every kernel compiles.
+"""CUDA as far as it shows without a card: what is refused, that every kernel compiles, and computes what the CPU does.
 
-A driver that does nothing (tests/stub_cuda.c) takes the place of libcuda.so and keeps the PTX that Taichi gives it.
+A driver without a card (tests/stub_cuda.c) takes the place of libcuda.so and keeps the PTX that Taichi gives it, or has
+it run on the host (tests/ptx.py).
 """
 
 import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,7 +45,7 @@ def stub(tmp_path_factory):
         pytest.skip("no C compiler, cc, to make the stub of a driver with")
     folder = tmp_path_factory.mktemp("stub")
     source = Path(__file__).parents[1] / "stub_cuda.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-w", "-o", folder / "libcuda.so", source], check=True)
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-w", "-o", folder / "libcuda.so", source, "-ldl"], check=True)
     return str(folder)
 
 
@@ -159,26 +161,67 @@ def test_every_launch_has_its_own_arguments(stub, tmp_path):
     assert file.read_text().split() == ["5", "3", "8"]
 
 
+# Steps where contacts make and break, their gradient, and `forward`; saved in FILE.
+STEPS = """
+model = ts.load("ant")
+sim = ts.Simulator(model, 5, parameters="body_mass")
+generator = torch.Generator().manual_seed(0)
+def drawn(size, scale):
+    values = scale * torch.randn(5, size, dtype=sim.dtype, generator=generator)
+    return values.to(sim.device)
+state = sim.initial_state()
+state.qpos[:, 2] -= 0.3 + drawn(1, 0.1)[:, 0]
+state = state._replace(qvel=drawn(model.nv, 0.5).requires_grad_())
+mass = torch.tensor(model.body_mass).to(state.qpos).requires_grad_()
+leaves = state.qvel, drawn(model.nu, 0.3).requires_grad_(), mass
+for _ in range(3):
+    state = sim.step(state, leaves[1], {"body_mass": mass})
+found = sim.forward(state, leaves[1])
+(state.qpos.square().sum() + found.xpos.square().sum()).backward()
+assert found.qfrc_contact.any()
+results = *state, *(x.grad for x in leaves), found.qfrc_contact, found.qacc
+torch.save([x.detach().cpu() for x in results], os.environ["FILE"])
+"""
+ON_THE_CPU = "import os; ts.init('cpu', 'f64')"
+ON_A_CARD = "import os; ts.init('cuda', 'f64')"
+# As on a card, but torch's tensors are the host's, as all memory of the stub is.
+ON_THE_STUB = """
+import dataclasses, os
+import taichi as ti
+from taichi_sim import engine, runtime
+ti.init(arch=ti.cuda, default_fp=ti.f64, offline_cache=False, **runtime._compile_settings("cuda", "f64"))
+assert ti.cfg.arch == ti.cuda
+class Card(runtime.Runtime):
+    task_stride = 1
+    def lanes(self, num_worlds):
+        return 1
+runtime._runtime = Card(torch.device("cpu"), "f64", runtime._program(), shared=False)
+class Fields(engine.Fields):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.whole = False
+engine.Fields = Fields
+"""
+
+
+def steps(begin, file, **environment) -> list[torch.Tensor]:
+    run(begin + STEPS, FILE=str(file), **environment)
+    return torch.load(file)
+
+
+def test_steps_are_the_cpus_where_kernels_for_a_card_run_on_the_host(stub, tmp_path):
+    """In double precision, but for rounding."""
+    translator = f"env -u LD_LIBRARY_PATH {sys.executable} {Path(__file__).parents[1] / 'ptx.py'}"
+    folder = {"STUB_CUDA_PTX": str(tmp_path), "STUB_CUDA_RUN": translator, "LD_LIBRARY_PATH": stub}
+    ours = steps(ON_THE_STUB, tmp_path / "stub", **folder)
+    torch.testing.assert_close(ours, steps(ON_THE_CPU, tmp_path / "cpu"), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.cuda
 def test_a_card_steps_as_the_cpu_does(tmp_path):
-    """In double precision, but for rounding, where contacts make and break."""
-    results = []
-    for device in ("cpu", "cuda"):
-        run(
-            f"""
-            ts.init({device!r}, "f64")
-            model = ts.load("ant")
-            sim = ts.Simulator(model, 64)
-            state = sim.initial_state()
-            ctrl = torch.full((64, model.nu), 0.3, dtype=sim.dtype, device=sim.device, requires_grad=True)
-            for _ in range(4):
-                state = sim.step(state, ctrl)
-            state.qpos.sum().backward()
-            torch.save([x.detach().cpu() for x in (*state, ctrl.grad)], {str(tmp_path / device)!r})
-            """
-        )
-        results.append(torch.load(tmp_path / device))
-    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
+    """In double precision, but for rounding."""
+    ours = steps(ON_A_CARD, tmp_path / "cuda")
+    torch.testing.assert_close(ours, steps(ON_THE_CPU, tmp_path / "cpu"), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.cuda
