@@ -8,19 +8,21 @@ stay packed in SIMD registers.
 
 import math
 
-from taichi_sim.lanes.vectors import stack
+from taichi_sim.lanes.vectors import of_compiler, stack
 from taichi_sim.runtime import ti
 
-# Taylor coefficients beyond the first, highest first: sin x = x + x^3 p(x^2), cos x = 1 + x^2 q(x^2).
-_SINE = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(8, 0, -1))
-_COSINE = tuple((-1) ** k / math.factorial(2 * k) for k in range(9, 0, -1))
-
-# Those of e^x = 1 + x p(x), and coefficients of log m = 2 s + s z p(z) with s = (m - 1) / (m + 1), z = s^2; of the
-# remainder of single precision, at most log(2) / 2 and sqrt(2), fewer are enough.
-_EXPONENTIAL = {
-    single: tuple(1 / math.factorial(k) for k in range(terms, 0, -1)) for single, terms in ((1, 7), (0, 13))
-}
-_LOGARITHM = {single: tuple(2 / (2 * k + 1) for k in range(terms, 0, -1)) for single, terms in ((1, 4), (0, 10))}
+# Taylor coefficients beyond the first: sin x = x + x^3 p(x^2), cos x = 1 + x^2 q(x^2), of x up to pi / 4; those of
+# e^x = 1 + x p(x), of x up to log(2) / 2; and log m = 2 s + s z p(z) with s = (m - 1) / (m + 1), z = s^2, of m up to
+# sqrt(2). For single precision fewer are enough.
+_SINE, _COSINE, _EXPONENTIAL, _LOGARITHM = (
+    {single: tuple(term(k) for k in range(1, number + 1)) for single, number in ((True, fewer), (False, number))}
+    for term, fewer, number in (
+        (lambda k: (-1) ** k / math.factorial(2 * k + 1), 4, 8),
+        (lambda k: (-1) ** k / math.factorial(2 * k), 5, 9),
+        (lambda k: 1 / math.factorial(k), 7, 13),
+        (lambda k: 2 / (2 * k + 1), 4, 10),
+    )
+)
 # log 2 as a number of few digits, whose multiples are exact, and the rest.
 _LOG2 = float.fromhex("0x1.62e4p-1")
 _LOG2_REST = math.log(2) - _LOG2
@@ -151,14 +153,8 @@ def sin_cos(x):
     n = ti.floor(x * 0.6366197723675814 + 0.5)
     r = (x - n * 1.5707963267948966192) - n * 6.123233995736766e-17
     z = r * r
-    s = z * 0.0
-    for coefficient in ti.static(_SINE):
-        s = s * z + coefficient
-    s = r + r * z * s
-    c = z * 0.0
-    for coefficient in ti.static(_COSINE):
-        c = c * z + coefficient
-    c = 1.0 + z * c
+    s = r + r * z * _polynomial(_SINE, z)
+    c = 1.0 + z * _polynomial(_COSINE, z)
     m = n - 4.0 * ti.floor(n * 0.25)
     odd = ti.select((m == 1.0) | (m == 3.0), x * 0.0 + 1.0, x * 0.0)
     sine = odd * c + (1.0 - odd) * s
@@ -172,6 +168,16 @@ def _single() -> bool:
     return ti.lang.impl.current_cfg().default_fp == ti.f32
 
 
+@of_compiler
+def _polynomial(series, x):
+    """In kernels: c_1 + c_2 x + c_3 x^2 + .., whose parts do not wait for each other, as they do in Horner's scheme."""
+    terms = list(series[_single()])
+    while len(terms) > 1:
+        pairs = [ti.lang.impl.expr_init(low + x * high) for low, high in zip(terms[::2], terms[1::2])]
+        terms, x = pairs + terms[2 * len(pairs) :], ti.lang.impl.expr_init(x * x)
+    return terms[0]
+
+
 @ti.func
 def exp(x):
     """e^x by argument reduction and Taylor series, straight-line as `sin_cos`; at least e^-87, or in double precision
@@ -181,9 +187,7 @@ def exp(x):
     x = ti.min(ti.max(x, -bound), bound)
     n = ti.floor(x * 1.4426950408889634 + 0.5)
     r = (x - n * _LOG2) - n * _LOG2_REST
-    s = r * 0.0
-    for coefficient in ti.static(_EXPONENTIAL[_single()]):
-        s = s * r + coefficient
+    s = _polynomial(_EXPONENTIAL, r)
     power = n
     # 2^n by its bits
     if ti.static(_single()):
@@ -212,9 +216,7 @@ def log(x):
     n = ti.select(high, n + 1.0, n)
     s = (m - 1.0) / (m + 1.0)
     z = s * s
-    p = z * 0.0
-    for coefficient in ti.static(_LOGARITHM[_single()]):
-        p = (p + coefficient) * z
+    p = z * _polynomial(_LOGARITHM, z)
     return n * _LOG2 + (n * _LOG2_REST + s * p + 2.0 * s)
 
 

@@ -143,6 +143,15 @@ def _lane_by_lane(function, *operands):
 # What Taichi generates for vectors, of its functions of one operand.
 _UNARY = {getattr(ops._ti_core, f"expr_{name}") for name in ("sqrt", "floor", "ceil", "round", "bit_not", "logic_not")}
 _NEG, _ABS, _ATAN2 = ops._ti_core.expr_neg, ops._ti_core.expr_abs, ops._ti_core.expr_atan2
+_CHOSEN = {ops._ti_core.expr_max: ops.cmp_gt, ops._ti_core.expr_min: ops.cmp_lt}
+
+
+def _chosen(first, a, b):
+    """a where `first` of a and b holds, else b: one instruction; Taichi's own, which see to what is no number, have
+    three."""
+    lanes = next(x.get_shape()[0] for x in (a, b) if _is_vector(x))
+    a, b = (impl.expr_init(x) if _is_vector(x) else spread(x, lanes) for x in (a, b))
+    return ops.select(first(a, b), a, b)
 
 
 def _teach() -> None:
@@ -169,6 +178,8 @@ def _teach() -> None:
             return b.each(lambda row, other: function(other, row), a)
         if _whole and taichi_op is _ATAN2 and (_is_vector(a) or _is_vector(b)):
             return _lane_by_lane(functools.partial(binary, taichi_op, python_op), a, b)
+        if _whole and taichi_op in _CHOSEN and (_is_vector(a) or _is_vector(b)):
+            return _chosen(_CHOSEN[taichi_op], a, b)
         return binary(taichi_op, python_op, a, b)
 
     def of_three(taichi_op, python_op, a, b, c):

@@ -63,7 +63,7 @@ def tendon(eps, peak_strain):
 def fibre(c, z, r, a):
     """P, its derivatives in z, r and a, and those of dP/dr in z, r and a."""
     inverse = 1.0 / c[laws.VMAX, :]
-    x, dx, cosine, dc = laws.geometry(_LAWS, LAW_DEGROOTE, z, c[laws.PENNATION, :])
+    x, dx, cosine, dc = laws.geometry(_LAWS, LAW_DEGROOTE, z, c[laws.SINE, :])
     w = cosine * r * inverse
     fl, dfl, fv, dfv, ddfv, fp, dfp = laws.curves(_LAWS, LAW_DEGROOTE, c, x, w)
     beta = c[laws.DAMPING, :]

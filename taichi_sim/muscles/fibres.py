@@ -42,7 +42,7 @@ def measure(m: ti.template(), d: ti.template(), e, u):
             rate_velocity = zero
             rate_eps = (dt - p_z * z_eps) / p_r
             rate_a = -p_a / p_r
-    x, dx, cosine, dc = laws.geometry(m.actuator.muscle_laws, law, z, c[laws.PENNATION, :])
+    x, dx, cosine, dc = laws.geometry(m.actuator.muscle_laws, law, z, c[laws.SINE, :])
     w = cosine * rate / c[laws.VMAX, :]
     fl, dfl, fv, dfv, _ddfv, fp, dfp = laws.curves(m.actuator.muscle_laws, law, c, x, w)
     beta = laws.damping_of(law, c)

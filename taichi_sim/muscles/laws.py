@@ -29,11 +29,12 @@ import math
 
 from taichi_sim.lanes.vectors import greatest, stack
 from taichi_sim.runtime import ti
-from taichi_sim.spatial import exp, log, sin_cos, tanh
+from taichi_sim.spatial import exp, log, tanh
 from taichi_sim.types import LAW_DEGROOTE, LAW_MUJOCO
 
-# Rows of a muscle's constants: F0 [N], lopt [m], lslack [m], then the columns of `Model.muscle_prm`.
-FORCE, OPTIMAL, SLACK, LMIN, LMAX, VMAX, FPMAX, FVMAX, PASSIVE_LMAX, STRETCH, SHIFT, PENNATION, DAMPING = range(13)
+# Rows of a muscle's constants: F0 [N], lopt [m], lslack [m], then the columns of `Model.muscle_prm`, of the pennation
+# its sine.
+FORCE, OPTIMAL, SLACK, LMIN, LMAX, VMAX, FPMAX, FVMAX, PASSIVE_LMAX, STRETCH, SHIFT, SINE, DAMPING = range(13)
 NUM_CONSTANTS = 13
 
 # Rows of a muscle's `tangent`.
@@ -64,7 +65,7 @@ _MIN = 1e-15
 
 
 @ti.func
-def geometry(laws: ti.template(), law, z, pennation):
+def geometry(laws: ti.template(), law, z, s):
     """x, dx/dz, c, dc/dz."""
     one = z * 0.0 + 1.0
     x = z
@@ -78,11 +79,12 @@ def geometry(laws: ti.template(), law, z, pennation):
                 t = tanh(ti.max(_FLOOR - z, 0.0) / _FLOOR_WIDTH)
                 slope = ti.select(z < _FLOOR, 1.0 - t * t, one)
                 z = ti.select(z < _FLOOR, _FLOOR - _FLOOR_WIDTH * t, z)
-            s, _ = sin_cos(pennation)
-            x = ti.sqrt(z * z + s * s)
-            cosine = z / x
+            square = z * z + s * s
+            inverse = 1.0 / ti.sqrt(square)
+            x = square * inverse
+            cosine = z * inverse
             dx = cosine * slope
-            dc = slope * s * s / (x * x * x)
+            dc = slope * s * s * inverse * inverse * inverse
     return x, dx, cosine, dc
 
 
@@ -163,8 +165,12 @@ def degroote_length(x):
     """FL, FL' (eq. 4 of the paper)."""
     f = x * 0.0
     df = x * 0.0
-    for b1, b2, b3, b4 in ti.static(_BUMPS):
-        inverse = 1.0 / (b3 + b4 * x)
+    widths = [_BUMPS[k][2] + _BUMPS[k][3] * x for k in ti.static(range(3))]
+    # divisions take longest: one for all
+    inverses = 1.0 / (widths[0] * widths[1] * widths[2])
+    for k in ti.static(range(3)):
+        b1, b2, b3, b4 = ti.static(_BUMPS[k])
+        inverse = inverses * widths[(k + 1) % 3] * widths[(k + 2) % 3]
         s = (x - b2) * inverse
         bump = b1 * exp(-0.5 * s * s)
         f = f + bump
@@ -227,7 +233,7 @@ def tangent(laws: ti.template(), law, c, length, velocity, a):
         a: activation, (L).
     """
     speed = 1.0 / (c[VMAX, :] * c[OPTIMAL, :])
-    x, dx, cosine, dc = geometry(laws, law, (length - c[SLACK, :]) / c[OPTIMAL, :], c[PENNATION, :])
+    x, dx, cosine, dc = geometry(laws, law, (length - c[SLACK, :]) * (speed * c[VMAX, :]), c[SINE, :])
     rate = speed * cosine
     w = rate * velocity
     fl, dfl, fv, dfv, ddfv, fp, dfp = curves(laws, law, c, x, w)
@@ -310,11 +316,14 @@ def act_rate(laws: ti.template(), law, a, e, tau_act, tau_deact, smooth):
             t = tanh(_SWITCH * (e - a))
             share = 0.5 + 0.5 * t
             steep = 0.5 * _SWITCH * (1.0 - t * t)
-            k = share / (ta * z) + (1.0 - share) * z / td
-            by_share = 1.0 / (ta * z) - z / td
-            by_z = -share / (ta * z * z) + (1.0 - share) / td
-            by_ta = -share / (ta * ta * z)
-            by_td = -(1.0 - share) * z / (td * td)
+            # divisions take longest: one for all
+            inverse = 1.0 / (ta * td * z)
+            up, down = inverse * td, inverse * ta * z
+            k = share * up + (1.0 - share) * z * down
+            by_share = up - z * down
+            by_z = (1.0 - share) * down - share * up * (inverse * ta * td)
+            by_ta = -share * up * (inverse * td * z)
+            by_td = -(1.0 - share) * z * down * down
     return k, by_z * dz - by_share * steep, by_share * steep, by_ta, by_td
 
 

@@ -133,7 +133,9 @@ class Actuators:
         self.any_muscle = bool(pulls.any())
         self.muscle_laws = frozenset(model.muscle_law[pulls].tolist())
         self.is_muscle, self.muscle_law = f.ints(pulls), f.ints(model.muscle_law)
-        self.muscle_prm = [f.shared.constant(model.muscle_prm[:, k]) for k in range(model.muscle_prm.shape[1])]
+        prm = model.muscle_prm.copy()
+        prm[:, laws.SINE - laws.LMIN] = np.sin(prm[:, laws.SINE - laws.LMIN])
+        self.muscle_prm = [f.shared.constant(column) for column in prm.T]
         self.elastic = bool(np.any(model.muscle_tendonadr >= 0))
         self.tendonadr, self.tendon_strain = (
             f.ints(model.muscle_tendonadr),

@@ -91,7 +91,7 @@ def muscle_rows(rng, count: int, z=(0.0, 2.2), w=(-1.5, 1.8)) -> np.ndarray:
         laws.PASSIVE_LMAX: (1.5, 1.9),
         laws.STRETCH: (0.8, 1.25),
         laws.SHIFT: (-0.1, 0.1),
-        laws.PENNATION: (0.0, 0.5),
+        laws.SINE: (0.0, 0.48),
         laws.DAMPING: (0.0, 0.1),
     }
     c = np.stack([rng.uniform(*columns[i], count) for i in range(laws.NUM_CONSTANTS)], axis=1)
@@ -158,11 +158,11 @@ VELOCITIES = "-.3211346127989808 -8.149 -.374 .8825327733249912"
 
 @functools.cache
 def sympy_law():
-    """Force over F0 of De Groote's muscle on a rigid tendon, by z, v / (lopt vmax), activation, pennation, damping, and
-    of the passive element its lengths by those of the fibre."""
-    z, w0, a, pennation, beta, stretch, shift = symbols = sympy.symbols("z w0 a pennation beta stretch shift")
+    """Force over F0 of De Groote's muscle on a rigid tendon, by z, v / (lopt vmax), activation, pennation's sine,
+    damping, and of the passive element its lengths by those of the fibre."""
+    z, w0, a, sine, beta, stretch, shift = symbols = sympy.symbols("z w0 a sine beta stretch shift")
     bumps, velocities = ([sympy.Float(x, 17) for x in text.split()] for text in (BUMPS, VELOCITIES))
-    x = sympy.sqrt(z**2 + sympy.sin(pennation) ** 2)
+    x = sympy.sqrt(z**2 + sine**2)
     w = w0 * z / x
     fl = biomechanics.FiberForceLengthActiveDeGroote2016(x, *bumps).doit()
     fv = biomechanics.FiberForceVelocityDeGroote2016(w, *velocities).doit()
@@ -179,10 +179,10 @@ def test_degroote_law():
     rows = muscle_rows(np.random.default_rng(1), 2000, z=(0.2, 1.7), w=(-1.0, 1.0))
     f0, lopt, lslack, vmax = (constant(rows, i) for i in (laws.FORCE, laws.OPTIMAL, laws.SLACK, laws.VMAX))
     z, w0 = (rows[:, LENGTH] - lslack) / lopt, rows[:, VELOCITY] / (lopt * vmax)
-    damping, pennation = constant(rows, laws.DAMPING), constant(rows, laws.PENNATION)
+    damping, sine = constant(rows, laws.DAMPING), constant(rows, laws.SINE)
     stretch, shift = constant(rows, laws.STRETCH), constant(rows, laws.SHIFT)
-    expected = sympy_law()(z, w0, rows[:, ACTIVATION], pennation, damping, stretch, shift)
-    within = stretch * np.hypot(z, np.sin(pennation)) + shift < 1.8
+    expected = sympy_law()(z, w0, rows[:, ACTIVATION], sine, damping, stretch, shift)
+    within = stretch * np.hypot(z, sine) + shift < 1.8
     assert 1500 < within.sum() < 2000
     found = force(LAW_DEGROOTE, rows)[:, 0] / f0
     np.testing.assert_allclose(found[within], expected[within], rtol=EXACT, atol=EXACT)
@@ -226,17 +226,17 @@ def test_pull():
 def test_degroote_goes_on_smoothly(seam):
     name, value = seam.split(" = ")
     rows = np.repeat(muscle_rows(np.random.default_rng(3), 50, z=(0.5, 1.4), w=(-0.5, 0.5)), 2, axis=0)
-    lopt, lslack, vmax, pennation = (constant(rows, i) for i in (laws.OPTIMAL, laws.SLACK, laws.VMAX, laws.PENNATION))
+    lopt, lslack, vmax, sine = (constant(rows, i) for i in (laws.OPTIMAL, laws.SLACK, laws.VMAX, laws.SINE))
     step = np.tile([-1e-8, 1e-8], 50)
     at = float(value) + step
     if name == "w":
         z = (rows[:, LENGTH] - lslack) / lopt
-        cosine = z / np.hypot(z, np.sin(pennation))
+        cosine = z / np.hypot(z, sine)
         rows[:, VELOCITY] = at * lopt * vmax / cosine
     else:
         # of the passive element's own length
         x = (at - constant(rows, laws.SHIFT)) / constant(rows, laws.STRETCH)
-        z = at if name == "z" else np.sqrt(x**2 - np.sin(pennation) ** 2)
+        z = at if name == "z" else np.sqrt(x**2 - sine**2)
         rows[:, LENGTH] = lslack + lopt * z
     out = force(LAW_DEGROOTE, rows)
     scale = np.abs(out).max(0)
@@ -368,7 +368,7 @@ def extreme_rows(rng) -> tuple[np.ndarray, np.ndarray]:
     w = rng.choice([-1e6, -3.0, -1.0, 0.0, 0.3, 1.0, 3.0, 1e6], len(rows))
     rows[:, LENGTH], rows[:, VELOCITY] = lslack + lopt * z, lopt * vmax * w
     rows[:, ACTIVATION] *= rng.choice([0.0, 1.0, 10.0], len(rows))
-    rows[::3, CONSTANTS + laws.PENNATION] = 0.0
+    rows[::3, CONSTANTS + laws.SINE] = 0.0
     acts = activation_rows(rng, 1000)
     acts[:, ACT] += rng.choice([-1e3, -0.1, 0.0, 0.1, 1e3], len(acts))
     acts[:, CTRL] *= rng.choice([-1e6, 0.0, 1.0, 1e6], len(acts))
