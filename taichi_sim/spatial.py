@@ -12,15 +12,16 @@ from taichi_sim.lanes.vectors import of_compiler, stack
 from taichi_sim.runtime import ti
 
 # Taylor coefficients beyond the first: sin x = x + x^3 p(x^2), cos x = 1 + x^2 q(x^2), of x up to pi / 4; those of
-# e^x = 1 + x p(x), of x up to log(2) / 2; and log m = 2 s + s z p(z) with s = (m - 1) / (m + 1), z = s^2, of m up to
-# sqrt(2). For single precision fewer are enough.
-_SINE, _COSINE, _EXPONENTIAL, _LOGARITHM = (
+# e^x = 1 + x p(x), of x up to log(2) / 2; of log m = 2 s + s z p(z) with s = (m - 1) / (m + 1), z = s^2, of m up to
+# sqrt(2); and of atan t = t p(t^2), of t as small as `quat_log` makes it. For single precision fewer are enough.
+_SINE, _COSINE, _EXPONENTIAL, _LOGARITHM, _ARCTANGENT = (
     {single: tuple(term(k) for k in range(1, number + 1)) for single, number in ((True, fewer), (False, number))}
     for term, fewer, number in (
         (lambda k: (-1) ** k / math.factorial(2 * k + 1), 4, 8),
         (lambda k: (-1) ** k / math.factorial(2 * k), 5, 9),
         (lambda k: 1 / math.factorial(k), 7, 13),
         (lambda k: 2 / (2 * k + 1), 4, 10),
+        (lambda k: (-1) ** (k - 1) / (2 * k - 1), 9, 12),
     )
 )
 # log 2 as a number of few digits, whose multiples are exact, and the rest.
@@ -243,18 +244,16 @@ def quat_exp(u):
 def quat_log(q):
     """The rotation vector [rad] of the unit quaternion q, of length at most pi."""
     u = quat_vec(q)
-    for i in ti.static(range(q.get_shape()[1])):
-        # q and -q are one rotation: take the half that gives the short way round
-        sign = ti.select(q[0, i] < 0.0, -1.0, 1.0)
-        s2 = u[0, i] * u[0, i] + u[1, i] * u[1, i] + u[2, i] * u[2, i]
-        s = ti.sqrt(s2)
-        # small angles: 2 asin(s)/s by its series
-        ratio = 2.0 + s2 * (1.0 / 3 + s2 * (3.0 / 20 + s2 * (5.0 / 56)))
-        if s2 > 1e-4:
-            ratio = 2.0 * ti.atan2(s, sign * q[0, i]) / s
-        for k in ti.static(range(3)):
-            u[k, i] = sign * ratio * u[k, i]
-    return u
+    # q and -q are one rotation: the half that gives the short way round
+    w = 1.0 + ti.abs(q[0, :])
+    # |u| is the sine of half the angle, t = |u| / w the tangent of a quarter; for the series it is halved on, once to
+    # 0.41 and twice to 0.2 at most
+    ratio, z = 4.0 / w, dot(u, u) / (w * w)
+    for _ in ti.static(range(1 if _single() else 2)):
+        more = 1.0 + ti.sqrt(1.0 + z)
+        ratio, z = 2.0 * ratio / more, z / (more * more)
+    ratio = ratio * _polynomial(_ARCTANGENT, z)
+    return scale(u, ti.select(q[0, :] < 0.0, -ratio, ratio))
 
 
 @ti.func

@@ -1,4 +1,4 @@
-"""spatial.exp, log, tanh and sin_cos beside NumPy's, in both precisions."""
+"""spatial.exp, log, tanh, sin_cos and quat_log beside NumPy's functions, in both precisions."""
 
 import json
 import sys
@@ -27,6 +27,9 @@ def errors() -> dict[str, float]:
             out[e, 1] = spatial.log(x[e, 1])
             out[e, 2] = spatial.tanh(x[e, 0])
             out[e, 3], out[e, 4] = spatial.sin_cos(x[e, 0])
+            turn = spatial.quat_log(spatial.stack([x[e, 2 + k] for k in ti.static(range(4))]))
+            for k in ti.static(range(3)):
+                out[e, 5 + k] = turn[k, :]
 
     rng = np.random.default_rng(0)
     reach = 85 if dtype == np.float32 else 700
@@ -34,8 +37,14 @@ def errors() -> dict[str, float]:
     x[:500, 0] = rng.normal(size=(500, lanes))
     x[:500, 1] = 1 + 0.3 * rng.uniform(-1, 1, (500, lanes))
     x[0] = [[0.0], [1.0]]
-    x = x.astype(dtype)
-    out = np.empty((1000, 5, lanes), dtype)
+    # rotations by up to pi, and by little
+    turns = rng.normal(size=(1000, 3, lanes))
+    turns *= rng.uniform(0, np.pi, (1000, 1, lanes)) / np.linalg.norm(turns, axis=1, keepdims=True)
+    turns[:300] *= 10 ** rng.uniform(-12, 0, (300, 1, lanes))
+    half = np.linalg.norm(turns, axis=1, keepdims=True) / 2
+    sign = rng.choice([-1, 1], (1000, 1, lanes))
+    x = np.concatenate([x, sign * np.cos(half), sign * np.sin(half) * turns / (2 * half)], 1).astype(dtype)
+    out = np.empty((1000, 8, lanes), dtype)
     with runtime.exclusive(settings):
         evaluate(x, out)
     x, out = x.astype(np.longdouble), out.astype(np.longdouble)
@@ -49,6 +58,8 @@ def errors() -> dict[str, float]:
         "tanh": out[:, 2] - np.tanh(arguments),
         "sin": (out[:, 3] - np.sin(arguments)) / felt,
         "cos": (out[:, 4] - np.cos(arguments)) / felt,
+        "quat_log": (out[:, 5:] - turns) / np.pi,
+        "quat_log of small ones": (out[:300, 5:] - turns[:300]) / (2 * half[:300]),
     }
     return {name: float(np.abs(error).max() / rounding) for name, error in seen.items()}
 

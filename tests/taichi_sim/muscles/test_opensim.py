@@ -104,8 +104,9 @@ def test_fibres_and_power_are_differentiable(moments):
         force = x.active_force - 0.3 * x.passive_force + 0.2 * x.isometric_force
         return ((force * 0.01 + 20 * x.length + x.velocity + x.excitation + x.activation) * scale).sum(1)
 
-    # a millionth of what a fibre's velocity changes by in a tendon's strain needs small steps
-    steps = {"qpos": 2e-7, "act": 1e-6}
+    # what a fibre's velocity changes by in a tendon's strain is a million times as much, and needs small steps
+    elastic = state.act.shape[1] > sim.model.nu
+    steps = {"qpos": 2e-7, "act": 1e-6 if elastic else 1e-4}
     arguments = {"qpos": state.qpos, "qvel": state.qvel, "act": state.act, "ctrl": 0.05 + 0.9 * ctrl}
     assert_gradient(power, arguments, steps)
     assert_gradient(forces, arguments, steps)
