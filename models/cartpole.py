@@ -68,6 +68,7 @@ class CartPole(Task):
             "batch": 256,
             "updates": 8,
             "actor_lr": 3e-4,
+            "critic_lr": 3e-3,
             "init_alpha": 1.0,
             "alpha_lr": 5e-3,
         },
