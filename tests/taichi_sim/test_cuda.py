@@ -187,7 +187,7 @@ ON_THE_CPU = "import os; ts.init('cpu', 'f64')"
 ON_A_CARD = "import os; ts.init('cuda', 'f64')"
 # As on a card, but torch's tensors are the host's, as all memory of the stub is.
 ON_THE_STUB = """
-import dataclasses, os
+import os
 import taichi as ti
 from taichi_sim import engine, runtime
 ti.init(arch=ti.cuda, default_fp=ti.f64, offline_cache=False, **runtime._compile_settings("cuda", "f64"))

@@ -43,6 +43,20 @@ def test_functions_that_taichi_has_for_numbers_only():
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
+def test_the_least_and_the_greatest():
+    """Of vectors and numbers, and rows."""
+
+    @ti.func
+    def function(x, y):
+        rows = ti.max(stack([x, y]), 0.3)
+        return ti.max(x, y), ti.min(x, y), ti.max(x, 0.0), ti.min(0.5, y), ti.max(0, x), rows[0, :], rows[1, :]
+
+    *found, x, y = evaluated(function, 7)
+    expected = x.maximum(y), x.minimum(y), x.clamp(min=0), y.clamp(max=0.5), x.clamp(min=0), x.clamp(0.3), y.clamp(0.3)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_masks():
     """In variables, combined, and of rows."""
 
