@@ -148,11 +148,11 @@ class _Function:
             return f"if ({guard[1]}{_variable(guard[2])}) {{ {self._statement(guard[3])} }}"
         name, _, rest = statement.partition(" ")
         operation, *modifiers = name.split(".")
-        if operation == "call":
-            return self._call(rest)
         operands = [x.strip() for x in re.findall(r"\{[^}]*\}|\[[^\]]*\]|[^,\s][^,]*", rest)]
         kinds = [x for x in modifiers if x in _TYPES]
         match operation:
+            case "call":
+                return self._call(rest)
             case "bra":
                 return f"goto {operands[0]};"
             case "ret":
@@ -175,10 +175,10 @@ class _Function:
             case "setp":
                 return self._set(operands[0], self._formula(_COMPARED[modifiers[0]], operands[1:], kinds[-1]), "pred")
             case "cvt":
-                rounded = [_ROUNDED[x] for x in modifiers if x in _ROUNDED and kinds[1].startswith("f")]
-                value = self._formula((rounded or ["a"])[0], operands[1:], kinds[1])
+                rounded = (_ROUNDED[x] for x in modifiers if x in _ROUNDED and kinds[1].startswith("f"))
+                value = self._formula(next(rounded, "a"), operands[1:], kinds[1])
                 return self._set(operands[0], f"({_TYPES[kinds[0]]}){value}", kinds[0])
-            case "atom":
+            case "atom" if not _ATOMIC.keys().isdisjoint(modifiers):
                 place = f"{self._place(operands[1], kinds[-1])}[0]"
                 formula = next(_ATOMIC[x] for x in modifiers if x in _ATOMIC)
                 before = self._set(operands[0], "old", kinds[-1])

@@ -116,8 +116,7 @@ def greatest(x):
             impl.expr_init(matrix.make_matrix([impl.subscript(None, x, first + k) for k in range(half)]))
             for first in (0, half)
         )
-        # as an instruction has it; `ti.max` sees to what is not a number
-        x = impl.expr_init(ops.select(ops.cmp_gt(a, b), a, b))
+        x = impl.expr_init(ops.max(a, b))
         half //= 2
     return impl.subscript(None, x, 0)
 
@@ -132,10 +131,15 @@ def _is_vector(x) -> bool:
     return isinstance(x, Expr) and x.is_tensor()
 
 
+def _lanes(operands) -> int:
+    """Of those that are vectors."""
+    return next(x.get_shape()[0] for x in operands if _is_vector(x))
+
+
 def _lane_by_lane(function, *operands):
     """A function of vectors, and perhaps of numbers."""
     operands = [impl.expr_init(x) if _is_vector(x) else x for x in operands]
-    lanes = next(x.get_shape()[0] for x in operands if _is_vector(x))
+    lanes = _lanes(operands)
     lane = lambda x, i: impl.subscript(None, x, i) if _is_vector(x) else x  # noqa: E731
     return matrix.make_matrix([function(*(lane(x, i) for x in operands)) for i in range(lanes)])
 
@@ -149,7 +153,7 @@ _CHOSEN = {ops._ti_core.expr_max: ops.cmp_gt, ops._ti_core.expr_min: ops.cmp_lt}
 def _chosen(first, a, b):
     """a where `first` of a and b holds, else b: one instruction; Taichi's own, which see to what is no number, have
     three."""
-    lanes = next(x.get_shape()[0] for x in (a, b) if _is_vector(x))
+    lanes = _lanes((a, b))
     a, b = (impl.expr_init(x) if _is_vector(x) else spread(x, lanes) for x in (a, b))
     return ops.select(first(a, b), a, b)
 

@@ -133,8 +133,8 @@ class Actuators:
         self.any_muscle = bool(pulls.any())
         self.muscle_laws = frozenset(model.muscle_law[pulls].tolist())
         self.is_muscle, self.muscle_law = f.ints(pulls), f.ints(model.muscle_law)
-        prm = model.muscle_prm.copy()
-        prm[:, laws.SINE - laws.LMIN] = np.sin(prm[:, laws.SINE - laws.LMIN])
+        prm, pennation = model.muscle_prm.copy(), laws.SINE - laws.LMIN
+        prm[:, pennation] = np.sin(prm[:, pennation])
         self.muscle_prm = [f.shared.constant(column) for column in prm.T]
         self.elastic = bool(np.any(model.muscle_tendonadr >= 0))
         self.tendonadr, self.tendon_strain = (

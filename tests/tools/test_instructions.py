@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import run
+from processes import run_kernels
 
 pytestmark = [
     pytest.mark.cpu,
@@ -42,11 +42,9 @@ except click.ClickException as error:
 
 def test_operations_and_bytes_of_a_sum_of_products(tmp_path):
     """A product and a sum of each vector, which is read once and written once, whatever the thread pool does."""
-    file = tmp_path / "program.py"
-    file.write_text(PROGRAM)
     tools = str(Path(__file__).parents[2] / "tools")
     path = ":".join([tools, *sys.path])
-    output = run(f"import runpy; runpy.run_path({str(file)!r})", prelude="", PYTHONPATH=path).stdout
+    output = run_kernels(PROGRAM, tmp_path, PYTHONPATH=path).stdout
     if "forbidden" in output:
         pytest.skip(output)
     once, again = ([float(x) for x in line.split()] for line in output.splitlines()[-2:])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from processes import run
+from processes import CARD, run
 
 import taichi_sim as ts
 from taichi_sim.lanes import buffers
@@ -15,8 +15,6 @@ def test_a_cards_layout_gives_the_same():
         """
         import torch
         import taichi_sim as ts
-        from taichi_sim import runtime
-        from taichi_sim.lanes import buffers
 
         def results():
             model, generator = ts.load("ant"), torch.Generator().manual_seed(0)
@@ -34,21 +32,15 @@ def test_a_cards_layout_gives_the_same():
             found = [state.qpos, state.qvel, *(x.grad for x in (qpos, qvel, ctrl, mass))]
             return [*found, sim.forward(state, ctrl).qfrc_contact]
 
-        class Card(buffers.Fields):
-            def __init__(self, *args):
-                super().__init__(*args)
-                self.whole = False
-
         ts.init("cpu", "f64")
         before = results()
-        runtime.Runtime.lanes = lambda self, num_worlds: 1
-        ts.engine.Fields = Card
+        as_on_a_card()
         after = results()
         card = ts.Simulator(ts.load("ant"), 8)
         assert card._lanes == 1 and card._engine._fields.state._together
         assert all(x.any() and torch.equal(x, y) for x, y in zip(before, after, strict=True))
         """,
-        prelude="",
+        prelude=CARD,
     )
 
 
