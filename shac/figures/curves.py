@@ -17,6 +17,8 @@ from shac.runs.config import resolve
 
 AXES = ("steps", "minutes")
 HEADER = ("curve", "axis", "x", "return_mean", "return_std", "runs")
+# Of every run: where it has come to, and its best, means of a hundred episodes as everywhere.
+ENDS = ("model", "curve", "run", "steps", "minutes", "last_return", "best_return")
 
 
 class Line(NamedTuple):
@@ -63,9 +65,11 @@ class Curves(Figure):
         figure, panels = plt.subplots(len(self.axes), len(self.models), figsize=size, squeeze=False)
         handles: dict[str, object] = {}
         shown: dict[str, dict[str, dict[str, means.Mean]]] = {}
+        ends = []
         for column, model in enumerate(self.models):
             lines = self.lines(model, budget)
             curves = {line.label: means.read_all(runs, line.runs) for line in lines}
+            ends += [(model, label, *_end(curve)) for label, several in curves.items() for curve in several]
             table = []
             for row, axis in enumerate(self.axes):
                 panel = panels[row, column]
@@ -85,6 +89,7 @@ class Curves(Figure):
             row[0].set_ylabel("return")
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
         plot.save(figure, out / f"fig{self.number:02d}.png")
+        plot.write_csv(out / "data" / f"fig{self.number:02d}_ends.csv", ENDS, ends)
         self.write_more(out / "data", shown)
 
     def means(self, model: str, axis: str, curves: dict[str, list[means.Curve]]) -> dict[str, means.Mean]:
@@ -232,6 +237,11 @@ def _draw(panel, line: Line, mean: means.Mean, axis: str):
     (drawn,) = panel.plot(scale * mean.x, mean.mean, color=colour, ls="--" if line.dashed else "-")
     panel.fill_between(scale * mean.x, mean.mean - mean.std, mean.mean + mean.std, color=colour, alpha=0.2, lw=0)
     return drawn
+
+
+def _end(curve: means.Curve):
+    last = curve.steps[-1], curve.minutes[-1], curve.returns[-1], curve.returns.max()
+    return curve.run, *(x.item() for x in last)
 
 
 def _rows(label: str, axis: str, mean: means.Mean):

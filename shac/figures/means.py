@@ -22,12 +22,14 @@ class Curve(NamedTuple):
 
     | field | meaning | shape |
     |---|---|---|
+    | run | its name | str |
     | steps | environment steps | (num,) |
     | minutes | time of the training [min] | (num,) |
     | returns | mean returns | (num,) |
     | on_core | whether that time is processor time, not wall-clock | bool |
     """
 
+    run: str
     steps: np.ndarray
     minutes: np.ndarray
     returns: np.ndarray
@@ -59,7 +61,7 @@ def read(run_dir: Path) -> Curve:
     rows = [row for row in _rows(run_dir) if row["return_mean"] is not None]
     time, on_core = _time(rows)
     steps, returns = (np.array([row[name] for row in rows]) for name in ("steps", "return_mean"))
-    return Curve(steps, np.array(time) / 60, returns, on_core)
+    return Curve(run_dir.name, steps, np.array(time) / 60, returns, on_core)
 
 
 def duration(run_dir: Path) -> tuple[float, int]:

@@ -119,6 +119,20 @@ def test_figure_10_says_how_much_longer_redq_takes(tmp_path):
     assert (ant["redq_best_return"], ant["shac_minutes"], ant["ratio"]) == ("100", "", "")
 
 
+def test_every_run_has_its_end_and_its_best_in_a_table(tmp_path):
+    runs = tmp_path / "runs"
+    run(runs / "ant-shac-0", [1000, 2000, 4000], lambda x: 10 if x == 2000 else x / 1000)
+    run(runs / "ant-shac-1", [1000, 3000], lambda x: x / 1000)
+    run(runs / "hopper-sac-0", [500], lambda x: -x)
+    FIGURES[7].draw(runs, tmp_path, Budget.DEFAULT)
+    rows = [tuple(row.values()) for row in table(tmp_path / "data" / "fig07_ends.csv")]
+    assert rows == [
+        ("hopper", "SAC", "hopper-sac-0", "500", "0.5", "-500", "-500"),
+        ("ant", "SHAC", "ant-shac-0", "4000", "4", "4", "10"),
+        ("ant", "SHAC", "ant-shac-1", "3000", "3", "3", "3"),
+    ]
+
+
 def test_a_level_is_reached_between_two_points():
     mean = means.Mean(np.array([1.0, 2.0, 3.0]), np.array([0.0, 10.0, 5.0]), np.zeros(3), 1)
     assert curves.reached(mean, 7.5) == 1.75
