@@ -1,9 +1,13 @@
-"""Figure 12: the entries of the actor's gradient in a training, through a whole episode and through a window."""
+"""Figure 12: the entries of the actor's gradient in a training, through a whole episode and through a window.
+
+Beside it, why they grow or do not: how far an action reaches.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -11,7 +15,7 @@ import torch
 from shac import seeding
 from shac.algos.shac import SHAC
 from shac.algos.sizes import require_window
-from shac.algos.window import actor_loss, rollout
+from shac.algos.window import Window, actor_loss, rollout
 from shac.figures.figure import Budget, Figure, Run
 from shac.figures.losses import snapshots
 from shac.figures.plot import COLOURS, LABELS, PANEL, pyplot, save, write_csv
@@ -19,6 +23,8 @@ from shac.figures.plot import COLOURS, LABELS, PANEL, pyplot, save, write_csv
 MODEL = "humanoid"
 # BPTT's window [control steps].
 HORIZONS = {Budget.QUICK: 100, Budget.DEFAULT: 1000, Budget.PAPER: 1000}
+# Of BPTT's window: after so many parts of it an action is asked how far it reaches.
+REACHES = (0.001, 0.032, 0.1, 0.2, 0.4, 0.7)
 # Of a histogram [decades]; the axis leaves out this fraction of all entries, the smallest: the first bin holds them.
 BIN = 0.25
 TAIL = 1e-3
@@ -39,11 +45,18 @@ class GradientValues(Figure):
     def draw(self, runs: Path, out: Path, budget: Budget) -> None:
         run_dir = runs / snapshots.snapshot_run(MODEL, budget).name
         epochs = snapshots.epochs(run_dir)
+        horizons = {"bptt": HORIZONS[budget]}
+        reaches = sorted({max(1, round(part * horizons["bptt"])) for part in REACHES})
         entries: dict[str, list[torch.Tensor]] = {"bptt": [], "shac": []}
+        reached = []
         for epoch in epochs:
             learner = snapshots.load(run_dir, epoch)
-            entries["bptt"].append(gradient_entries(learner, HORIZONS[budget], critic=False))
-            entries["shac"].append(gradient_entries(learner, learner.config.horizon, critic=True))
+            horizons["shac"] = learner.config.horizon
+            for algo, horizon in horizons.items():
+                window = window_from(learner, horizon)
+                if algo == "bptt":
+                    reached += [(epoch, *row) for row in reach(window, reaches)]
+                entries[algo].append(gradient_entries(learner, window, critic=algo == "shac"))
         edges = _bins([part for parts in entries.values() for part in parts])
         fractions = {algo: [_fractions(part, edges) for part in parts] for algo, parts in entries.items()}
         norms = {algo: [part.norm().item() for part in parts] for algo, parts in entries.items()}
@@ -61,7 +74,7 @@ class GradientValues(Figure):
             ("epoch", *(f"norm_{algo}" for algo in norms)),
             zip(epochs, *norms.values()),
         )
-        horizons = {"bptt": HORIZONS[budget], "shac": learner.config.horizon}
+        write_csv(out / "data" / "fig12_reach.csv", ("epoch", "step", "worlds", "median", "low", "high"), reached)
         self._picture(out / "fig12.png", epochs, horizons, edges, fractions, norms)
 
     def _picture(self, path, epochs, horizons, edges, fractions, norms) -> None:
@@ -97,30 +110,56 @@ def _scientific(x: float) -> str:
     return f"{x:.2g}" if abs(x) < 100 else f"{x:.0f}"
 
 
-def gradient_entries(learner: SHAC, horizon: int, *, critic: bool) -> torch.Tensor:
-    """The gradient of the actor's loss over a window from where the learner's worlds stand, (parameters,) float64.
-
-    Args:
-      learner: usually a snapshot; it is left as it was found.
-      horizon: control steps of the window.
-      critic: close the window with the target critic's value, as SHAC does, or with nothing, as BPTT.
+def window_from(learner: SHAC, horizon: int) -> Window:
+    """A window of `horizon` control steps from where the learner's worlds stand, usually a snapshot's.
 
     Raises:
-      MemoryError: there is not enough memory for the window.
+      MemoryError: there is not enough memory for it.
     """
     env, config = learner.env, learner.config
     require_window(env, dataclasses.replace(config, horizon=horizon))
-    normalize = learner.normalizer.snapshot(env.dtype)
     begin = env.state_dict()
     generator = seeding.generator(config.seed, "figures", env.device)
     shape = (horizon, env.num_envs, env.task.num_actions)
     eps = torch.randn(shape, generator=generator, dtype=env.dtype, device=env.device)
-    window = rollout(env, learner.actor, normalize, eps)
+    window = rollout(env, learner.actor, learner.normalizer.snapshot(env.dtype), eps)
+    env.load_state_dict(begin)
+    return window
+
+
+def gradient_entries(learner: SHAC, window: Window, *, critic: bool) -> torch.Tensor:
+    """The gradient of the actor's loss over a window, (parameters,) float64; what the window recorded is used up.
+
+    Args:
+      learner: whose window it is.
+      window: of `window_from`.
+      critic: close the window with the target critic's value, as SHAC does, or with nothing, as BPTT.
+    """
+    normalize, config = learner.normalizer.snapshot(learner.env.dtype), learner.config
     value = (lambda obs: learner.target_critic(normalize(obs))) if critic else None
     loss = actor_loss(window, config.gamma, value, failure_gradient=config.failure_gradient)
     gradients = torch.autograd.grad(loss, list(learner.actor.parameters()))
-    env.load_state_dict(begin)
     return torch.cat([gradient.flatten() for gradient in gradients]).double().cpu()
+
+
+def reach(window: Window, steps: list[int]) -> Iterator[tuple[int, int, float | None, float | None, float | None]]:
+    """How far the first action reaches: the gradient in it of what is observed after some steps, in a random direction.
+
+    Args:
+      window: any.
+      steps: after how many steps to ask, 1 to the window's length.
+
+    Yields:
+      For each: the steps; the number of worlds whose first episode still goes on, or ends there; and of their
+      gradients' norms the median and the deciles 1 and 9, None where there are no such worlds.
+    """
+    obs, action = window.final_obs, window.actions[0]
+    for step in steps:
+        direction = torch.randn(obs.shape[2], generator=seeding.generator(step, "figures", obs.device)).to(obs)
+        seen = (obs[step - 1] @ (direction / direction.norm())).sum()
+        (gradient,) = torch.autograd.grad(seen, action, retain_graph=True)
+        norms = gradient.norm(dim=1)[~window.ended[: step - 1].any(0)]
+        yield step, len(norms), *(norms.quantile(q).item() if len(norms) else None for q in (0.5, 0.1, 0.9))
 
 
 def _bins(entries: list[torch.Tensor]) -> torch.Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from shac import seeding
+from shac.algos.window import Window
 from shac.errors import UserError
 from shac.figures.figure import Budget
 from shac.figures.graphs import Graphs
@@ -149,13 +150,31 @@ def test_gradient_values(runs, tmp_path, monkeypatch):
         for algo in ("bptt", "shac"):
             fractions = numbers([row for row in rows if row["epoch"] == epoch], f"fraction_{algo}")
             assert sum(fractions) == pytest.approx(1, abs=1e-4)
+    reached = table(tmp_path / "data" / "fig12_reach.csv")
+    assert [row["step"] for row in reached] == ["1", "2", "4"] * 3
+    assert all(float(row["low"]) <= float(row["median"]) <= float(row["high"]) for row in reached)
+
+
+def test_an_action_reaches_as_far_as_observations_grow_with_it():
+    """World n's observations are 2^t (n + 1) times the first action; world 2 ends its episode with the second step."""
+    action = torch.zeros(3, 2, requires_grad=True)
+    growth = torch.tensor([[2.0**t * (n + 1) for n in range(3)] for t in range(4)])
+    ended = torch.zeros(4, 3, dtype=torch.bool)
+    ended[1, 2] = True
+    no = torch.zeros(4, 3)
+    window = Window(no, [action], growth[:, :, None] * action, no, ended, ended, ended)
+    found = torch.tensor(list(gradients.reach(window, [1, 2, 3])))
+    expected = [(1, 3, 2.0, 1.2, 2.8), (2, 3, 4.0, 2.4, 5.6), (3, 2, 6.0, 4.4, 7.6)]
+    torch.testing.assert_close(found, torch.tensor(expected))
 
 
 @pytest.mark.parametrize("critic", [True, False])
 def test_gradient_entries_are_the_learners(runs, critic):
     learner = snapshots.load(runs / "humanoid-shac-0", 2)
-    entries = gradients.gradient_entries(learner, 4, critic=critic)
-    assert torch.equal(entries, gradients.gradient_entries(learner, 4, critic=critic))
+    entries, again = (
+        gradients.gradient_entries(learner, gradients.window_from(learner, 4), critic=critic) for _ in range(2)
+    )
+    assert torch.equal(entries, again)
     learner.exploration.set_state(seeding.generator(0, "figures").get_state())
     normalize = learner.normalizer.snapshot(learner.env.dtype)
     window = learner.rollout(normalize)
