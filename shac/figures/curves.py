@@ -16,9 +16,13 @@ from shac.models import load_task
 from shac.runs.config import resolve
 
 AXES = ("steps", "minutes")
+# Algorithms beside SHAC.
+OTHERS, OFF_POLICY = ("bptt", "ppo", "sac"), ("redq", "mbpo")
 HEADER = ("curve", "axis", "x", "return_mean", "return_std", "runs")
 # Of every run: where it has come to, and its best, means of a hundred episodes as everywhere.
 ENDS = ("model", "curve", "run", "steps", "minutes", "last_return", "best_return")
+# How much longer another algorithm takes to its own best return than SHAC takes to it.
+RATIO = ("model", "curve", "axis", "best_return", "at", "shac_at", "ratio")
 
 
 class Line(NamedTuple):
@@ -46,11 +50,13 @@ class Curves(Figure):
     | models | the problems |
     | axes | "steps", "minutes" or both |
     | log | axes with a logarithmic scale |
+    | rivals | labels of the lines that SHAC's is to be compared with, in figNN_ratio.csv |
     """
 
     models: ClassVar[tuple[str, ...]] = MODELS
     axes: ClassVar[tuple[str, ...]] = AXES
     log: ClassVar[tuple[str, ...]] = ()
+    rivals: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def lines(self, model: str, budget: Budget) -> list[Line]:
@@ -64,8 +70,7 @@ class Curves(Figure):
         size = plot.PANEL[0] * len(self.models), plot.PANEL[1] * len(self.axes) + 0.3
         figure, panels = plt.subplots(len(self.axes), len(self.models), figsize=size, squeeze=False)
         handles: dict[str, object] = {}
-        shown: dict[str, dict[str, dict[str, means.Mean]]] = {}
-        ends = []
+        ends, ratios = [], []
         for column, model in enumerate(self.models):
             lines = self.lines(model, budget)
             curves = {line.label: means.read_all(runs, line.runs) for line in lines}
@@ -80,7 +85,7 @@ class Curves(Figure):
                         table += _rows(line.label, axis, drawn[line.label])
                 _frame(panel, axis, axis in self.log, drawn, [c for several in curves.values() for c in several])
                 self.annotate(panel, axis, drawn)
-                shown.setdefault(model, {})[axis] = drawn
+                ratios += [(model, label, axis, *against(drawn, label)) for label in self.rivals if label in drawn]
             panels[0, column].set_title(TITLES[model])
             plot.write_csv(out / "data" / f"fig{self.number:02d}_{model}.csv", HEADER, table)
         if not handles:
@@ -90,7 +95,8 @@ class Curves(Figure):
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
         plot.save(figure, out / f"fig{self.number:02d}.png")
         plot.write_csv(out / "data" / f"fig{self.number:02d}_ends.csv", ENDS, ends)
-        self.write_more(out / "data", shown)
+        if self.rivals:
+            plot.write_csv(out / "data" / f"fig{self.number:02d}_ratio.csv", RATIO, ratios)
 
     def means(self, model: str, axis: str, curves: dict[str, list[means.Curve]]) -> dict[str, means.Mean]:
         """A panel's curves by label: those that have begun."""
@@ -107,9 +113,6 @@ class Curves(Figure):
     def annotate(self, panel, axis: str, drawn: dict[str, means.Mean]) -> None:
         """Adds what else a panel has; default: nothing."""
 
-    def write_more(self, data: Path, shown: dict[str, dict[str, dict[str, means.Mean]]]) -> None:
-        """Writes other tables of the curves, which are by problem, axis and label; default: none."""
-
 
 class Comparison(Curves):
     """SHAC, also as published, beside BPTT, PPO and SAC."""
@@ -117,7 +120,7 @@ class Comparison(Curves):
     def lines(self, model: str, budget: Budget) -> list[Line]:
         shac = Line("SHAC", "shac", trainings(model, "shac", budget))
         published = Line("SHAC with the paper's settings", "published", grid.published(model, budget), dashed=True)
-        others = [Line(plot.LABELS[x], x, self.of(model, x, budget)) for x in ("bptt", "ppo", "sac")]
+        others = [Line(plot.LABELS[x], x, self.of(model, x, budget)) for x in OTHERS]
         return [shac, published, *others]
 
     @abc.abstractmethod
@@ -143,6 +146,7 @@ class Figure7(Comparison):
     title = "Whole learning curves on all six problems"
     # the others take many times SHAC's steps in the same time
     log = ("steps",)
+    rivals = tuple(plot.LABELS[x] for x in OTHERS)
 
     def of(self, model: str, algo: str, budget: Budget) -> list[Run]:
         return grid.long_runs(model, algo, budget)
@@ -186,31 +190,30 @@ class Figure10(Curves):
     models = ("cartpole", "hopper", "ant", "humanoid", "humanoid_mtu")
     # they take a hundredth of SHAC's steps, each of which takes them a hundred times as long
     log = AXES
+    rivals = tuple(plot.LABELS[x] for x in OFF_POLICY)
 
     def lines(self, model: str, budget: Budget) -> list[Line]:
-        others = [Line(plot.LABELS[x], x, grid.off_policy(model, x, budget)) for x in ("redq", "mbpo")]
+        others = [Line(plot.LABELS[x], x, grid.off_policy(model, x, budget)) for x in OFF_POLICY]
         return [Line("SHAC", "shac", trainings(model, "shac", budget)), *others]
 
     def annotate(self, panel, axis: str, drawn: dict[str, means.Mean]) -> None:
         if axis != "minutes" or not {"SHAC", "REDQ"} <= drawn.keys():
             return
-        level, _, fast, ratio = against_redq(drawn)
+        level, _, fast, ratio = against(drawn, "REDQ")
         faster = "SHAC never" if fast is None else f"SHAC {ratio:,.{0 if ratio >= 10 else 1}f} times as fast"
         panel.axhline(level, color=plot.COLOURS["redq"], lw=0.8, ls=":")
         panel.set_title(f"REDQ's best: {faster}", fontsize=8)
 
-    def write_more(self, data: Path, shown: dict[str, dict[str, dict[str, means.Mean]]]) -> None:
-        both = {model: by["minutes"] for model, by in shown.items() if {"SHAC", "REDQ"} <= by["minutes"].keys()}
-        header = ("model", "redq_best_return", "redq_minutes", "shac_minutes", "ratio")
-        plot.write_csv(data / "fig10_ratio.csv", header, [(m, *against_redq(drawn)) for m, drawn in both.items()])
 
+def against(drawn: dict[str, means.Mean], label: str) -> tuple[float, float, float | None, float | None]:
+    """A rival's best return, where it has it, where SHAC has it, and their ratio, on a panel with SHAC and the rival.
 
-def against_redq(drawn: dict[str, means.Mean]) -> tuple[float, float, float | None, float | None]:
-    """REDQ's best return, when it has it, when SHAC has it [min], and how many times as long that takes REDQ."""
-    redq = drawn["REDQ"]
-    best = int(np.argmax(redq.mean))
-    level, slow = redq.mean[best].item(), redq.x[best].item()
-    fast = reached(drawn["SHAC"], level)
+    None: SHAC has not yet begun, or never has it.
+    """
+    rival = drawn[label]
+    best = int(np.argmax(rival.mean))
+    level, slow = rival.mean[best].item(), rival.x[best].item()
+    fast = reached(drawn["SHAC"], level) if "SHAC" in drawn else None
     return level, slow, fast, None if fast is None else slow / fast
 
 

@@ -111,12 +111,16 @@ def test_figure_10_says_how_much_longer_redq_takes(tmp_path):
     run(runs / "hopper-redq-0", [10, 100], lambda x: x / 5, minutes_per_step=1)
     run(runs / "ant-redq-0", [10, 100], lambda x: x, minutes_per_step=1)
     FIGURES[10].draw(runs, tmp_path, Budget.QUICK)
-    hopper, ant = table(tmp_path / "data" / "fig10_ratio.csv")
-    assert (hopper["model"], ant["model"]) == ("hopper", "ant")
-    assert [float(hopper[x]) for x in ("redq_best_return", "redq_minutes")] == [20, 100]
-    assert float(hopper["shac_minutes"]) == pytest.approx(2, rel=1e-3)
-    assert float(hopper["ratio"]) == pytest.approx(50, rel=1e-3)
-    assert (ant["redq_best_return"], ant["shac_minutes"], ant["ratio"]) == ("100", "", "")
+    rows = table(tmp_path / "data" / "fig10_ratio.csv")
+    assert [(row["model"], row["axis"]) for row in rows] == [(m, a) for m in ("hopper", "ant") for a in curves.AXES]
+    assert {row["curve"] for row in rows} == {"REDQ"}
+    steps, minutes, *ant = rows
+    assert [float(minutes[x]) for x in ("best_return", "at")] == [20, 100]
+    assert float(minutes["shac_at"]) == pytest.approx(2, rel=1e-3)
+    assert float(minutes["ratio"]) == pytest.approx(50, rel=1e-3)
+    # SHAC takes 2,000 steps to it, REDQ 100
+    assert float(steps["ratio"]) == pytest.approx(0.05, rel=1e-3)
+    assert {(row["best_return"], row["shac_at"], row["ratio"]) for row in ant} == {("100", "", "")}
 
 
 def test_every_run_has_its_end_and_its_best_in_a_table(tmp_path):
