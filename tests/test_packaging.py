@@ -140,6 +140,17 @@ def test_imports_run_one_way():
     assert not wrong, "\n".join(wrong)
 
 
+def test_taichi_is_imported_in_one_place():
+    """It would announce itself on standard output if another module came first."""
+    found = {
+        name
+        for name, path in modules().items()
+        for x in imports(ast.parse(path.read_text(encoding="utf-8")), name, path.name == "__init__.py")
+        if within(x, "taichi")
+    }
+    assert found == {"taichi_sim.runtime"}
+
+
 def test_rooms_can_be_overseen():
     folders = [ROOT / folder for folder in (*PACKAGES, "tools")]
     files = [path for folder in folders for path in folder.rglob("*.py")]

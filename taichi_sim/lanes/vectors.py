@@ -17,10 +17,9 @@ from __future__ import annotations
 import contextlib
 import functools
 
-from taichi.lang import impl, matrix, ops
-from taichi.lang.expr import Expr
-
 from taichi_sim.runtime import ti
+
+impl, matrix, ops = ti.lang.impl, ti.lang.matrix, ti.lang.ops
 
 # Whether the kernel that is being compiled keeps its vectors whole.
 _whole = False
@@ -128,7 +127,7 @@ def spread(value, lanes: int):
 
 
 def _is_vector(x) -> bool:
-    return isinstance(x, Expr) and x.is_tensor()
+    return isinstance(x, ti.lang.expr.Expr) and x.is_tensor()
 
 
 def _lanes(operands) -> int:

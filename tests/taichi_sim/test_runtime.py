@@ -8,6 +8,12 @@ from processes import run
 from taichi_sim import runtime
 
 
+def test_standard_output_belongs_to_the_program(monkeypatch):
+    # this process has it from its own import
+    monkeypatch.delenv("ENABLE_TAICHI_HEADER_PRINT", raising=False)
+    assert run("fall(ts.Simulator(pendulum(), num_worlds=2)); print('mine')").stdout == "mine\n"
+
+
 def test_a_users_taichi_is_shared():
     """Fields and settings of a program that called ti.init first are its own afterwards."""
     run("""
