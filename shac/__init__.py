@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from shac.errors import NonFiniteError, UserError
+
+# As in `taichi_sim`, which is imported later than torch by most of what is here.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from shac.env import Env, Task

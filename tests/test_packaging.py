@@ -3,10 +3,12 @@
 import ast
 import configparser
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -149,6 +151,23 @@ def test_taichi_is_imported_in_one_place():
         if within(x, "taichi")
     }
     assert found == {"taichi_sim.runtime"}
+
+
+@pytest.mark.parametrize("module", ["taichi_sim", "shac.env", "shac.models", "shac.runs.runner"])
+def test_torchs_threads_know_that_they_are_to_rest_when_torch_comes(module):
+    """OpenMP reads it once, then."""
+    program = f"""
+        import importlib, os, sys
+        class Watch:
+            def find_spec(self, name, path=None, target=None):
+                if name == "torch":
+                    sys.exit(os.environ.get("OMP_WAIT_POLICY"))
+        sys.meta_path.insert(0, Watch())
+        importlib.import_module("{module}")
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    arguments = [sys.executable, "-c", textwrap.dedent(program)]
+    assert subprocess.run(arguments, env=environment, capture_output=True, text=True).stderr == "PASSIVE\n"
 
 
 def test_rooms_can_be_overseen():
