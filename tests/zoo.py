@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import mujoco
 
-_FOLDERS = {"gymnasium": "envs/mujoco/assets", "dm_control": "suite"}
+_FOLDERS = {"gymnasium": "envs/mujoco/assets"}
+if sys.version_info < (3, 13):
+    # of labmaze, which it needs, there is no wheel for later ones
+    _FOLDERS["dm_control"] = "suite"
 
 
 def files() -> dict[str, Path]:
-    """Every model of the two packages by name, such as "dm_control/walker".
+    """Every model of the packages by name, such as "gymnasium/walker2d".
 
     Raises:
         RuntimeError: a package of the extra `test` is not installed, or holds no models where they are looked for.
