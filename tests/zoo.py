@@ -8,10 +8,10 @@ from pathlib import Path
 
 import mujoco
 
-_FOLDERS = {"gymnasium": "envs/mujoco/assets"}
+FOLDERS = {"gymnasium": "envs/mujoco/assets"}
 if sys.version_info < (3, 13):
     # of labmaze, which it needs, there is no wheel for later ones
-    _FOLDERS["dm_control"] = "suite"
+    FOLDERS["dm_control"] = "suite"
 
 
 def files() -> dict[str, Path]:
@@ -21,7 +21,7 @@ def files() -> dict[str, Path]:
         RuntimeError: a package of the extra `test` is not installed, or holds no models where they are looked for.
     """
     found: dict[str, Path] = {}
-    for package, folder in _FOLDERS.items():
+    for package, folder in FOLDERS.items():
         # found without an import: importing dm_control.suite would start its renderer
         spec = importlib.util.find_spec(package)
         paths = sorted((Path(spec.origin).parent / folder).glob("*.xml")) if spec else []

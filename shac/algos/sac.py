@@ -140,7 +140,7 @@ class SAC(Learner):
         values = self.target_critics(_inputs(following["observation"], action), self._chosen())[..., 0].min(0).values
         values = values - self.log_alpha().exp() * log_prob
         goes_on = (~following["terminated"][:, 0]).to(values.dtype)
-        return following["reward"][:, 0] + self.config.gamma * goes_on * values
+        return self.config.reward_scale * following["reward"][:, 0] + self.config.gamma * goes_on * values
 
     def critic_loss(self, batch: TensorDict, targets: torch.Tensor) -> torch.Tensor:
         """Sum over the critics of their mean squared errors."""

@@ -284,6 +284,8 @@ class SAC(Settings):
     """Updates after every control step of all worlds."""
     tau: float = 0.005
     """Weight of the NEW critics in the targets' update."""
+    reward_scale: float = 1.0
+    """The critics' values, beside which the entropy has its weight, are of rewards times this."""
     init_alpha: float = 0.1
     """Weight of the entropy at first [alpha]."""
     alpha_lr: float = 5e-4
@@ -295,7 +297,7 @@ class SAC(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_counts("batch", "replay", "updates")
-        self._require_positive("critic_lr", "alpha_lr", "init_alpha")
+        self._require_positive("critic_lr", "alpha_lr", "init_alpha", "reward_scale")
         self._require_fractions("tau")
         self._require_widths("critic_units")
         self._require(self.random_steps >= 0, "random_steps", "at least 0")

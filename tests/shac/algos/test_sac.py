@@ -32,7 +32,7 @@ def sac():
 
 @pytest.fixture
 def redq():
-    learner = REDQ(Line(), REDQSettings(**SMALL, critics=4, updates=2, gamma=0.9))
+    learner = REDQ(Line(), REDQSettings(**SMALL, critics=4, updates=2, gamma=0.9, reward_scale=0.5))
     learner.train_epoch()
     return learner
 
@@ -162,7 +162,7 @@ def test_redqs_target_is_the_least_of_two_drawn_critics(redq):
         every = redq.target_critics(torch.cat((following["observation"], action), -1))[..., 0]
         values = torch.minimum(every[chosen[0]], every[chosen[1]])
         values = values - redq.log_alpha().exp() * log_prob(redq.actor, following["observation"], action)
-    expected = following["reward"][:, 0] + 0.9 * (~following["terminated"][:, 0]) * values
+    expected = 0.5 * following["reward"][:, 0] + 0.9 * (~following["terminated"][:, 0]) * values
     assert torch.allclose(targets, expected, atol=1e-6)
 
 
