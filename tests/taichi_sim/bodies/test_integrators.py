@@ -80,6 +80,8 @@ def assert_steps(mj_model: mujoco.MjModel, steps: int, worlds: int = 3, kick: fl
 
     Every 40 steps velocities are changed by `kick` times standard normal numbers.
     """
+    if mj_model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4 and int(mujoco.__version__.split(".")[0]) < 4:
+        pytest.skip("before release 4, MuJoCo's RK4 goes other ways for balls and free joints (docs/models.md)")
     # its solver stops at a tolerance, ours does not
     mj_model.opt.tolerance, mj_model.opt.iterations = 0.0, 200
     sim = ts.Simulator(ts.load(mj_model), worlds)
