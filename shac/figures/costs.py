@@ -12,8 +12,9 @@ from shac.runs.config import resolve
 START = 9.0
 
 # Processor time of an epoch of a preset [s], before the finer substeps of the last epochs; where there is a third key,
-# of the variant with that label. Means of whole trainings (`docs/figures/runs`) or of 7 to 35 epochs (BPTT's: four), 26
-# to 28 November 2026, two shared cores of an EPYC.
+# of the variant with that label. Means of whole trainings or of 4 to 35 epochs, two shared cores of an EPYC, 26 to 28
+# November 2026, when the engine took up to twice as long: `grid.SHAC_SECONDS` goes by them. "common" and horizons: 30
+# November.
 EPOCH_SECONDS: dict[tuple[str, ...], float] = {
     ("cartpole", "shac"): 0.18,
     ("hopper", "shac"): 0.21,
@@ -27,22 +28,22 @@ EPOCH_SECONDS: dict[tuple[str, ...], float] = {
     ("ant", "bptt"): 4.3,
     ("humanoid", "bptt"): 4.4,
     ("humanoid_mtu", "bptt"): 7.5,
-    ("cartpole", "shac", "common"): 0.42,
-    ("hopper", "shac", "common"): 0.66,
-    ("halfcheetah", "shac", "common"): 0.28,
-    ("ant", "shac", "common"): 0.39,
-    ("humanoid_mtu", "shac", "common"): 0.69,
+    ("cartpole", "shac", "common"): 0.16,
+    ("hopper", "shac", "common"): 0.30,
+    ("halfcheetah", "shac", "common"): 0.09,
+    ("ant", "shac", "common"): 0.12,
+    ("humanoid_mtu", "shac", "common"): 0.20,
     ("cartpole", "shac", "published"): 0.07,
     ("hopper", "shac", "published"): 0.50,
     ("halfcheetah", "shac", "published"): 0.24,
     ("ant", "shac", "published"): 0.14,
     ("humanoid", "shac", "published"): 0.45,
     ("humanoid_mtu", "shac", "published"): 2.8,
-    ("ant", "shac", "h4"): 0.14,
-    ("ant", "shac", "h8"): 0.18,
-    ("ant", "shac", "h16"): 0.19,
-    ("ant", "shac", "h64"): 0.40,
-    ("ant", "shac", "h128"): 0.60,
+    ("ant", "shac", "h4"): 0.05,
+    ("ant", "shac", "h8"): 0.05,
+    ("ant", "shac", "h16"): 0.06,
+    ("ant", "shac", "h64"): 0.10,
+    ("ant", "shac", "h128"): 0.17,
 }
 # What the finer substeps of the last 7.5 % of the epochs add, at most.
 FINISH = 1.15
