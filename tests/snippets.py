@@ -4,6 +4,8 @@ import mujoco
 
 from taichi_sim import mjcf
 
+# Whether this is a MuJoCo before release 4, which has less, and other ways of some things.
+BEFORE_4 = int(mujoco.__version__.split(".")[0]) < 4
 NO_CONTACT = 'contact="disable"'
 
 

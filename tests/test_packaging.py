@@ -3,16 +3,15 @@
 import ast
 import configparser
 import importlib.metadata
-import os
 import re
 import shutil
 import subprocess
 import sys
-import textwrap
 import zipfile
 from pathlib import Path
 
 import pytest
+from processes import run
 
 ROOT = Path(__file__).resolve().parent.parent
 # where a top-level folder's modules are installed
@@ -154,7 +153,7 @@ def test_taichi_is_imported_in_one_place():
 
 
 @pytest.mark.parametrize("module", ["taichi_sim", "shac.env", "shac.models", "shac.runs.runner"])
-def test_torchs_threads_know_that_they_are_to_rest_when_torch_comes(module):
+def test_torchs_threads_know_that_they_are_to_rest_when_torch_comes(module, monkeypatch):
     """OpenMP reads it once, then."""
     program = f"""
         import importlib, os, sys
@@ -165,9 +164,9 @@ def test_torchs_threads_know_that_they_are_to_rest_when_torch_comes(module):
         sys.meta_path.insert(0, Watch())
         importlib.import_module("{module}")
     """
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    arguments = [sys.executable, "-c", textwrap.dedent(program)]
-    assert subprocess.run(arguments, env=environment, capture_output=True, text=True).stderr == "PASSIVE\n"
+    # this process has it from its own import
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert run(program, prelude="", status=1).stderr == "PASSIVE\n"
 
 
 def test_rooms_can_be_overseen():

@@ -16,8 +16,8 @@ from shac.models import load_task
 from shac.runs.config import resolve
 
 AXES = ("steps", "minutes")
-# Algorithms beside SHAC.
-OTHERS, OFF_POLICY = ("bptt", "ppo", "sac"), ("redq", "mbpo")
+# Algorithms beside SHAC in figures 4 and 7.
+OTHERS = "bptt", "ppo", "sac"
 HEADER = ("curve", "axis", "x", "return_mean", "return_std", "runs")
 # Of every run: where it has come to, and its best, means of a hundred episodes as everywhere.
 ENDS = ("model", "curve", "run", "steps", "minutes", "last_return", "best_return")
@@ -190,10 +190,10 @@ class Figure10(Curves):
     models = ("cartpole", "hopper", "ant", "humanoid", "humanoid_mtu")
     # they take a hundredth of SHAC's steps, each of which takes them a hundred times as long
     log = AXES
-    rivals = tuple(plot.LABELS[x] for x in OFF_POLICY)
+    rivals = tuple(plot.LABELS[x] for x in grid.OFF_POLICY)
 
     def lines(self, model: str, budget: Budget) -> list[Line]:
-        others = [Line(plot.LABELS[x], x, grid.off_policy(model, x, budget)) for x in OFF_POLICY]
+        others = [Line(plot.LABELS[x], x, grid.off_policy(model, x, budget)) for x in grid.OFF_POLICY]
         return [Line("SHAC", "shac", trainings(model, "shac", budget)), *others]
 
     def annotate(self, panel, axis: str, drawn: dict[str, means.Mean]) -> None:

@@ -42,7 +42,9 @@ BPTT_EPOCHS = {
     "humanoid": 110,
     "humanoid_mtu": 64,
 }
-# Processor time of a training by REDQ or MBPO with DEFAULT [s], but on `LONG_MODELS`, where it is SHAC's.
+# Figure 10's algorithms beside SHAC, and the processor time of a training with DEFAULT [s], but on `LONG_MODELS`, where
+# it is SHAC's.
+OFF_POLICY = "redq", "mbpo"
 OFF_POLICY_SECONDS = 45 * 60
 
 # With QUICK: SHAC's epochs, so that also worlds which never fail finish an episode; BPTT's; the others' time [s].
@@ -156,7 +158,7 @@ def _quick(model: str, algo: str) -> dict[str, Any]:
         return {"max_epochs": QUICK_SHAC_EPOCHS.get(model, QUICK_EPOCHS)}
     if algo == "bptt":
         return {"max_epochs": QUICK_BPTT_EPOCHS[model]}
-    return {"max_cpu_seconds": QUICK_SECONDS, **(QUICK_OFF_POLICY if algo in ("redq", "mbpo") else {})}
+    return {"max_cpu_seconds": QUICK_SECONDS, **(QUICK_OFF_POLICY if algo in OFF_POLICY else {})}
 
 
 def _default(model: str, algo: str, seed: int) -> dict[str, Any]:
@@ -166,7 +168,7 @@ def _default(model: str, algo: str, seed: int) -> dict[str, Any]:
     if algo == "bptt":
         return {"max_epochs": BPTT_EPOCHS[model]}
     seconds = SHAC_SECONDS[model]
-    if algo in ("redq", "mbpo") and model not in LONG_MODELS:
+    if algo in OFF_POLICY and model not in LONG_MODELS:
         seconds = OFF_POLICY_SECONDS
     elif algo in ("ppo", "sac") and model in LONG_MODELS and seed in LONG_SEEDS:
         seconds *= LONG

@@ -19,7 +19,7 @@ import functools
 
 from taichi_sim.runtime import ti
 
-impl, matrix, ops = ti.lang.impl, ti.lang.matrix, ti.lang.ops
+impl, matrix, ops, Expr = ti.lang.impl, ti.lang.matrix, ti.lang.ops, ti.lang.expr.Expr
 
 # Whether the kernel that is being compiled keeps its vectors whole.
 _whole = False
@@ -127,7 +127,7 @@ def spread(value, lanes: int):
 
 
 def _is_vector(x) -> bool:
-    return isinstance(x, ti.lang.expr.Expr) and x.is_tensor()
+    return isinstance(x, Expr) and x.is_tensor()
 
 
 def _lanes(operands) -> int:

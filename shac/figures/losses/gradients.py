@@ -45,18 +45,17 @@ class GradientValues(Figure):
     def draw(self, runs: Path, out: Path, budget: Budget) -> None:
         run_dir = runs / snapshots.snapshot_run(MODEL, budget).name
         epochs = snapshots.epochs(run_dir)
-        horizons = {"bptt": HORIZONS[budget]}
-        reaches = sorted({max(1, round(part * horizons["bptt"])) for part in REACHES})
+        horizon = HORIZONS[budget]
+        reaches = sorted({max(1, round(part * horizon)) for part in REACHES})
         entries: dict[str, list[torch.Tensor]] = {"bptt": [], "shac": []}
         reached = []
         for epoch in epochs:
             learner = snapshots.load(run_dir, epoch)
-            horizons["shac"] = learner.config.horizon
-            for algo, horizon in horizons.items():
-                window = window_from(learner, horizon)
-                if algo == "bptt":
-                    reached += [(epoch, *row) for row in reach(window, reaches)]
-                entries[algo].append(gradient_entries(learner, window, critic=algo == "shac"))
+            window = window_from(learner, horizon)
+            reached += [(epoch, *row) for row in reach(window, reaches)]
+            entries["bptt"].append(gradient_entries(learner, window, critic=False))
+            window = window_from(learner, learner.config.horizon)
+            entries["shac"].append(gradient_entries(learner, window, critic=True))
         edges = _bins([part for parts in entries.values() for part in parts])
         fractions = {algo: [_fractions(part, edges) for part in parts] for algo, parts in entries.items()}
         norms = {algo: [part.norm().item() for part in parts] for algo, parts in entries.items()}
@@ -75,6 +74,7 @@ class GradientValues(Figure):
             zip(epochs, *norms.values()),
         )
         write_csv(out / "data" / "fig12_reach.csv", ("epoch", "step", "worlds", "median", "low", "high"), reached)
+        horizons = {"bptt": horizon, "shac": learner.config.horizon}
         self._picture(out / "fig12.png", epochs, horizons, edges, fractions, norms)
 
     def _picture(self, path, epochs, horizons, edges, fractions, norms) -> None:

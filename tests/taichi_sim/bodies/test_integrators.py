@@ -12,6 +12,7 @@ import torch
 import trees
 from batch import around, mujoco_data
 from differences import assert_gradient, rollout, weighted
+from snippets import BEFORE_4
 
 import taichi_sim as ts
 
@@ -80,7 +81,7 @@ def assert_steps(mj_model: mujoco.MjModel, steps: int, worlds: int = 3, kick: fl
 
     Every 40 steps velocities are changed by `kick` times standard normal numbers.
     """
-    if mj_model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4 and int(mujoco.__version__.split(".")[0]) < 4:
+    if mj_model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4 and BEFORE_4:
         pytest.skip("before release 4, MuJoCo's RK4 goes other ways for balls and free joints (docs/models.md)")
     # its solver stops at a tolerance, ours does not
     mj_model.opt.tolerance, mj_model.opt.iterations = 0.0, 200

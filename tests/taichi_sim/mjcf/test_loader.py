@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zoo
 from hypothesis import given, settings
-from snippets import load_text, mjcf_text
+from snippets import BEFORE_4, load_text, mjcf_text
 from trees import random_tree, trees
 
 from taichi_sim import mjcf
@@ -70,7 +70,7 @@ def test_files_of_other_projects(name):
         assert_same_as_mujoco(mjcf.load(spec), spec.compile())
 
 
-@pytest.mark.skipif(int(mujoco.__version__.split(".")[0]) < 4, reason="actuators have neither in this MuJoCo")
+@pytest.mark.skipif(BEFORE_4, reason="actuators have neither in this MuJoCo")
 @pytest.mark.parametrize("off", ["", 'actuatorgroupdisable="3"'])
 def test_actuators_inertia_and_damping_are_the_dofs_that_they_turn(off):
     text = """<mujoco><option gravity="0 0 0" {off}/><worldbody><body><joint name="a" armature=".1" damping=".05"/>

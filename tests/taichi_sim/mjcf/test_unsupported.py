@@ -4,7 +4,7 @@ import re
 
 import mujoco
 import pytest
-from snippets import NO_CONTACT, load_text, mjcf_text
+from snippets import BEFORE_4, NO_CONTACT, load_text, mjcf_text
 
 from taichi_sim import mjcf
 from taichi_sim.types import BIAS_NONE, GAIN_FIXED
@@ -175,7 +175,7 @@ def load_if_known(text):
     except mjcf.UnsupportedModelError:
         raise
     except ValueError as error:
-        if int(mujoco.__version__.split(".")[0]) < 4:
+        if BEFORE_4:
             pytest.skip(f"MuJoCo {mujoco.__version__}: {error}")
         raise
 
