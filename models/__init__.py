@@ -18,8 +18,8 @@ from typing import Any
 
 from shac import typed
 from shac.check_task import check_attributes, failed
-from shac.env import Task
 from shac.errors import UserError, nearest
+from shac.task import Task
 
 
 def names() -> list[str]:

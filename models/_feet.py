@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 import torch
 
-from shac.env import constant
+from shac.task import constant
 from taichi_sim import quaternion
 from taichi_sim.types import State
 

@@ -12,8 +12,8 @@ import torch
 from torch.nn.functional import normalize
 
 import taichi_sim as ts
-from shac.env import Task, constant
 from shac.mirror import Exchange, Mirror
+from shac.task import Task, constant
 from shac.tracking import Tracking
 from taichi_sim import quaternion
 from taichi_sim.types import State

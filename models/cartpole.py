@@ -11,7 +11,7 @@ import math
 import torch
 
 import taichi_sim as ts
-from shac.env import Task, constant
+from shac.task import Task, constant
 from taichi_sim.types import State
 
 # Costs of theta^2, theta'^2, x^2 and x'^2.

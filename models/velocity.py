@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 import taichi_sim as ts
-from shac.env import Task, constant, made_once
 from shac.mirror import Mirror
 from shac.models import _robot
 from shac.models._feet import Feet
 from shac.models._locomotion import pushed, uniform
+from shac.task import Task, constant, made_once
 from taichi_sim import quaternion
 from taichi_sim.types import State
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 import taichi_sim as ts
-from shac.env import constant, made_once
 from shac.mirror import Mirror
 from shac.models._feet import Feet
 from shac.models._locomotion import MuscleRunner, pushed
 from shac.models._walker import NUM_MENDED, Settings, compiled, legs, mirror, soles
 from shac.models.humanoid_mtu import HumanoidMTU
+from shac.task import constant, made_once
 from taichi_sim import quaternion
 from taichi_sim.types import State
 

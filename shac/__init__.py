@@ -11,7 +11,8 @@ from shac.errors import NonFiniteError, UserError
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from shac.env import Env, Task
+    from shac.env import Env
+    from shac.task import Task
 
 __all__ = ["Env", "NonFiniteError", "Task", "UserError", "make"]
 
@@ -43,8 +44,12 @@ def make(
 
 def __getattr__(name: str):
     """`Env` and `Task` when they are first asked for: torch and Taichi take seconds, and a command's --help neither."""
-    if name in ("Env", "Task"):
-        from shac import env
+    if name == "Env":
+        from shac.env import Env
 
-        return getattr(env, name)
+        return Env
+    if name == "Task":
+        from shac.task import Task
+
+        return Task
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

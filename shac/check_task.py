@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,8 @@ from taichi_sim.parameters import NAMES
 from taichi_sim.types import State
 
 if TYPE_CHECKING:
-    from shac.env import Env, Task
+    from shac.task import Task
 
-# Control steps of a rehearsal, in which actions must have reached the reward: an excitation takes two to move a body.
-_STEPS = 4
 _METHODS = ("observe", "reward", "reset", "vary", "terminated", "control", "perturb", "measures", "simulator")
 
 
@@ -61,7 +58,7 @@ def call(task: Task, method: str, *args) -> Any:
     except (UserError, FloatingPointError, MemoryError):
         raise
     except Exception as error:
-        raise failed(f"{_name(task, method)} failed", error, getattr(task, method)) from error
+        raise failed(f"{full_name(task, method)} failed", error, getattr(task, method)) from error
 
 
 def failed(what: str, error: BaseException, culprit: Any) -> UserError:
@@ -80,16 +77,16 @@ def failed(what: str, error: BaseException, culprit: Any) -> UserError:
     return UserError(f"{what}: {' '.join(f'{type(error).__name__}: {error}'.split())} ({place})")
 
 
-def result(env: Env, task: Task, method: str, *args) -> torch.Tensor:
-    """Calls `control`, `observe`, `reward` or `terminated` for all worlds of an environment.
+def result(task: Task, method: str, num: int, sim, *args) -> torch.Tensor:
+    """Calls `control`, `observe`, `reward` or `terminated` for `num` worlds of a simulator.
 
     Raises:
       UserError: it raises, or gives something else than `Task` wants; see `call` and `expect`.
     """
-    sizes = {"control": (env.sim.model.nu,), "observe": (task.num_obs,)}
-    shape = (env.num_envs, *sizes.get(method, ()))
-    dtype = torch.bool if method == "terminated" else env.dtype
-    return expect(task, method, call(task, method, *args), shape, dtype, env)
+    sizes = {"control": (sim.model.nu,), "observe": (task.num_obs,)}
+    shape = (num, *sizes.get(method, ()))
+    dtype = torch.bool if method == "terminated" else sim.dtype
+    return expect(task, method, call(task, method, *args), shape, dtype, sim)
 
 
 def expect(task: Task, method: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype, like: Any) -> Any:
@@ -102,16 +99,16 @@ def expect(task: Task, method: str, value: Any, shape: tuple[int, ...], dtype: t
     if fits and value.device.type == like.device.type:
         return value
     found = _describe(value)
-    raise UserError(f"{_name(task, method)} must return a tensor {shape} of {dtype} on {like.device}, got {found}")
+    raise UserError(f"{full_name(task, method)} must return a tensor {shape} of {dtype} on {like.device}, got {found}")
 
 
-def perturbed(env: Env, task: Task, state: State, draws: torch.Tensor) -> State:
-    """What a task's `perturb` makes of the states of all worlds of an environment.
+def perturbed(task: Task, num: int, sim, state: State, draws: torch.Tensor) -> State:
+    """What a task's `perturb` makes of the states of `num` worlds.
 
     Raises:
       UserError: it raises, or gives something else than states of the simulator's.
     """
-    return expect_state(task, call(task, "perturb", state, draws), env.num_envs, env.sim, "perturb")
+    return expect_state(task, call(task, "perturb", state, draws), num, sim, "perturb")
 
 
 def expect_state(task: Task, state: Any, num: int, sim, method: str = "reset") -> State:
@@ -121,7 +118,7 @@ def expect_state(task: Task, state: Any, num: int, sim, method: str = "reset") -
       UserError: it is not.
     """
     if not isinstance(state, State):
-        raise UserError(f"{_name(task, method)} must return a taichi_sim.State, got {_describe(state)}")
+        raise UserError(f"{full_name(task, method)} must return a taichi_sim.State, got {_describe(state)}")
     for name, size in zip(State._fields, (sim.model.nq, sim.model.nv, sim.model.na), strict=True):
         expect(task, f"{method} (its {name})", getattr(state, name), (num, size), sim.dtype, sim)
     return state
@@ -138,7 +135,7 @@ def varied(task: Task, num: int, generator: torch.Generator, sim, stochastic: bo
     constants = call(task, "vary", num, generator, sim, stochastic)
     if not isinstance(constants, dict) or set(constants) != set(task.varied):
         found = list(constants) if isinstance(constants, dict) else _describe(constants)
-        raise UserError(f"{_name(task, 'vary')} must return a dict with {', '.join(task.varied)}, got {found}")
+        raise UserError(f"{full_name(task, 'vary')} must return a dict with {', '.join(task.varied)}, got {found}")
     for name, value in constants.items():
         expect(task, f"vary (its {name})", value, (num, *getattr(sim.model, name).shape), sim.dtype, sim)
     return constants
@@ -153,9 +150,9 @@ def expect_simulator(task: Task, num_envs: int, device: str | None) -> Any:
     sim = call(task, "simulator", num_envs, device)
     wanted = ("step", "initial_state", "model", "device", "dtype", "num_worlds")
     if not all(hasattr(sim, name) for name in wanted):
-        raise UserError(f"{_name(task, 'simulator')} must return a taichi_sim.Simulator, got {_describe(sim)}")
+        raise UserError(f"{full_name(task, 'simulator')} must return a taichi_sim.Simulator, got {_describe(sim)}")
     if sim.num_worlds != num_envs:
-        raise UserError(f"{_name(task, 'simulator')} must return {num_envs} worlds, got {sim.num_worlds}")
+        raise UserError(f"{full_name(task, 'simulator')} must return {num_envs} worlds, got {sim.num_worlds}")
     return sim
 
 
@@ -165,7 +162,7 @@ def expect_measures(task: Task, states: State, alive: torch.Tensor) -> dict[str,
     Raises:
       UserError: it is not.
     """
-    measures, shape, where = call(task, "measures", states, alive), (alive.shape[1],), _name(task, "measures")
+    measures, shape, where = call(task, "measures", states, alive), (alive.shape[1],), full_name(task, "measures")
     if not isinstance(measures, dict) or not all(isinstance(name, str) for name in measures):
         raise UserError(f"{where} must return a dict, name -> tensor {shape}, got {_describe(measures)}")
     for name, values in measures.items():
@@ -174,111 +171,12 @@ def expect_measures(task: Task, states: State, alive: torch.Tensor) -> dict[str,
     return measures
 
 
-def rehearse(env: Env, *, gradient: bool = True) -> str | None:
-    """Takes some steps from the states that episodes begin with, and forgets them.
-
-    Args:
-      env: the task's environment.
-      gradient: the task is to be learnt from gradients.
-
-    Returns:
-      A warning if the reward's gradient in the actions is zero or not finite, else None.
-
-    Raises:
-      UserError: a method gives what `Task` does not want or a number that is not finite, or no gradient flows from the
-        actions to the reward; the message names the method.
-    """
-    task = _copy(env.task)
-    generator = torch.Generator(env.device).manual_seed(0)
-    # Not zero: many a reward has no gradient where nothing moves.
-    shape = (_STEPS, env.num_envs, task.num_actions)
-    actions = torch.rand(shape, generator=generator, dtype=env.dtype, device=env.device) - 0.5
-    with torch.set_grad_enabled(gradient):
-        state, rewards = _rehearsal(env, task, actions.requires_grad_(gradient), generator)
-    # A view of all steps of an episode, the same state in each.
-    length = (task.episode_length, -1, -1)
-    states = State(*(x.detach().expand(*length) for x in state))
-    expect_measures(task, states, torch.ones(length[0], env.num_envs, dtype=torch.bool, device=env.device))
-    return _warning(task, actions, rewards) if gradient else None
-
-
-def _warning(task: Task, actions: torch.Tensor, rewards: list[torch.Tensor]) -> str | None:
-    """What is wrong with the gradient of the steps' rewards in their actions."""
-    try:
-        (gradient,) = torch.autograd.grad(sum(rewards), actions, allow_unused=True)
-    except FloatingPointError as error:
-        return f"the gradient of {_name(task, 'reward')} in the actions is not finite: {error}"
-    except RuntimeError as error:
-        # seen with tensors that a later line of the user's changes in place
-        raise failed(f"the gradient of {type(task).__name__}'s first steps failed", error, task.reward) from error
-    if gradient is None or not gradient.any():
-        return f"the gradient of {_name(task, 'reward')} in the actions is zero in the first {_STEPS} steps of episodes"
-    if not gradient.isfinite().all():
-        return f"the gradient of {_name(task, 'reward')} in the actions is not finite in the first {_STEPS} steps"
-    return None
-
-
-def _rehearsal(
-    env: Env, task: Task, actions: torch.Tensor, generator: torch.Generator
-) -> tuple[State, list[torch.Tensor]]:
-    """The state after steps with `actions`, and the sum of rewards of each step."""
-    gradient = torch.is_grad_enabled()
-    state, rewards = State(*(x.detach() for x in env.state)), []
-    for name, values in state._asdict().items():
-        _require_finite(task, f"reset (its {name})", values, "")
-    _require_finite(task, "observe", env.obs, " where episodes begin")
-    for step, action in enumerate(actions):
-        when = f" in step {step} of an episode"
-        control = result(env, task, "control", action)
-        if gradient and not control.requires_grad:
-            raise UserError(f"{_name(task, 'control')} returns controls without a gradient in the actions")
-        _require_finite(task, "control", control, when)
-        try:
-            state = env.simulate(state, control)
-        except FloatingPointError as error:
-            raise UserError(f"the simulation of {type(task).__name__} goes wrong{when}: {error}") from error
-        if task.num_draws:
-            draws = torch.rand(env.num_envs, task.num_draws, generator=generator, dtype=env.dtype, device=env.device)
-            state = perturbed(env, task, state, draws)
-        obs = result(env, task, "observe", state, action)
-        if gradient and not obs.requires_grad:
-            raise UserError(f"{_name(task, 'observe')} returns observations without a gradient in the state")
-        _require_finite(task, "observe", obs, when)
-        reward = result(env, task, "reward", state, obs, action)
-        if gradient and not reward.requires_grad:
-            raise UserError(
-                f"{_name(task, 'reward')} returns rewards without a gradient: SHAC and BPTT learn from it alone. "
-                "Compute it of the state with torch's operations, without detach, .item() or comparisons"
-            )
-        _require_finite(task, "reward", reward, when)
-        result(env, task, "terminated", state, obs)
-        rewards.append(reward.sum())
-    return state, rewards
-
-
-def _require_finite(task: Task, method: str, values: torch.Tensor, when: str) -> None:
-    bad = ~values.isfinite()
-    if bad.any():
-        world = int(bad.nonzero()[0, 0])
-        found = values[world].tolist()
-        raise UserError(f"{_name(task, method)} is not finite in world {world}{when}: {found!s:.100}")
-
-
-def _copy(task: Task) -> Task:
-    """A copy, so that the user's own object stays as it is, whatever it remembers."""
-    try:
-        return copy.deepcopy(task)
-    except Exception:
-        # it holds what cannot be copied: a lock, an open file
-        return copy.copy(task)
-
-
 def _attribute(task: Task, field: str) -> Any:
     """An attribute, None if there is none; a property is the user's code, and may raise."""
     try:
         return getattr(task, field, None)
     except Exception as error:
-        raise failed(f"{_name(task, field)} failed", error, getattr(type(task), field, repr(task))) from error
+        raise failed(f"{full_name(task, field)} failed", error, getattr(type(task), field, repr(task))) from error
 
 
 def _origin(culprit: Any) -> tuple[str, int | None]:
@@ -289,7 +187,8 @@ def _origin(culprit: Any) -> tuple[str, int | None]:
     return (repr(culprit), None) if code is None else (code.co_filename, code.co_firstlineno)
 
 
-def _name(task: Task, method: str) -> str:
+def full_name(task: Task, method: str) -> str:
+    """A method as messages call it."""
     return f"{type(task).__name__}.{method}"
 
 

@@ -19,8 +19,8 @@ import torch
 
 import taichi_sim as ts
 from shac import motion
-from shac.env import Task, made_once
 from shac.errors import UserError
+from shac.task import Task, made_once
 from taichi_sim.types import JNT_BALL, State
 
 CLOCK = "reference_clock"

@@ -32,6 +32,7 @@ ROOMS = [
     ["taichi_sim.adjoint"],
     ["taichi_sim.engine"],
     ["taichi_sim.bridge"],
+    ["shac.task"],
     ["shac.env"],
     ["shac.models", "shac.algos"],
     ["shac.runs"],

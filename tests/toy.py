@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import torch
 
-from shac.env import Task
+from shac.task import Task
 from taichi_sim.types import State
 
 

@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 import torch
 
 import taichi_sim as ts
-from shac.env import Task
 from shac.errors import UserError
+from shac.task import Task
 from taichi_sim.types import State
 
 

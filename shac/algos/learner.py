@@ -14,8 +14,9 @@ from shac import seeding
 from shac.algos.episodes import Episodes
 from shac.algos.normalizer import Normalizer
 from shac.algos.sizes import require_networks
-from shac.env import Env, Task
+from shac.env import Env
 from shac.ranks import SOLO, Ranks
+from shac.task import Task
 
 if TYPE_CHECKING:
     from shac.runs.settings import Settings

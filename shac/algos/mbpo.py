@@ -16,8 +16,8 @@ from shac.algos.dynamics import Dynamics
 from shac.algos.learner import Epoch
 from shac.algos.replay import Replay
 from shac.algos.sac import SAC
-from shac.env import Task
 from shac.errors import UserError
+from shac.task import Task
 
 if TYPE_CHECKING:
     from shac.runs.settings import MBPO as Settings

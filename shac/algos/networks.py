@@ -15,8 +15,8 @@ from shac.errors import UserError
 from shac.mirror import Exchange, Mirror
 
 if TYPE_CHECKING:
-    from shac.env import Task
     from shac.runs.settings import Settings
+    from shac.task import Task
 
 
 # SAC's range of the logarithm of the action's standard deviation.

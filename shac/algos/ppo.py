@@ -24,8 +24,8 @@ from shac.algos.networks import build_actor
 from shac.algos.nonfinite import check_window, naming_epoch
 from shac.algos.normalizer import Normalizer, Standardize
 from shac.algos.sizes import require_steps
-from shac.env import Task
 from shac.errors import NonFiniteError
+from shac.task import Task
 
 if TYPE_CHECKING:
     from shac.runs.settings import PPO as Settings

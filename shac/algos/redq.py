@@ -13,8 +13,8 @@ import torch
 from shac.algos.sac import SAC
 
 if TYPE_CHECKING:
-    from shac.env import Task
     from shac.runs.settings import REDQ as Settings
+    from shac.task import Task
 
 
 class REDQ(SAC):

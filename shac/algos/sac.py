@@ -22,8 +22,8 @@ from shac.algos.networks import Ensemble, build_actor
 from shac.algos.nonfinite import naming_epoch
 from shac.algos.replay import Replay
 from shac.algos.sizes import require_steps
-from shac.env import Task
 from shac.errors import NonFiniteError, UserError
+from shac.task import Task
 
 if TYPE_CHECKING:
     from tensordict import TensorDict

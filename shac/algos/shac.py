@@ -26,9 +26,9 @@ from shac.algos.nonfinite import check_gradient, check_window, clip_gradient
 from shac.algos.normalizer import Standardize
 from shac.algos.sizes import require_window
 from shac.algos.window import Window, actor_loss, rollout
-from shac.env import Task
 from shac.errors import NonFiniteError
 from shac.ranks import SOLO, Ranks
+from shac.task import Task
 
 if TYPE_CHECKING:
     from shac.runs.settings import Config

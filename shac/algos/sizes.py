@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from taichi_sim.machine import memory
 
 if TYPE_CHECKING:
-    from shac.env import Env, Task
+    from shac.env import Env
     from shac.runs.settings import Config, Settings
+    from shac.task import Task
 
 # Bytes that a step takes however few its worlds are, for torch's nodes and tensors (measured: 50 kB, CartPole).
 _STEP = 40_000

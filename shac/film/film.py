@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from shac.algos.networks import Policy
-from shac.env import Env, Task
+from shac.env import Env
 from shac.errors import UserError
+from shac.task import Task
 from taichi_sim.machine import memory
 from taichi_sim.render.camera import Camera
 from taichi_sim.render.scene import rest_pose

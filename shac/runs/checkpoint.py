@@ -28,13 +28,13 @@ import torch
 
 from shac.algos.networks import Policy, build_actor
 from shac.algos.normalizer import Normalizer
-from shac.env import Task
 from shac.errors import UserError
 from shac.models import load_task
 from shac.runs import older
 from shac.runs.config import build, read_yaml
 from shac.runs.misfit import refusing_misfits
 from shac.runs.settings import Settings
+from shac.task import Task
 
 # Written into every checkpoint; raised when an older reader would misunderstand a newer file.
 FORMAT = 1

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from shac import typed
-from shac.env import Task
 from shac.errors import UserError, nearest
 from shac.runs.settings import ALGOS, SETTINGS, Config, Settings
+from shac.task import Task
 
 __all__ = ["Config", "Settings", "assignments", "parse", "read_yaml", "resolve", "to_yaml"]
 

@@ -9,7 +9,8 @@ import torch
 
 from shac import check_task, seeding
 from shac.algos.networks import Policy
-from shac.env import Env, Task
+from shac.env import Env
+from shac.task import Task
 from taichi_sim.machine import memory
 from taichi_sim.types import State
 

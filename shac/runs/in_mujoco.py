@@ -8,8 +8,8 @@ import mujoco
 import torch
 
 import taichi_sim as ts
-from shac.env import Task
 from shac.errors import UserError
+from shac.task import Task
 from taichi_sim.mjcf.loader import compiled
 from taichi_sim.types import LAW_DEGROOTE, State
 

@@ -16,11 +16,10 @@ import torch
 
 from shac import seeding
 from shac.algos.learner import Epoch, Learner
-from shac.check_task import rehearse
-from shac.env import Task
 from shac.errors import NonFiniteError, UserError
 from shac.models import load_task
 from shac.ranks import SOLO, Ranks, joined
+from shac.rehearsal import rehearse
 from shac.runs import checkpoint
 from shac.runs.checkpoint import build_policy
 from shac.runs.config import to_yaml
@@ -28,6 +27,7 @@ from shac.runs.evaluate import evaluate
 from shac.runs.logger import Logger, Metrics, NoLogger
 from shac.runs.misfit import refusing_misfits, require_learner, require_like
 from shac.runs.settings import GRADIENT_ALGOS, Settings
+from shac.task import Task
 
 # Algorithm -> module and class.
 LEARNERS = {

@@ -11,11 +11,12 @@ from click.testing import CliRunner
 from processes import run
 from toy import Line, LineSim
 
-from shac.check_task import rehearse
 from shac.cli.train import main
-from shac.env import Env, Task
+from shac.env import Env
 from shac.errors import UserError
+from shac.rehearsal import rehearse
 from shac.runs.config import resolve
+from shac.task import Task
 from taichi_sim.types import State
 
 

@@ -12,7 +12,8 @@ from shac import seeding
 from shac.algos.networks import Actor
 from shac.algos.shac import SHAC
 from shac.algos.window import actor_loss, rollout
-from shac.env import Env, Task
+from shac.env import Env
+from shac.task import Task
 from taichi_sim.types import State
 
 # What coordinate 1 adds to an actor's parameters, by name; those left out stay where they are.

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from shac.env import Task
 from shac.errors import UserError
 from shac.runs.evaluate import evaluate
+from shac.task import Task
 
 XML = """<mujoco><compiler angle="radian"/><option timestep="0.005"/><worldbody><geom type="plane" size="5 5 .1"/>
 <body pos="0 0 1"><joint name="h" axis="0 1 0" damping="0.1"/>
