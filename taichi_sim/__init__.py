@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from taichi_sim import parameters
 from taichi_sim.bridge import Simulator
+from taichi_sim.linearize import linearize
 from taichi_sim.metabolics import Metabolics, cost_of_transport
 from taichi_sim.mjcf import ModelError, UnsupportedModelError, load, save
 from taichi_sim.results import FibreData, ForwardData
@@ -29,6 +30,7 @@ __all__ = [
     "UnsupportedModelError",
     "cost_of_transport",
     "init",
+    "linearize",
     "load",
     "parameters",
     "save",

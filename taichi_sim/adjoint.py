@@ -12,7 +12,7 @@ stage's adjoint is tested alone against central differences (tests/taichi_sim/te
 dynamics against Taichi's autodiff, too (tests/taichi_sim/test_autodiff.py).
 """
 
-from taichi_sim import spatial, taping
+from taichi_sim import spatial
 from taichi_sim.bodies import (
     body_forces,
     coriolis,
@@ -38,6 +38,7 @@ from taichi_sim.lanes.vectors import stack
 from taichi_sim.loops import adjoint as loops
 from taichi_sim.loops import rows
 from taichi_sim.muscles import activation, actuator, tendon
+from taichi_sim.records import taping
 from taichi_sim.runtime import Runtime, procedure, ti
 
 

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import torch
 
-from taichi_sim import forward, quaternion, reporting, taping
+from taichi_sim import forward, quaternion
 from taichi_sim.engine import Bound
 from taichi_sim.lanes.buffers import require_indexable
 from taichi_sim.parameters import Parameters
+from taichi_sim.records import reporting, taping
 from taichi_sim.results import FibreData, ForwardData, Measure, Units
 from taichi_sim.types import Model, State
 
@@ -87,7 +88,7 @@ class Simulator(Bound):
         """
         if not self._m.actuator.elastic:
             return state
-        qpos, qvel, act, ctrl = self._inputs(state, self._controls(ctrl))
+        qpos, qvel, act, ctrl = self.inputs(state, self._controls(ctrl))
         still = torch.zeros_like(qvel), act.masked_fill(self._is_strain, 0.0)
         packed = torch.cat([qpos, *still, ctrl, self._placed(mocap)], dim=1).detach()
         strains = self._report(packed, self._cells(parameters))["strains"]
@@ -123,7 +124,7 @@ class Simulator(Bound):
                 the quantity.
         """
         self._follow_options()
-        qpos, qvel, act, ctrl = self._inputs(state, ctrl)
+        qpos, qvel, act, ctrl = self.inputs(state, ctrl)
         out = _Step.apply(torch.cat([qpos, qvel, act, ctrl, self._placed(mocap)], dim=1), self._cells(parameters), self)
         return State(*out.split([self.model.nq, self.model.nv, self.model.na], dim=1))
 
@@ -145,7 +146,7 @@ class Simulator(Bound):
         ctrl = self._controls(ctrl)
         self._follow_options()
         m, n = self.model, self.num_worlds
-        qpos, qvel, act, ctrl = self._inputs(state, ctrl)
+        qpos, qvel, act, ctrl = self.inputs(state, ctrl)
         motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl, self._placed(mocap)], dim=1)
         cells = self._cells(parameters)
         poses, tendons, mass, forces, actuators, jacobian, contacts = _Evaluate.apply(motion, drive, cells, self)
@@ -195,7 +196,7 @@ class Simulator(Bound):
         Raises:
             ValueError, FloatingPointError: as there; also a ValueError if the model has no muscles.
         """
-        qpos, qvel, act, ctrl = self._inputs(state, self._controls(ctrl))
+        qpos, qvel, act, ctrl = self.inputs(state, self._controls(ctrl))
         self._follow_options()
         motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl, self._placed(mocap)], dim=1)
         return self._fibres(motion, drive, self._cells(parameters))
@@ -230,7 +231,8 @@ class Simulator(Bound):
             return None
         return self._parameters.cells(parameters or {}, self.num_worlds, check=self.check_finite)
 
-    def _inputs(self, state: State, ctrl):
+    def inputs(self, state: State, ctrl) -> list[torch.Tensor]:
+        """qpos, qvel, act and ctrl as they are asked for, as tensors; see `step` for errors."""
         m = self.model
         if not all(hasattr(state, name) for name in State._fields):
             raise ValueError(f"state must be a taichi_sim.State (qpos, qvel, act), got {type(state).__name__}")

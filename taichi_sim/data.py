@@ -5,7 +5,6 @@ A room's own part is in its tables.py. A new room's is added here and nowhere el
 
 from __future__ import annotations
 
-from taichi_sim import taping
 from taichi_sim.bodies import tables as bodies
 from taichi_sim.constraint import tables as constraint
 from taichi_sim.contact import tables as contact
@@ -13,6 +12,7 @@ from taichi_sim.fluid import tables as fluid
 from taichi_sim.lanes.buffers import Fields, Ints, Items
 from taichi_sim.loops import tables as loops
 from taichi_sim.muscles import tables as muscles
+from taichi_sim.records import taping
 from taichi_sim.runtime import ti
 from taichi_sim.types import Model
 

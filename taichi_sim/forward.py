@@ -4,7 +4,6 @@ One kernel carries a block of worlds through all substeps of a control step: no 
 working set stays in the cache. Nothing here is differentiated by Taichi; `adjoint` holds the gradient.
 """
 
-from taichi_sim import reporting, taping
 from taichi_sim.bodies import (
     body_forces,
     coriolis,
@@ -28,6 +27,7 @@ from taichi_sim.lanes.vectors import greatest
 from taichi_sim.loops import rows
 from taichi_sim.loops import solve as loops
 from taichi_sim.muscles import activation, actuator, fibres, tendon
+from taichi_sim.records import reporting, taping
 from taichi_sim.runtime import Runtime, procedure, ti
 
 

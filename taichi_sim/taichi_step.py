@@ -5,10 +5,11 @@ import weakref
 import numpy as np
 import torch
 
-from taichi_sim import forward, taping
+from taichi_sim import forward
 from taichi_sim.engine import Bound
 from taichi_sim.lanes.buffers import require_indexable, strip
 from taichi_sim.lanes.launcher import Launcher
+from taichi_sim.records import taping
 from taichi_sim.runtime import exclusive, procedure, ti
 from taichi_sim.types import Model
 

@@ -27,6 +27,7 @@ ROOMS = [
     ["taichi_sim.contact", "taichi_sim.fluid", "taichi_sim.muscles"],
     ["taichi_sim.constraint"],
     ["taichi_sim.loops"],
+    ["taichi_sim.records"],
     ["taichi_sim.data"],
     ["taichi_sim.forward"],
     ["taichi_sim.adjoint"],

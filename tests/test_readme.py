@@ -49,6 +49,11 @@ def test_a_gradient_through_thirty_steps(tmp_path):
     assert run(tmp_path, "python", "-c", program("print(ctrl.grad.shape)")) == "torch.Size([64, 1])\n"
 
 
+def test_a_pole_is_kept_upright(tmp_path):
+    cart_and_pole = numbers(run(tmp_path, "python", "-c", program("ts.linearize(sim")))
+    assert (cart_and_pole.abs() < 0.01).all()
+
+
 def test_a_mass_and_a_damping_are_found(tmp_path):
     scale = numbers(run(tmp_path, "python", "-c", program("scale[0]")))
     torch.testing.assert_close(scale, torch.ones(2), atol=1e-3, rtol=0)

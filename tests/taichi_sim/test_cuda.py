@@ -115,7 +115,8 @@ def test_every_kernel_compiles(stub, tmp_path):
         import taichi as ti
         ti.init(arch=ti.cuda, default_fp=ti.f32)
         import taichi_sim as ts
-        from taichi_sim import forward, runtime, taping
+        from taichi_sim import forward, runtime
+        from taichi_sim.records import taping
         from taichi_sim.engine import Bound
         assert ti.cfg.arch == ti.cuda
         for name in os.environ["BODIES"].split():
