@@ -50,7 +50,7 @@ def test_a_gradient_through_thirty_steps(tmp_path):
 
 
 def test_a_pole_is_kept_upright(tmp_path):
-    cart_and_pole = numbers(run(tmp_path, "python", "-c", program("ts.linearize(sim")))
+    cart_and_pole = numbers(run(tmp_path, "python", "-c", program("Riccati")))
     assert (cart_and_pole.abs() < 0.01).all()
 
 
