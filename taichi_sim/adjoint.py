@@ -137,7 +137,7 @@ def substep(m: ti.template(), d: ti.template(), e, h, h_theta):
 
 class AdjointKernels:
     """The compiled backward pass of models of one structure: the adjoints of `ForwardKernels.step`, and of kinematics:
-    poses of the bodies, lengths and velocities of the tendons.
+    poses and velocities of the bodies, lengths and velocities of the tendons.
     """
 
     def __init__(self, m, d, fields, runtime: Runtime):
@@ -181,6 +181,9 @@ class AdjointKernels:
                     found[i] = d.grad_raw[e, i]
                 for i in range(m.nv):
                     found[m.nq + i] = d.grad_qvel[e, i]
+                if ti.static(m.nmocap > 0):
+                    for i in range(m.nmocap):
+                        found[m.nq + m.nv + i] = d.grad_mocap[e, i]
                 for i in range(m.na):
                     found[m.nq + m.nv + i] = d.grad_act[e, i]
                 for i in range(m.nu):
@@ -244,7 +247,7 @@ class AdjointKernels:
             m4: memory.gradient,
             m5: memory.integers,
             states: array,
-            grad_poses: array,
+            grad_bodies: array,
             grad_tendons: array,
             grad_states: array,
         ):
@@ -253,7 +256,7 @@ class AdjointKernels:
                 if idle > 0:
                     continue
                 e = fields.row(block)
-                state, pose = strip(states, block, m.nq + m.nv + m.nmocap), strip(grad_poses, block, 7 * m.nbody)
+                state, bars = strip(states, block, m.nq + m.nv + m.nmocap), strip(grad_bodies, block, 13 * m.nbody)
                 found = strip(grad_states, block, m.nq + m.nv + m.nmocap)
                 for i in range(m.nq):
                     d.qpos[e, i] = state[i]
@@ -269,24 +272,37 @@ class AdjointKernels:
                     equality.project(m, d, e)
                 kinematics.world(m, d, e)
                 kinematics.position(m, d, e)
+                kinematics.velocity(m, d, e, False)
                 dynamics.clear(m, e, d.fn, d.ff)
+                dynamics.clear(m, e, d.wn, d.wf)
+                # neither accelerations nor the motion of lam are of interest here
+                dynamics.clear(m, e, d.an, d.af)
+                dynamics.clear(m, e, d.nw, d.nl)
                 for b in range(m.nbody):
                     link = m.body_link[b]
-                    q = d.xq[e, link]
+                    q, w = d.xq[e, link], d.vw[e, link]
                     x = d.xp[e, link] + spatial.rotate(q, m.body_pos[b])
-                    g = load3(pose, 3 * b)
+                    g, g_v = load3(bars, 3 * b), load3(bars, 7 * m.nbody + 3 * b)
+                    g_w = load3(bars, 10 * m.nbody + 3 * b)
                     q = spatial.quat_mul(q, m.body_quat[b])
                     at = 3 * m.nbody + 4 * b
-                    turn = stack([pose[at + k] for k in ti.static(range(4))])
-                    # a force g at x, relative to the tree's origin; dq = (0, u) q / 2 for a rotation u in world axes
-                    turn = spatial.quat_mul(turn, spatial.quat_conj(q))
-                    d.fn[e, link] = d.fn[e, link] + spatial.cross(x, g) + 0.5 * spatial.quat_vec(turn)
+                    g_q = stack([bars[at + k] for k in ti.static(range(4))])
+                    # a force g at x, relative to the tree's origin; dq = (0, u) q / 2 for a rotation u in world axes,
+                    # which turns the velocities, too
+                    turn = 0.5 * spatial.quat_vec(spatial.quat_mul(g_q, spatial.quat_conj(q)))
+                    turn = turn + spatial.cross(d.vl[e, link] + spatial.cross(w, x), g_v) + spatial.cross(w, g_w)
+                    d.fn[e, link] = d.fn[e, link] + spatial.cross(x, g) + turn
                     d.ff[e, link] = d.ff[e, link] + g
+                    d.wn[e, link] = d.wn[e, link] - spatial.cross(x, g_v) - g_w
+                    d.wf[e, link] = d.wf[e, link] - g_v
                 dynamics.generalised(m, d, e, d.fn, d.ff, d.grad_qpos)
+                if ti.static(LINK_MOCAP in m.kinds):
+                    for link in range(1, m.nlink):
+                        if m.link_kind[link] == LINK_MOCAP:
+                            kinematics.adjoint_mocap(m, d, e, link, d.fn[e, link], d.ff[e, link])
+                dynamics.adjoint_project(m, d, e)
                 if ti.static(m.tendon.number > 0):
                     tendons(e, strip(grad_tendons, block, 2 * m.tendon.number))
-                if ti.static(LINK_MOCAP in m.kinds):
-                    mocap(e, found)
                 if ti.static(m.neq > 0):
                     equality.adjoint_project(m, d, e, 0.0)
                 integrate.raw_gradient(m, d, e, d.grad_raw)
@@ -294,25 +310,15 @@ class AdjointKernels:
                     found[i] = d.grad_raw[e, i]
                 for i in range(m.nv):
                     found[m.nq + i] = d.grad_qvel[e, i]
-
-        @procedure
-        def mocap(e, found: ti.template()):
-            for link in range(1, m.nlink):
-                if m.link_kind[link] == LINK_MOCAP:
-                    kinematics.adjoint_mocap(m, d, e, link, d.fn[e, link], d.ff[e, link])
-            for i in range(m.nmocap):
-                found[m.nq + m.nv + i] = d.grad_mocap[e, i]
+                if ti.static(m.nmocap > 0):
+                    for i in range(m.nmocap):
+                        found[m.nq + m.nv + i] = d.grad_mocap[e, i]
 
         @procedure
         def tendons(e, grad_tendons: ti.template()):
-            kinematics.velocity(m, d, e, False)
             if ti.static(m.external):
                 kinematics.origins(m, d, e)
                 external.ahead(m, d, e, 0.0)
-                # the motion of lam, which is of no interest here
-                for link in range(m.nlink):
-                    d.nw[e, link] = m.gravity[0] * 0.0
-                    d.nl[e, link] = m.gravity[0] * 0.0
             tendon.lengths(m, d, e)
             for t in range(m.tendon.number):
                 d.tendon.force[e, t] = grad_tendons[t] * 0.0

@@ -137,8 +137,8 @@ class Simulator(Bound):
             parameters, mocap: as in `step`.
 
         Returns:
-            `ForwardData`. Gradients flow from xpos, xquat, xipos, site_xpos, ten_length and ten_velocity to qpos, qvel
-            and mocap, from fibres to act and ctrl, too; the rest is detached.
+            `ForwardData`. Gradients flow from what it calls differentiable to qpos, qvel and mocap, from fibres to act
+            and ctrl, too; the rest is detached.
 
         Raises:
             ValueError, FloatingPointError: as in `step`.
@@ -149,9 +149,12 @@ class Simulator(Bound):
         qpos, qvel, act, ctrl = self.inputs(state, ctrl)
         motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl, self._placed(mocap)], dim=1)
         cells = self._cells(parameters)
-        poses, tendons, mass, forces, actuators, jacobian, contacts = _Evaluate.apply(motion, drive, cells, self)
-        xpos = poses[:, : 3 * m.nbody].reshape(n, m.nbody, 3)
-        xquat = poses[:, 3 * m.nbody :].reshape(n, m.nbody, 4)
+        bodies, tendons, mass, accelerations, forces, actuators, jacobian, contacts = _Evaluate.apply(
+            motion, drive, cells, self
+        )
+        widths = [3 * m.nbody, 4 * m.nbody, 3 * m.nbody, 3 * m.nbody]
+        xpos, xquat, xlinvel, xangvel = (x.reshape(n, m.nbody, -1) for x in bodies.split(widths, dim=1))
+        xlinacc, xangacc = (x.reshape(n, m.nbody, 3) for x in accelerations.split(3 * m.nbody, dim=1))
         ipos = self._body_ipos
         if parameters and "body_ipos" in parameters:
             ipos = self._parameters.tensor("body_ipos", parameters["body_ipos"], n)
@@ -163,6 +166,10 @@ class Simulator(Bound):
             xquat=xquat,
             xipos=xpos + arm,
             site_xpos=xpos[:, self._site_bodyid] + quaternion.rotate(xquat[:, self._site_bodyid], self._site_pos),
+            xlinvel=xlinvel,
+            xangvel=xangvel,
+            xlinacc=xlinacc,
+            xangacc=xangacc,
             qM=mass.reshape(n, m.nv, m.nv),
             qfrc_bias=bias,
             qfrc_passive=passive,
@@ -279,17 +286,17 @@ class Simulator(Bound):
         sizes = reporting.sizes(m)
         return dict(zip(sizes, self._from_lanes(report).split(list(sizes.values()), dim=1), strict=True))
 
-    def _kinematic_adjoint(self, constants, motion, drive, grad_poses, grad_tendons):
-        """Adjoints of (qpos, qvel) and (act, ctrl, mocap) from those of the bodies' poses, None: 0, and of tendons'
-        lengths and velocities.
+    def _kinematic_adjoint(self, constants, motion, drive, grad_bodies, grad_tendons):
+        """Adjoints of (qpos, qvel) and (act, ctrl, mocap) from those of bodies' poses and velocities, None: 0, and of
+        tendons' lengths and velocities.
         """
         m = self._m
         grad_motion = self._empty(m.nq + m.nv + m.nmocap)
-        poses = self._empty(7 * m.nbody).zero_() if grad_poses is None else self._to_lanes(grad_poses)
+        bodies = self._empty(13 * m.nbody).zero_() if grad_bodies is None else self._to_lanes(grad_bodies)
         tendons = self._to_lanes(grad_tendons) if m.tendon.number else self._nothing
         first = drive.shape[1] - m.nmocap
         states = self._to_lanes(torch.cat([motion, drive[:, first:]], dim=1).detach(), self._rest)
-        self._engine.adjoint_kinematic(constants, (states, poses, tendons, grad_motion))
+        self._engine.adjoint_kinematic(constants, (states, bodies, tendons, grad_motion))
         grad_motion, grad_mocap = self._from_lanes(grad_motion).split([m.nq + m.nv, m.nmocap], dim=1)
         return grad_motion, torch.nn.functional.pad(grad_mocap, (first, 0))
 
@@ -420,19 +427,19 @@ class _Step(torch.autograd.Function):
 
 class _Evaluate(torch.autograd.Function):
     # of a report, those with gradients first
-    PARTS = "poses", "lengths", "mass", "forces", "actuators", "jacobian", "contacts"
+    PARTS = "bodies", "lengths", "mass", "accelerations", "forces", "actuators", "jacobian", "contacts"
 
     @staticmethod
     def forward(ctx, motion, drive, cells, sim: Simulator):
         report = sim._report(torch.cat([motion, drive], dim=1).detach(), cells)
         ctx.sim, ctx.constants = sim, sim._constants
         ctx.save_for_backward(motion, drive)
-        poses, lengths, *rest = (report[name] for name in _Evaluate.PARTS)
+        bodies, lengths, *rest = (report[name] for name in _Evaluate.PARTS)
         ctx.mark_non_differentiable(*rest)
-        return poses, lengths, *rest
+        return bodies, lengths, *rest
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_poses, grad_lengths, *_):
+    def backward(ctx, grad_bodies, grad_lengths, *_):
         sim, (motion, drive) = ctx.sim, ctx.saved_tensors
-        return *sim._kinematic_adjoint(ctx.constants, motion, drive, grad_poses, grad_lengths), None, None
+        return *sim._kinematic_adjoint(ctx.constants, motion, drive, grad_bodies, grad_lengths), None, None

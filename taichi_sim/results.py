@@ -47,6 +47,8 @@ class ForwardData:
     | xpos, xquat | frames of the bodies [m], differentiable | (N, nbody, 3), (N, nbody, 4) |
     | xipos | centres of mass [m], differentiable | (N, nbody, 3) |
     | site_xpos | sites [m], differentiable | (N, nsite, 3) |
+    | xlinvel, xangvel | velocities of the bodies' frames in world axes [m/s, rad/s], differentiable | (N, nbody, 3) |
+    | xlinacc, xangacc | their accelerations in world axes, by qacc [m/s^2, rad/s^2] | (N, nbody, 3) |
     | qM | mass matrix, armature included [kg, kg m^2] | (N, nv, nv) |
     | qfrc_bias | Coriolis, centrifugal and gravity forces [N, N m] | (N, nv) |
     | qfrc_passive | springs and dampers [N, N m] | (N, nv) |
@@ -71,6 +73,10 @@ class ForwardData:
     xquat: torch.Tensor
     xipos: torch.Tensor
     site_xpos: torch.Tensor
+    xlinvel: torch.Tensor
+    xangvel: torch.Tensor
+    xlinacc: torch.Tensor
+    xangacc: torch.Tensor
     qM: torch.Tensor  # noqa: N815
     qfrc_bias: torch.Tensor
     qfrc_passive: torch.Tensor

@@ -11,7 +11,8 @@ def sizes(m) -> dict[str, int]:
     """Scalars per world of each part, in their order; `strains` are those at which fibres on elastic tendons rest."""
     return {
         "mass": m.nv * m.nv,
-        "poses": 7 * m.nbody,
+        "bodies": 13 * m.nbody,
+        "accelerations": 6 * m.nbody,
         "forces": 7 * m.nv,
         "actuators": 3 * m.nu + m.na,
         "lengths": 2 * m.tendon.number,
@@ -52,7 +53,7 @@ def mass_matrix(m: ti.template(), d: ti.template(), e, report: ti.template()):
 @procedure
 def others(m: ti.template(), d: ti.template(), e, report: ti.template()):
     """All else, after the acceleration is known."""
-    poses(m, d, e, report)
+    bodies(m, d, e, report)
     forces(m, d, e, report)
     actuators(m, d, e, report)
     tendons(m, d, e, report)
@@ -60,17 +61,29 @@ def others(m: ti.template(), d: ti.template(), e, report: ti.template()):
 
 
 @procedure
-def poses(m: ti.template(), d: ti.template(), e, report: ti.template()):
-    """Positions of all bodies, then quaternions."""
-    at = begin(m, "poses")
+def bodies(m: ti.template(), d: ti.template(), e, report: ti.template()):
+    """Positions of all bodies, then quaternions, velocities of the frames' origins, angular ones; accelerations."""
+    at, after = begin(m, "bodies"), begin(m, "accelerations")
     kinematics.origins(m, d, e)
+    kinematics.velocity(m, d, e, True)
     for b in range(m.nbody):
         link = m.body_link[b]
         q = d.xq[e, link]
-        x = d.origin[e, m.link_tree[link]] + d.xp[e, link] + spatial.rotate(q, m.body_pos[b])
+        # from the point that spatial quantities refer to
+        p = d.xp[e, link] + spatial.rotate(q, m.body_pos[b])
+        x = d.origin[e, m.link_tree[link]] + p
         q = spatial.quat_mul(q, m.body_quat[b])
+        w = d.vw[e, link]
+        v = d.vl[e, link] + spatial.cross(w, p)
+        # a spatial acceleration is that of what passes by, and gravity is the world's, upwards
+        aw = d.aw[e, link]
+        a = d.al[e, link] + m.gravity[0] + spatial.cross(aw, p) + spatial.cross(w, v)
         for k in ti.static(range(3)):
             report[at + 3 * b + k] = x[k, :]
+            report[at + 7 * m.nbody + 3 * b + k] = v[k, :]
+            report[at + 10 * m.nbody + 3 * b + k] = w[k, :]
+            report[after + 3 * b + k] = a[k, :]
+            report[after + 3 * m.nbody + 3 * b + k] = aw[k, :]
         for k in ti.static(range(4)):
             report[at + 3 * m.nbody + 4 * b + k] = q[k, :]
 

@@ -132,11 +132,11 @@ def test_every_kernel_compiles(stub, tmp_path):
             memory = [first(kind) for kind in engine._fields.types]
             inputs, state, nothing = empty(m.nstate + m.nu), empty(m.nstate), empty(1)
             tape = empty(taping.total(m, plan.substeps))
-            poses, tendons = empty(7 * m.nbody), empty(2 * m.tendon.number)
+            bodies, tendons = empty(13 * m.nbody), empty(2 * m.tendon.number)
             with runtime.exclusive(bound._runtime):
                 engine._forward.step._kernel(*memory, inputs, nothing, state, tape, *plan, forward.RECORD)
                 engine._adjoint.step._kernel(*memory, tape, nothing, state, inputs, nothing, *plan)
-                engine._adjoint.kinematic._kernel(*memory, state, poses, tendons, empty(m.nq + m.nv))
+                engine._adjoint.kinematic._kernel(*memory, state, bodies, tendons, empty(m.nq + m.nv))
         """,
         prelude="",
         BODIES=" ".join(BODIES),

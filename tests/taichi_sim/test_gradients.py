@@ -83,19 +83,19 @@ def test_parameters_of_what_a_model_has_none_of(world):
         assert torch.equal(sim.step(state, ctrl, {"pair_mu": value}).qvel, sim.step(state, ctrl).qvel)
 
 
-def test_poses(world):
+def test_poses_and_velocities(world):
     sim, state, _ = world
     generator = torch.Generator().manual_seed(4)
-    names = ("xpos", "xquat", "xipos", "site_xpos")
+    names = ("xpos", "xquat", "xipos", "site_xpos", "xlinvel", "xangvel")
     with torch.no_grad():
         shapes = [getattr(sim.forward(state), name).shape for name in names]
     weights = [torch.randn(shape, dtype=torch.float64, generator=generator) for shape in shapes]
 
-    def function(qpos):
-        data = sim.forward(state._replace(qpos=qpos))
+    def function(qpos, qvel):
+        data = sim.forward(state._replace(qpos=qpos, qvel=qvel))
         return sum((w * getattr(data, name)).flatten(1).sum(1) for w, name in zip(weights, names, strict=True))
 
-    assert_gradient(function, {"qpos": state.qpos})
+    assert_gradient(function, {"qpos": state.qpos, "qvel": state.qvel})
 
 
 def test_poses_follow_fitted_centres_of_mass(world):

@@ -34,6 +34,19 @@ def assert_same(name, ours, theirs):
     assert error <= TOLERANCE * max(scale, 1e-3), f"{name}: error {error:.3g} of {scale:.3g}"
 
 
+def motions(mj_model, data) -> tuple[np.ndarray, np.ndarray]:
+    """Velocities and accelerations of the bodies' frames, angular and linear, in world axes (nbody, 6) each."""
+    velocity, acceleration = np.zeros((2, mj_model.nbody, 6))
+    mujoco.mj_rnePostConstraint(mj_model, data)
+    for body in range(mj_model.nbody):
+        mujoco.mj_objectVelocity(mj_model, data, mujoco.mjtObj.mjOBJ_XBODY, body, velocity[body], 0)
+        mujoco.mj_objectAcceleration(mj_model, data, mujoco.mjtObj.mjOBJ_XBODY, body, acceleration[body], 0)
+    if not mj_model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_GRAVITY:
+        # MuJoCo's are an accelerometer's
+        acceleration[:, 3:] += mj_model.opt.gravity
+    return velocity, acceleration
+
+
 def assert_same_as_mujoco(mj_model, num_worlds, seed):
     # limits are penalties here and constraints there: compared without
     mj_model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_LIMIT)
@@ -47,6 +60,9 @@ def assert_same_as_mujoco(mj_model, num_worlds, seed):
         # q and -q are the same rotation
         quat = data.xquat[world].numpy()
         assert_same("xquat", quat * np.sign((quat * ref.xquat).sum(-1, keepdims=True)), ref.xquat)
+        velocity, acceleration = motions(mj_model, ref)
+        assert_same("xangvel, xlinvel", torch.cat([data.xangvel, data.xlinvel], 2)[world].numpy(), velocity)
+        assert_same("xangacc, xlinacc", torch.cat([data.xangacc, data.xlinacc], 2)[world].numpy(), acceleration)
         for i in range(model.nv):
             column, unit = np.zeros(model.nv), np.eye(model.nv)[i]
             mujoco.mj_mulM(mj_model, ref, column, unit)

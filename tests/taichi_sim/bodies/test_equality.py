@@ -143,12 +143,15 @@ def test_gradients_of_parameters(walker, name):
     )
 
 
-def test_gradients_of_poses(walker):
+def test_gradients_of_poses_and_velocities(walker):
     _, sim, state, _ = walker
-    weights = torch.randn(WORLDS, sim.model.nbody, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert_gradient(
-        lambda qpos: (weights * sim.forward(state._replace(qpos=qpos)).xpos).flatten(1).sum(1), {"qpos": state.qpos}
-    )
+    weights = torch.randn(WORLDS, sim.model.nbody, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def function(qpos, qvel):
+        data = sim.forward(state._replace(qpos=qpos, qvel=qvel))
+        return (weights * torch.cat([data.xpos, data.xlinvel], dim=2)).sum((1, 2))
+
+    assert_gradient(function, {"qpos": state.qpos, "qvel": state.qvel})
 
 
 # Our own step has them by substitution, MuJoCo's integrators do not.

@@ -105,14 +105,14 @@ def test_gradient_beside_other_forces(hands, option, own, cord):
     assert_gradient(loss, {"qpos": state.qpos, "qvel": state.qvel, "mocap": mocap}, {"mocap": 1e-6})
 
 
-def test_gradient_of_poses_and_lengths(hands):
+def test_gradient_of_poses_velocities_and_lengths(hands):
     _, sim, state, ctrl, mocap = hands
-    weights = torch.tensor(np.random.default_rng(2).normal(size=(sim.model.nbody, 7)))
+    weights = torch.tensor(np.random.default_rng(2).normal(size=(sim.model.nbody, 13)))
 
     def loss(mocap):
         data = sim.forward(state, ctrl, mocap=mocap)
-        poses = (torch.cat([data.xpos, data.xquat], dim=2) * weights).sum((1, 2))
-        return poses + 2 * data.ten_length[:, 0] - 3 * data.ten_velocity[:, 0]
+        bodies = (torch.cat([data.xpos, data.xquat, data.xlinvel, data.xangvel], dim=2) * weights).sum((1, 2))
+        return bodies + 2 * data.ten_length[:, 0] - 3 * data.ten_velocity[:, 0]
 
     assert_gradient(loss, {"mocap": mocap})
 
