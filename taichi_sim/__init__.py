@@ -10,9 +10,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from taichi_sim import parameters
 from taichi_sim.bridge import Simulator
 from taichi_sim.linearize import linearize
-from taichi_sim.metabolics import Metabolics, cost_of_transport
 from taichi_sim.mjcf import ModelError, UnsupportedModelError, load, save
-from taichi_sim.results import FibreData, ForwardData
+from taichi_sim.readout.metabolics import Metabolics, cost_of_transport
+from taichi_sim.readout.results import FibreData, ForwardData
 from taichi_sim.runtime import init
 from taichi_sim.taichi_step import TaichiStep
 from taichi_sim.types import Model, Option, State

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import torch
 
-from taichi_sim import forward, quaternion
+from taichi_sim import forward
 from taichi_sim.engine import Bound
 from taichi_sim.lanes.buffers import require_indexable
 from taichi_sim.parameters import Parameters
+from taichi_sim.readout.results import FibreData, ForwardData, Layout, Measure, Units
 from taichi_sim.records import reporting, taping
-from taichi_sim.results import FibreData, ForwardData, Measure, Units
 from taichi_sim.types import Model, State
 
 
@@ -52,10 +52,7 @@ class Simulator(Bound):
         self._looks = _Looks(num_worlds, sizes, at_once=self.device.type == "cpu")
         # stands for the tape, or for fitted constants, where there are none
         self._nothing = self._empty(1)
-        self._body_ipos, self._site_pos = self._tensor(model.body_ipos), self._tensor(model.site_pos.reshape(-1, 3))
-        self._site_bodyid = torch.tensor(model.site_bodyid, dtype=torch.long, device=self.device)
-        self._moves = self._tensor(model.body_jntnum > 0)
-        self._units = Units(model, self._tensor)
+        self._layout, self._units = Layout(model, self._tensor), Units(model, self._tensor)
         self._is_strain = self._tensor(np.isin(np.arange(model.na), model.muscle_tendonadr)).bool()
         # lanes beyond the last world are filled with a state at rest, which every model can simulate
         self._rest = self._tensor(self._resting())
@@ -145,55 +142,16 @@ class Simulator(Bound):
         """
         ctrl = self._controls(ctrl)
         self._follow_options()
-        m, n = self.model, self.num_worlds
         qpos, qvel, act, ctrl = self.inputs(state, ctrl)
         motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl, self._placed(mocap)], dim=1)
         cells = self._cells(parameters)
-        bodies, tendons, mass, accelerations, forces, actuators, jacobian, contacts = _Evaluate.apply(
-            motion, drive, cells, self
-        )
-        widths = [3 * m.nbody, 4 * m.nbody, 3 * m.nbody, 3 * m.nbody]
-        xpos, xquat, xlinvel, xangvel = (x.reshape(n, m.nbody, -1) for x in bodies.split(widths, dim=1))
-        xlinacc, xangacc = (x.reshape(n, m.nbody, 3) for x in accelerations.split(3 * m.nbody, dim=1))
-        ipos = self._body_ipos
-        if parameters and "body_ipos" in parameters:
-            ipos = self._parameters.tensor("body_ipos", parameters["body_ipos"], n)
-        bias, passive, limit, actuation, qacc, contact, friction = forces.split(m.nv, dim=1)
-        length, speed, force, act_dot = actuators.split([m.nu, m.nu, m.nu, m.na], dim=1)
-        arm = quaternion.rotate(xquat, ipos)
-        return ForwardData(
-            xpos=xpos,
-            xquat=xquat,
-            xipos=xpos + arm,
-            site_xpos=xpos[:, self._site_bodyid] + quaternion.rotate(xquat[:, self._site_bodyid], self._site_pos),
-            xlinvel=xlinvel,
-            xangvel=xangvel,
-            xlinacc=xlinacc,
-            xangacc=xangacc,
-            qM=mass.reshape(n, m.nv, m.nv),
-            qfrc_bias=bias,
-            qfrc_passive=passive,
-            qfrc_limit=limit,
-            qfrc_actuator=actuation,
-            qfrc_contact=contact,
-            qfrc_friction=friction,
-            xfrc_contact=self._about_centres(contacts.reshape(n, m.nbody, 6), arm.detach()),
-            qacc=qacc,
-            actuator_length=length,
-            actuator_velocity=speed,
-            actuator_force=force,
-            act_dot=act_dot,
-            ten_length=tendons[:, : m.ntendon],
-            ten_velocity=tendons[:, m.ntendon :],
-            ten_J=jacobian.reshape(n, m.ntendon, m.nv),
-            _measure=lambda: self._fibres(motion, drive, cells),
-        )
-
-    def _about_centres(self, contacts: torch.Tensor, arm: torch.Tensor) -> torch.Tensor:
-        """Forces and moments about bodies' frames -> about their centres of mass, `arm` from there."""
-        force, moment = contacts.split(3, dim=2)
-        # a body without joints is a part of what it is fixed to
-        return torch.cat([force, moment - torch.linalg.cross(arm, force)], dim=2) * self._moves[:, None]
+        found = _Evaluate.apply(motion, drive, cells, self)
+        fitted = {
+            name: self._parameters.tensor(name, value, self.num_worlds)
+            for name, value in (parameters or {}).items()
+            if name in Layout.FIGURES
+        }
+        return self._layout.data(found, motion, fitted, lambda: self._fibres(motion, drive, cells))
 
     def fibres(self, state: State, ctrl=None, parameters: dict | None = None, mocap=None) -> FibreData:
         """What the muscles' fibres do in a state: `forward(...).fibres` without the rest of it, which takes longer.

@@ -20,8 +20,9 @@ from taichi_sim import adjoint, data, forward
 from taichi_sim.bodies.integrators.choice import RK4, THETA
 from taichi_sim.lanes.buffers import Fields
 from taichi_sim.machine import cuda, memory
+from taichi_sim.option import MOST_SUBSTEPS
 from taichi_sim.runtime import Runtime, exclusive, get, require_alive
-from taichi_sim.types import MOST_SUBSTEPS, Model
+from taichi_sim.types import Model
 
 # On CUDA what has fewer blocks of worlds than these shares memory and kernels with what has as many.
 _CUDA_ROWS = 1024

@@ -1,4 +1,4 @@
-"""The data structures of the engine: `Model`, `Option` and `State`.
+"""The data structures of the engine: `Model` and `State`; `Option` is a file of its own.
 
 Names, shapes and conventions are MuJoCo's wherever it has the word: z up, quaternions (w, x, y, z), SI units, a free
 joint's qvel is (linear in the world frame, angular in the body frame). Arrays of a `Model` are NumPy, float64 or int32.
@@ -10,6 +10,8 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
+
+from taichi_sim.option import Option
 
 # Integer codes follow MuJoCo's enumerations, so that arrays compiled by it need no translation.
 JNT_FREE, JNT_BALL, JNT_SLIDE, JNT_HINGE = range(4)
@@ -24,10 +26,16 @@ _, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, WRAP_CYLINDER, WRAP_CRANK = 
 LAW_MUJOCO, LAW_DEGROOTE = range(2)
 # Laws of constraints, and friction cones of MuJoCo's (`taichi_sim.constraint`); steps of velocities (`Option`).
 LAWS, CONES = ("mujoco", "penalty"), ("pyramidal", "elliptic")
+# Sensors that are read (`readout.sensors`), MuJoCo's mjSENS_ names: MuJoCo's own numbers change with its releases.
+SENSORS = (
+    *("jointpos", "jointvel", "jointactfrc", "ballquat", "ballangvel", "tendonpos", "tendonvel", "tendonactfrc"),
+    *("actuatorpos", "actuatorvel", "actuatorfrc", "framepos", "framequat", "framexaxis", "frameyaxis", "framezaxis"),
+    *("framelinvel", "frameangvel", "framelinacc", "frameangacc", "velocimeter", "gyro", "accelerometer"),
+    *("subtreecom", "subtreelinvel", "subtreeangmom"),
+)
+# What a sensor of a frame is attached to: a body's inertial frame, its own frame, a geom, a site.
+OBJ_BODY, OBJ_XBODY, OBJ_GEOM, OBJ_SITE = 1, 2, 5, 6
 INTEGRATORS = "theta", "Euler", "implicitfast", "implicit", "RK4"
-
-# A control step of more substeps takes seconds, and their tape gigabytes.
-MOST_SUBSTEPS = 10_000
 
 
 class State(NamedTuple):
@@ -43,64 +51,6 @@ class State(NamedTuple):
     qpos: object
     qvel: object
     act: object
-
-
-@dataclasses.dataclass
-class Option:
-    """Options of the simulation.
-
-    | field | meaning | shape |
-    |---|---|---|
-    | timestep | length of one substep [s] (MJCF's `<option timestep>`) | scalar |
-    | substeps | substeps per control step (`<numeric name="substeps">`) | scalar |
-    | gravity | gravitational acceleration [m/s^2] | (3,) |
-    | integrator | "theta": our own step; with MuJoCo's law also its "Euler", "implicitfast", "implicit", "RK4" | str |
-    | theta | with that: velocity-dependent forces at v + theta h a, 0: explicit (`<numeric name="theta">`) | scalar |
-    | constraint | law of limits, contacts, dry friction: "penalty", or "mujoco" (`<text name="constraint">`) | str |
-    | cone, impratio | of that: "pyramidal" or "elliptic"; stiffness of friction over the normal's | str, scalar |
-    | coriolis | Coriolis and gyroscopic forces are taken at v + theta h a, too (`bodies.coriolis`) | bool |
-    | density, viscosity, wind | of a fluid around all bodies [kg/m^3, Pa s, m/s] | scalars, (3,) |
-    | contact, limit, spring, damper, friction, actuation, clampctrl, equality | stages that are on | bool |
-    """
-
-    timestep: float = 0.002
-    substeps: int = 1
-    gravity: np.ndarray = dataclasses.field(default_factory=lambda: np.array([0.0, 0.0, -9.81]))
-    integrator: str = "theta"
-    theta: float = 0.6
-    constraint: str = "penalty"
-    cone: str = "pyramidal"
-    impratio: float = 1.0
-    coriolis: bool = False
-    density: float = 0.0
-    viscosity: float = 0.0
-    wind: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(3))
-    contact: bool = True
-    limit: bool = True
-    spring: bool = True
-    damper: bool = True
-    friction: bool = True
-    actuation: bool = True
-    clampctrl: bool = True
-    equality: bool = True
-
-    @property
-    def control_timestep(self) -> float:
-        """Length of one control step, `substeps * timestep` [s]."""
-        return self.substeps * self.timestep
-
-    def divide(self, substeps: int, theta: float | None = None) -> None:
-        """Divides the same control step into `substeps`, and sets theta if it is given; 0 is fully explicit.
-
-        Raises:
-            ValueError: `substeps` is not an integer from 1 to 10,000, or theta not in [0, 1].
-        """
-        if not isinstance(substeps, int) or not 1 <= substeps <= MOST_SUBSTEPS:
-            raise ValueError(f"substeps must be an integer from 1 to {MOST_SUBSTEPS:,}, got {substeps!r}")
-        if theta is not None and not 0 <= theta <= 1:
-            raise ValueError(f"theta must be from 0 to 1, got {theta!r}")
-        self.timestep, self.substeps = self.control_timestep / substeps, substeps
-        self.theta = self.theta if theta is None else theta
 
 
 # Fields of `Model` with a default; of each kind one that has as many entries; and numbers per entry if several.
@@ -125,6 +75,9 @@ _EMPTY = {
     **dict.fromkeys(("loop_torquescale", "loop_stiffness", "loop_damping", "hfield_data"), (float, ())),
     **dict.fromkeys(("loop_polycoef", "loop_solimp"), (float, (5,))),
     **dict.fromkeys(("loop_ref", "loop_invweight"), (float, (2,))),
+    **dict.fromkeys(("sensor_type", "sensor_dim", "sensor_objtype", "sensor_objid"), (np.int32, ())),
+    **dict.fromkeys(("sensor_reftype", "sensor_refid"), (np.int32, ())),
+    "sensor_cutoff": (float, ()),
 }
 # How those say that there is none, where it is not the number 0.
 _NONE = dict.fromkeys(("muscle_tendonadr", "body_mocapid", "geom_hfieldid", "pair_dim"), (np.int32, -1))
@@ -217,8 +170,12 @@ class Model:
     | muscle_prm | MuJoCo's lmin, lmax, vmax, fpmax, fvmax; stretched lmax, stretch, shift; see below | (nu, 10) |
     | actuator_ctrllimited, actuator_ctrlrange | controls are clamped | (nu,), (nu, 2) |
     | actuator_forcelimited, actuator_forcerange | forces are clamped [N, N m] | (nu,), (nu, 2) |
+    | sensor_type, sensor_dim | index in SENSORS, -1: another, which is not read; numbers it gives | (nsensor,) each |
+    | sensor_objtype, sensor_objid | OBJ_*, 0: what its type says; the body, geom, site, joint, ... | (nsensor,) each |
+    | sensor_reftype, sensor_refid | OBJ_* of the frame in which it is read (id -1: the world's) | (nsensor,) each |
+    | sensor_cutoff | largest absolute value, 0: any | (nsensor,) |
     | opt | options of the simulation | `Option` |
-    | names | element names by kind: "body", "joint", "geom", "site", "tendon", "actuator" | dict of lists |
+    | names | names by kind: "body", "joint", "geom", "site", "tendon", "actuator", "sensor" | dict of lists |
 
     A muscle of MuJoCo's whose bias has other constants than its gain has its passive force at the fibre length
     stretch x + shift, with the bias' own lmax. muscle_prm's last two columns are De Groote's pennation [rad] and fibre
@@ -379,6 +336,13 @@ class Model:
     hfield_ncol: np.ndarray | None = None
     hfield_size: np.ndarray | None = None
     hfield_data: np.ndarray | None = None
+    sensor_type: np.ndarray | None = None
+    sensor_dim: np.ndarray | None = None
+    sensor_objtype: np.ndarray | None = None
+    sensor_objid: np.ndarray | None = None
+    sensor_reftype: np.ndarray | None = None
+    sensor_refid: np.ndarray | None = None
+    sensor_cutoff: np.ndarray | None = None
 
     def __post_init__(self):
         for name, (kind, width) in _EMPTY.items():

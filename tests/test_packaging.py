@@ -19,7 +19,8 @@ PACKAGES = {"taichi_sim": "taichi_sim", "assets": "taichi_sim/assets", "shac": "
 
 # Design: a room may import those of the rows before its own, never those after it, nor one of its own row.
 ROOMS = [
-    ["taichi_sim.types", "taichi_sim.machine"],
+    ["taichi_sim.option", "taichi_sim.machine"],
+    ["taichi_sim.types"],
     ["taichi_sim.runtime"],
     ["taichi_sim.lanes"],
     ["taichi_sim.spatial"],
@@ -32,6 +33,7 @@ ROOMS = [
     ["taichi_sim.forward"],
     ["taichi_sim.adjoint"],
     ["taichi_sim.engine"],
+    ["taichi_sim.readout"],
     ["taichi_sim.bridge"],
     ["shac.task"],
     ["shac.env"],
@@ -44,7 +46,7 @@ ROOMS = [
 ]
 # Rooms beside that row: what they may import of the engine.
 BESIDE = {
-    "taichi_sim.mjcf": {"taichi_sim.types", "taichi_sim.contact", "taichi_sim.bodies"},
+    "taichi_sim.mjcf": {"taichi_sim.option", "taichi_sim.types", "taichi_sim.contact", "taichi_sim.bodies"},
     "taichi_sim.render": {"taichi_sim.types", "taichi_sim.runtime"},
 }
 # House rules: where a file or a folder is too long to be read.

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from shac.errors import UserError
 from taichi_sim.machine import cuda
-from taichi_sim.types import MOST_SUBSTEPS
+from taichi_sim.option import MOST_SUBSTEPS
 
 # The part of the epochs that `final_substeps` is for: 150 of 2,000 sufficed for Hopper and Humanoid (docs/substeps.md).
 FINISH = 0.075

@@ -1,6 +1,6 @@
 """MJCF to `Model`: compiled by mujoco, checked by `unsupported`, converted to the engine's arrays.
 
-What the importer leaves out, because it moves no body: sensors, cameras, lights, textures, material properties other
+What the importer leaves out, because it moves no body: cameras, lights, textures, material properties other
 than colour, skins, keyframes, user data, custom tuples, visual settings, groups other than those of geoms, sizes of
 sites, the heights of height fields, and tendons and actuators whose stages are disabled. Settings of MuJoCo's solver
 (`<option iterations tolerance ...>`) are not used: there is none here.
@@ -18,7 +18,7 @@ import numpy as np
 
 from taichi_sim.bodies.integrators.choice import EULER, IMPLICIT, IMPLICITFAST, RK4, THETA, refusal
 from taichi_sim.bodies.tree import lone
-from taichi_sim.mjcf import actuators, compiler, loops, npz, reflected, structure, values
+from taichi_sim.mjcf import actuators, compiler, inertia, loops, npz, sensors, structure, values
 from taichi_sim.mjcf.constraint import LOSS, friction_gains, reference_gains, stop_gains
 from taichi_sim.mjcf.contact_pairs import Pairs, gains, inverse_mass
 from taichi_sim.mjcf.numerics import Numerics, choice
@@ -180,6 +180,7 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
         **_equalities(mj_model, rows=_integrator(mj_model, option) is not None),
         **tendons,
         **actuators.actuators(mj_model, numerics, report),
+        **sensors.sensors(mj_model),
         opt=option,
         names={
             kind: [element_name(mj_model, kind, i) for i in range(count)]
@@ -190,6 +191,7 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
                 ("site", mj_model.nsite),
                 ("tendon", len(tendons["tendon_adr"])),
                 ("actuator", mj_model.nu),
+                ("sensor", mj_model.nsensor),
             )
         },
     )
@@ -207,8 +209,8 @@ def _bodies_and_joints(m) -> dict[str, np.ndarray]:
         **_copies(m, "body_ipos", "body_iquat", "body_jntadr", "body_jntnum", "body_mocapid"),
         **_copies(m, "jnt_type", "jnt_bodyid", "jnt_qposadr", "jnt_dofadr", "jnt_pos", "jnt_axis", "jnt_stiffness"),
         **_copies(m, "dof_bodyid", "dof_jntid", "dof_frictionloss"),
-        "dof_armature": reflected.armature(m),
-        "dof_damping": reflected.damping(m),
+        "dof_armature": inertia.armature(m),
+        "dof_damping": inertia.damping(m),
         **_copies(m, "jnt_actfrcrange"),
         "jnt_limited": np.array(m.jnt_limited, dtype=bool),
         "jnt_actfrclimited": np.array(m.jnt_actfrclimited, dtype=bool),

@@ -60,6 +60,9 @@ def load(path: str | Path) -> Model:
     if differ:
         what = ", ".join(sorted(differ))
         raise ModelError(f"{path} was saved by another release of taichi_sim ({what}): load the MJCF and save it anew")
+    if isinstance(entries["names"], dict):
+        # there were none when models had no sensors
+        entries["names"].setdefault("sensor", [])
     option = {name.removeprefix("opt."): entries.pop(name) for name in list(entries) if name.startswith("opt.")}
     model = Model(**entries, opt=_option(path, option))
     try:

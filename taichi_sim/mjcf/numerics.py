@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from taichi_sim.mjcf.report import Report, decoded, element_name
 from taichi_sim.mjcf.values import LARGEST
-from taichi_sim.types import MOST_SUBSTEPS
+from taichi_sim.option import MOST_SUBSTEPS
 
 # What each may hold, by the name before a colon: smallest, largest, and whether it must be a whole number.
 _RANGES = {

@@ -18,10 +18,16 @@ from taichi_sim.types import (
     GAIN_MUSCLE,
     GEOM_HFIELD,
     GEOM_MESH,
+    JNT_BALL,
     JNT_FREE,
     JNT_HINGE,
     JNT_SLIDE,
     LAW_DEGROOTE,
+    OBJ_BODY,
+    OBJ_GEOM,
+    OBJ_SITE,
+    OBJ_XBODY,
+    SENSORS,
     TRN_BODY,
     TRN_JOINT,
     TRN_SITE,
@@ -96,6 +102,8 @@ _SHAPES = {
     **dict.fromkeys(("muscle_tendon_strain", "muscle_tendonadr"), ("nu",)),
     **dict.fromkeys(("actuator_actrange", "actuator_ctrlrange", "actuator_forcerange"), ("nu", 2)),
     **dict.fromkeys(("actuator_dynprm", "actuator_gainprm", "actuator_biasprm"), ("nu", 3)),
+    **dict.fromkeys(("sensor_type", "sensor_dim", "sensor_objtype", "sensor_objid"), ("nsensor",)),
+    **dict.fromkeys(("sensor_reftype", "sensor_refid", "sensor_cutoff"), ("nsensor",)),
     "actuator_gear": ("nu", 6),
     "muscle_prm": ("nu", 10),
 }
@@ -116,13 +124,17 @@ _COUNTED = {
     "nsite": "site_bodyid",
     "nwrap": "wrap_type",
     "ntendon": "tendon_adr",
+    "nsensor": "sensor_type",
 }
-_NAMED = {"body": "nbody", "joint": "njnt", "geom": "ngeom", "site": "nsite", "tendon": "ntendon", "actuator": "nu"}
+_NAMED = {
+    **{"body": "nbody", "joint": "njnt", "geom": "ngeom", "site": "nsite", "tendon": "ntendon", "actuator": "nu"},
+    "sensor": "nsensor",
+}
 # Types by the ends of fields' names; the others are float64.
 _FLAGS = ("limited", "actgravcomp")
 _INTEGERS = (
     *("id", "adr", "num", "type", "law", "group", "geom1", "geom2", "joint1", "joint2", "obj1", "obj2"),
-    *("mesh_face", "mesh_hull", "nrow", "ncol", "pair_dim"),
+    *("mesh_face", "mesh_hull", "nrow", "ncol", "pair_dim", "sensor_dim"),
 )
 # Indices and codes by field: the lowest, and how many there are.
 _INDICES = {
@@ -147,9 +159,10 @@ _INDICES = {
     "actuator_biastype": (0, 3),
     "muscle_law": (-1, 2),
     "muscle_tendonadr": (-1, "na"),
+    "sensor_type": (-1, len(SENSORS)),
 }
 # What MuJoCo has under another meaning, or more kinds of.
-_OURS = ("geom_dataid", "geom_hfieldid", "geom_type", "actuator_", "eq_", "loop_", "muscle_")
+_OURS = ("geom_dataid", "geom_hfieldid", "geom_type", "actuator_", "eq_", "loop_", "muscle_", "sensor_type")
 
 
 class StructureError(ValueError):
@@ -175,6 +188,7 @@ def check(model: Model) -> None:
     _check_loops(model, sizes)
     _check_tendons(model, sizes)
     _check_actuators(model, sizes)
+    _check_sensors(model, sizes)
 
 
 def check_compiled(mj_model) -> None:
@@ -339,3 +353,25 @@ def _check_actuators(m: Model, sizes: dict[str, int]) -> None:
     _require(np.all(fits[elastic]), "muscle_tendonadr", "must be of muscles whose tendon can be elastic")
     has_act = m.actuator_dyntype != DYN_NONE
     _require(np.array_equal(m.actuator_actadr >= 0, has_act), "actuator_actadr", "must be that of the dynamics")
+
+
+def _check_sensors(m: Model, sizes: dict[str, int]) -> None:
+    """What sensors that are read look at is there."""
+    frames = {OBJ_BODY: "nbody", OBJ_XBODY: "nbody", OBJ_GEOM: "ngeom", OBJ_SITE: "nsite"}
+    ends = {"joint": "njnt", "ball": "njnt", "tendon": "ntendon", "actuator": "nu", "subtree": "nbody"}
+    for k in np.flatnonzero(m.sensor_type >= 0):
+        name, obj = SENSORS[m.sensor_type[k]], m.sensor_objid[k]
+        if name.startswith("frame"):
+            _require(m.sensor_objtype[k] in frames, "sensor_objtype", "must be a body, a geom or a site")
+            end = frames[m.sensor_objtype[k]]
+            if m.sensor_refid[k] >= 0:
+                _require(m.sensor_reftype[k] in frames, "sensor_reftype", "must be a body, a geom or a site")
+                _check_indices("sensor_refid", m.sensor_refid[k : k + 1], 0, sizes[frames[m.sensor_reftype[k]]])
+        else:
+            end = next((size for start, size in ends.items() if name.startswith(start)), "nsite")
+        _check_indices("sensor_objid", m.sensor_objid[k : k + 1], 0, sizes[end])
+        if end == "njnt":
+            kinds = (JNT_BALL,) if name.startswith("ball") else (JNT_SLIDE, JNT_HINGE)
+            _require(m.jnt_type[obj] in kinds, "sensor_objid", "must be a joint that the sensor can read")
+        width = 4 if name.endswith("quat") else 1 if end in ("njnt", "ntendon", "nu") and name != "ballangvel" else 3
+        _require(m.sensor_dim[k] == width, "sensor_dim", f"must be {width} of a {name}")

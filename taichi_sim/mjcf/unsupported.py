@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from taichi_sim.contact import points
-from taichi_sim.mjcf import reflected, singular
+from taichi_sim.mjcf import inertia
 from taichi_sim.mjcf.contact_pairs import Pairs
 from taichi_sim.mjcf.report import Report
 from taichi_sim.types import EQ_TENDON, GEOM_PLANE
@@ -98,7 +98,7 @@ def find(mj_model, pairs: Pairs | None, report: Report) -> None:
     _check_tendons(mj_model, on, report)
     _check_actuators(mj_model, on, report)
     if not mj_model.nflex:
-        singular.check(mj_model, report)
+        inertia.check_regular(mj_model, report)
 
 
 def _check_options(m, on: Stages, report: Report) -> None:
@@ -225,7 +225,7 @@ def _check_clamped_joints(m, report: Report) -> None:
     driven = np.isin(m.actuator_trntype, [trn.mjTRN_TENDON, trn.mjTRN_SITE, trn.mjTRN_SLIDERCRANK])
     if not len(clamped) or not driven.any() and not sticky:
         return
-    data = singular.generic_pose(m)
+    data = inertia.generic_pose(m)
     mujoco.mj_forward(m, data)
     moment = np.zeros((m.nu, m.nv))
     mujoco.mju_sparse2dense(moment, data.actuator_moment, data.moment_rownnz, data.moment_rowadr, data.moment_colind)
@@ -252,7 +252,7 @@ def _check_actuators(m, on: Stages, report: Report) -> None:
 
 def _check_reflected(m, on: Stages, report: Report) -> None:
     """Armature and damping of actuators, which act also where these are disabled."""
-    n, elsewhere = len(m.actuator_trntype), ~reflected.on_one_dof(m)
+    n, elsewhere = len(m.actuator_trntype), ~inertia.on_one_dof(m)
     for name, acts in (("armature", True), ("damping", on.damper)):
         what = f"{name} of an actuator is simulated on hinges and slides alone"
         own = (_field(m, f"actuator_{name}", n) != 0) & acts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from taichi_sim.mjcf.report import Report
-from taichi_sim.types import MOST_SUBSTEPS
+from taichi_sim.option import MOST_SUBSTEPS
 
 # The largest number of a model [SI]: a moment of inertia, mass times length squared, is then at most 1e36, and single
 # precision ends at 3.4e38. Published models stay below 1e5.

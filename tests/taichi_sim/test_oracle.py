@@ -60,6 +60,10 @@ def assert_same_as_mujoco(mj_model, num_worlds, seed):
         # q and -q are the same rotation
         quat = data.xquat[world].numpy()
         assert_same("xquat", quat * np.sign((quat * ref.xquat).sum(-1, keepdims=True)), ref.xquat)
+        for k in np.flatnonzero(model.sensor_type >= 0):
+            theirs, kind = ref.sensor(k).data, ts.types.SENSORS[model.sensor_type[k]]
+            ours = data.sensor(model.names["sensor"][k])[world].numpy()
+            assert_same(f"{kind} {k}", ours * np.sign(ours @ theirs) if kind.endswith("quat") else ours, theirs)
         velocity, acceleration = motions(mj_model, ref)
         assert_same("xangvel, xlinvel", torch.cat([data.xangvel, data.xlinvel], 2)[world].numpy(), velocity)
         assert_same("xangacc, xlinacc", torch.cat([data.xangacc, data.xlinacc], 2)[world].numpy(), acceleration)

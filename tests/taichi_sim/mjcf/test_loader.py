@@ -20,7 +20,7 @@ from taichi_sim.types import GEOM_BOX, GEOM_HFIELD, GEOM_MESH, GEOM_SPHERE, Mode
 def assert_same_as_mujoco(model, mj_model):
     """Every field that MuJoCo has under the same name holds the same values, but for those that the loader derives."""
     derived = {"jnt_range", "geom_rgba", "geom_dataid", "pair_geom1", "pair_geom2", "pair_margin", "opt", "names"}
-    derived |= {"tendon_range", "tendon_rgba"}
+    derived |= {"tendon_range", "tendon_rgba", "sensor_type"}
     for name in {field.name for field in dataclasses.fields(Model)} - derived:
         if not hasattr(mj_model, name):
             derived = ("jnt_limit_", "tendon_limit_", "dof_friction_", "tendon_friction_", "pair_")

@@ -9,7 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from taichi_sim import quaternion
 from taichi_sim.muscles.fibres import NUM_INPUTS, NUM_RESULTS
+from taichi_sim.readout.sensors import Sensors
 from taichi_sim.types import GAIN_MUSCLE, JNT_BALL, TRN_JOINT, TRN_TENDON, Model
 
 
@@ -64,9 +66,10 @@ class ForwardData:
     | ten_length, ten_velocity | lengths of tendons, then slider-cranks [m], rates; differentiable | (N, ntendon) |
     | ten_J | d ten_length / d q, in the coordinates of qvel | (N, ntendon, nv) |
 
-    | property | meaning |
-    |---|---|
-    | fibres | `FibreData` of the muscles, differentiable; computed when it is asked for |
+    | when it is asked for | meaning | shape |
+    |---|---|---|
+    | fibres | `FibreData` of the muscles, differentiable | |
+    | sensordata, sensor(name) | what sensors read; differentiable but for forces, accelerations | (N, nsensordata) |
     """
 
     xpos: torch.Tensor
@@ -94,11 +97,98 @@ class ForwardData:
     ten_velocity: torch.Tensor
     ten_J: torch.Tensor  # noqa: N815
     _measure: Callable[[], FibreData] = dataclasses.field(repr=False)
+    _sensors: Sensors = dataclasses.field(repr=False)
+    _sense: Callable[[ForwardData], torch.Tensor] = dataclasses.field(repr=False)
 
     @functools.cached_property
     def fibres(self) -> FibreData:
         """What the muscles' fibres do."""
         return self._measure()
+
+    @functools.cached_property
+    def _readings(self) -> torch.Tensor:
+        return self._sense(self)
+
+    @property
+    def sensordata(self) -> torch.Tensor:
+        """What all sensors read, in the file's order, (N, nsensordata); see `Sensors.all`."""
+        return self._sensors.all(self._readings)
+
+    def sensor(self, name: str) -> torch.Tensor:
+        """What one sensor reads, (N, its numbers); see `Sensors.one`."""
+        return self._sensors.one(self._readings, name)
+
+
+class Layout:
+    """Makes a model's `ForwardData` of what an evaluation has found.
+
+    Args:
+        model: whose.
+        tensor: makes tensors of the simulator's precision and device from arrays.
+    """
+
+    # what of the model's constants matters to it, and may be fitted
+    FIGURES = "body_mass", "body_inertia", "body_ipos"
+
+    def __init__(self, model: Model, tensor):
+        self._model, self._tensor = model, tensor
+        self._figures = {name: tensor(getattr(model, name)) for name in self.FIGURES}
+        self._site_body, self._site_pos = tensor(model.site_bodyid).long(), tensor(model.site_pos.reshape(-1, 3))
+        self._moves = tensor(model.body_jntnum > 0)
+        self._sensors = Sensors(model, tensor)
+
+    def data(self, found, motion: torch.Tensor, fitted: dict[str, torch.Tensor], measure) -> ForwardData:
+        """Args:
+        found: what `reporting` has, part by part, (N, numbers) each: of bodies, lengths of tendons, the mass matrix,
+            accelerations, forces, actuators, the tendons' Jacobian, contacts.
+        motion: qpos and qvel (N, nq + nv).
+        fitted: those of FIGURES that are, with an axis of N.
+        measure: gives the fibres.
+        """
+        m, n, figures = self._model, len(motion), self._figures | fitted
+        bodies, tendons, mass, accelerations, forces, actuators, jacobian, contacts = found
+        widths = [3 * m.nbody, 4 * m.nbody, 3 * m.nbody, 3 * m.nbody]
+        xpos, xquat, xlinvel, xangvel = (x.reshape(n, m.nbody, -1) for x in bodies.split(widths, dim=1))
+        xlinacc, xangacc = (x.reshape(n, m.nbody, 3) for x in accelerations.split(3 * m.nbody, dim=1))
+        bias, passive, limit, actuation, qacc, contact, friction = forces.split(m.nv, dim=1)
+        length, speed, force, act_dot = actuators.split([m.nu, m.nu, m.nu, m.na], dim=1)
+        arm, gravity = quaternion.rotate(xquat, figures["body_ipos"]), self._tensor(m.opt.gravity)
+        site = self._site_body
+        return ForwardData(
+            xpos=xpos,
+            xquat=xquat,
+            xipos=xpos + arm,
+            site_xpos=xpos[:, site] + quaternion.rotate(xquat[:, site], self._site_pos),
+            xlinvel=xlinvel,
+            xangvel=xangvel,
+            xlinacc=xlinacc,
+            xangacc=xangacc,
+            qM=mass.reshape(n, m.nv, m.nv),
+            qfrc_bias=bias,
+            qfrc_passive=passive,
+            qfrc_limit=limit,
+            qfrc_actuator=actuation,
+            qfrc_contact=contact,
+            qfrc_friction=friction,
+            xfrc_contact=self._about_centres(contacts.reshape(n, m.nbody, 6), arm.detach()),
+            qacc=qacc,
+            actuator_length=length,
+            actuator_velocity=speed,
+            actuator_force=force,
+            act_dot=act_dot,
+            ten_length=tendons[:, : m.ntendon],
+            ten_velocity=tendons[:, m.ntendon :],
+            ten_J=jacobian.reshape(n, m.ntendon, m.nv),
+            _measure=measure,
+            _sensors=self._sensors,
+            _sense=lambda data: self._sensors.read(data, motion, figures, gravity),
+        )
+
+    def _about_centres(self, contacts: torch.Tensor, arm: torch.Tensor) -> torch.Tensor:
+        """Forces and moments about bodies' frames -> about their centres of mass, `arm` from there."""
+        force, moment = contacts.split(3, dim=2)
+        # a body without joints is a part of what it is fixed to
+        return torch.cat([force, moment - torch.linalg.cross(arm, force)], dim=2) * self._moves[:, None]
 
 
 class Units:

@@ -1,13 +1,43 @@
-"""Models whose mass matrix has no inverse, so that they have no acceleration."""
+"""What slows a dof, and models whose mass matrix has no inverse, so that they have no acceleration.
+
+Inertia and damping of actuators (MuJoCo 4) are those of the dof that they turn, times the square of the gear: the
+body's, not the drive's, also where actuation or the actuator's group is disabled.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from taichi_sim.mjcf import reflected
+
+def armature(m) -> np.ndarray:
+    """Armature of every dof, its actuators' included [kg, kg m^2], (nv,)."""
+    return m.dof_armature + _reflected(m, "actuator_armature")
 
 
-def check(m, report) -> None:
+def damping(m) -> np.ndarray:
+    """Damping of every dof, its actuators' included [N s/m, N m s/rad], (nv,)."""
+    return m.dof_damping + _reflected(m, "actuator_damping")
+
+
+def on_one_dof(m) -> np.ndarray:
+    """Which actuators turn a hinge or move a slide, bool, (nactuator,)."""
+    import mujoco
+
+    trn, jnt = mujoco.mjtTrn, mujoco.mjtJoint
+    on_joint = np.isin(m.actuator_trntype, [trn.mjTRN_JOINT, trn.mjTRN_JOINTINPARENT])
+    single = np.isin(m.jnt_type, [jnt.mjJNT_HINGE, jnt.mjJNT_SLIDE])
+    return on_joint & single[np.where(on_joint, m.actuator_trnid[:, 0], 0)] if m.njnt else on_joint
+
+
+def _reflected(m, name: str) -> np.ndarray:
+    found, which = np.zeros(m.nv), np.flatnonzero(on_one_dof(m))
+    # releases of MuJoCo before 4 have none
+    own = getattr(m, name, np.zeros(len(m.actuator_trntype)))
+    np.add.at(found, m.jnt_dofadr[m.actuator_trnid[which, 0]], own[which] * m.actuator_gear[which, 0] ** 2)
+    return found
+
+
+def check_regular(m, report) -> None:
     """Refuse joints whose inertia is zero: MuJoCo's compiler finds most, not parallel axes nor edited models."""
     if m.nv == 0:
         return
@@ -41,7 +71,7 @@ def _generic_mass_matrix(m) -> np.ndarray:
     data = generic_pose(m)
     mujoco.mj_kinematics(m, data)
     mujoco.mj_comPos(m, data)
-    inertia = np.diag(reflected.armature(m))
+    inertia = np.diag(armature(m))
     linear, angular = np.zeros((3, m.nv)), np.zeros((3, m.nv))
     for body in range(1, m.nbody):
         mujoco.mj_jacBodyCom(m, data, linear, angular, body)

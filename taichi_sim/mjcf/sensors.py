@@ -1,0 +1,31 @@
+"""MJCF's sensors as `Model` has them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from taichi_sim.types import OBJ_BODY, OBJ_GEOM, OBJ_SITE, OBJ_XBODY, SENSORS
+
+# What a frame's sensor may be attached to, or read in.
+_FRAMES = OBJ_BODY, OBJ_XBODY, OBJ_GEOM, OBJ_SITE
+
+
+def sensors(m) -> dict[str, np.ndarray]:
+    """The fields sensor_...; what is not read, as a sensor with a delay or of a camera's frame, has the type -1."""
+    import mujoco
+
+    numbers = [int(getattr(mujoco.mjtSensor, f"mjSENS_{name.upper()}")) for name in SENSORS]
+    kinds = {number: kind for kind, number in enumerate(numbers)}
+    kind = np.array([kinds.get(int(number), -1) for number in m.sensor_type], dtype=np.int32)
+    # those of releases of MuJoCo before 4 look at once
+    late = getattr(m, "sensor_delay", np.zeros(m.nsensor)) > 0
+    late = late | (getattr(m, "sensor_interval", np.zeros((m.nsensor, 2)))[:, 0] > 0)
+    framed = np.isin(kind, [k for k, name in enumerate(SENSORS) if name.startswith("frame")])
+    found = np.isin(m.sensor_objtype, _FRAMES) & ((m.sensor_refid < 0) | np.isin(m.sensor_reftype, _FRAMES))
+    kind[late | (framed & ~found)] = -1
+    return {
+        "sensor_type": kind,
+        **{f"sensor_{name}": np.array(getattr(m, f"sensor_{name}"), np.int32) for name in ("dim", "objtype", "objid")},
+        **{f"sensor_{name}": np.array(getattr(m, f"sensor_{name}"), np.int32) for name in ("reftype", "refid")},
+        "sensor_cutoff": np.array(m.sensor_cutoff, float),
+    }

@@ -1,0 +1,237 @@
+"""What a model's sensors read of a state: MuJoCo's `sensordata`, as far as it follows from `ForwardData`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from taichi_sim import quaternion
+from taichi_sim.types import OBJ_BODY, OBJ_GEOM, OBJ_SITE, SENSORS, TRN_TENDON, Model
+
+
+class Sensors:
+    """The sensors of a model.
+
+    Args:
+        model: whose.
+        tensor: makes tensors of the simulator's precision and device from arrays.
+    """
+
+    def __init__(self, model: Model, tensor):
+        self._names, self._types = model.names.get("sensor", []), model.sensor_type
+        self._readers, self._begin, at = [], np.zeros(len(self._types), int), 0
+        for kind in np.unique(self._types[self._types >= 0]):
+            those = np.flatnonzero(self._types == kind)
+            width = model.sensor_dim[those[0]]
+            self._begin[those] = at + width * np.arange(len(those))
+            at += width * len(those)
+            cutoff = model.sensor_cutoff[those]
+            most = tensor(np.repeat(np.where(cutoff > 0, cutoff, np.inf), width))
+            self._readers.append((_reader(SENSORS[kind], model, those, tensor), most))
+        self._ends = self._begin + model.sensor_dim
+        self._other = [self._names[k] or f"number {k}" for k in np.flatnonzero(self._types < 0)]
+
+    def read(self, data, motion: torch.Tensor, figures: dict[str, torch.Tensor], gravity: torch.Tensor) -> torch.Tensor:
+        """All readings side by side, kind by kind, (N, ...).
+
+        Args:
+            data: the `ForwardData` of the state.
+            motion: its qpos and qvel (N, nq + nv).
+            figures: body_mass, body_inertia and body_ipos as the state has them, with or without an axis of N.
+            gravity: (3,) [m/s^2].
+        """
+        scene = _Scene(data, motion, figures, gravity)
+        parts = [torch.minimum(torch.maximum(reader(scene).flatten(1), -most), most) for reader, most in self._readers]
+        return torch.cat(parts, dim=1) if parts else motion[:, :0]
+
+    def one(self, readings: torch.Tensor, name: str) -> torch.Tensor:
+        """What one sensor reads, (N, its numbers).
+
+        Raises:
+            ValueError: there is no such sensor, or none of that kind is read.
+        """
+        if name not in self._names:
+            raise ValueError(f"there is no sensor {name!r}; the model has {', '.join(self._names) or 'none'}")
+        k = self._names.index(name)
+        if self._types[k] < 0:
+            self._refuse([name])
+        return readings[:, self._begin[k] : self._ends[k]]
+
+    def all(self, readings: torch.Tensor) -> torch.Tensor:
+        """All of them in the order of the file, (N, nsensordata).
+
+        Raises:
+            ValueError: one of the sensors is of a kind that is not read.
+        """
+        if self._other:
+            self._refuse(self._other)
+        places = [np.arange(*ends) for ends in zip(self._begin, self._ends, strict=True)]
+        return readings[:, np.concatenate(places)] if places else readings
+
+    def _refuse(self, names: list[str]) -> None:
+        raise ValueError(
+            f"sensors of the kind of {', '.join(names)} are not read (docs/models.md has those that are): "
+            "ask for the others by name, data.sensor(...)"
+        )
+
+
+class _Scene(NamedTuple):
+    """A state as sensors see it; the fields are the arguments of `Sensors.read`."""
+
+    data: object
+    motion: torch.Tensor
+    figures: dict[str, torch.Tensor]
+    gravity: torch.Tensor
+
+
+class _Frames:
+    """Frames that are fixed to bodies.
+
+    Args:
+        model: theirs.
+        kinds, ids: OBJ_*, and which one; an id of -1 is the world.
+        tensor: as of `Sensors`.
+    """
+
+    def __init__(self, model: Model, kinds: np.ndarray, ids: np.ndarray, tensor):
+        body, pos, quat = np.maximum(ids, 0), np.zeros((len(ids), 3)), np.tile([1.0, 0.0, 0.0, 0.0], (len(ids), 1))
+        for kind, name in ((OBJ_GEOM, "geom"), (OBJ_SITE, "site")):
+            those = (kinds == kind) & (ids >= 0)
+            for array, field in ((body, "bodyid"), (pos, "pos"), (quat, "quat")):
+                array[those] = getattr(model, f"{name}_{field}")[ids[those]]
+        inertial = (kinds == OBJ_BODY) & (ids >= 0)
+        quat[inertial] = model.body_iquat[ids[inertial]]
+        self.body, self.pos, self.quat = tensor(body).long(), tensor(pos), tensor(quat)
+        self.inertial = tensor(inertial[:, None]).bool()
+
+
+class _Moving:
+    """n frames in a state: where they are, and how they move; in world axes, (N, n, 3 or 4)."""
+
+    def __init__(self, frames: _Frames, scene: _Scene):
+        self._scene, self._body, data = scene, frames.body, scene.data
+        base = data.xquat[:, self._body]
+        pos = torch.where(frames.inertial, scene.figures["body_ipos"][..., self._body, :], frames.pos)
+        self._arm = quaternion.rotate(base, pos)
+        self.turn = quaternion.multiply(base, frames.quat)
+        self.place = data.xpos[:, self._body] + self._arm
+        self.spin = data.xangvel[:, self._body]
+        self.velocity = data.xlinvel[:, self._body] + torch.linalg.cross(self.spin, self._arm)
+
+    @property
+    def angular_acceleration(self) -> torch.Tensor:
+        return self._scene.data.xangacc[:, self._body]
+
+    @property
+    def felt(self) -> torch.Tensor:
+        """The acceleration, less gravity's."""
+        arm, spin = self._arm.detach(), self.spin.detach()
+        turning = torch.linalg.cross(self.angular_acceleration, arm)
+        turning = turning + torch.linalg.cross(spin, torch.linalg.cross(spin, arm))
+        return self._scene.data.xlinacc[:, self._body] + turning - self._scene.gravity
+
+    def axis(self, k: int) -> torch.Tensor:
+        return quaternion.rotate(self.turn, self.turn.new_tensor(np.eye(3)[k]))
+
+    def seen(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Vectors in the frames' own axes."""
+        return quaternion.rotate(quaternion.conjugate(self.turn), vectors)
+
+
+def _relative_velocity(a: _Moving, b: _Moving) -> torch.Tensor:
+    return b.seen(a.velocity - b.velocity - torch.linalg.cross(b.spin, a.place - b.place))
+
+
+# What is read of frames a, for those that may be seen from others in frames b.
+_OF_FRAMES = {
+    "framepos": lambda a, b: b.seen(a.place - b.place),
+    "framequat": lambda a, b: quaternion.multiply(quaternion.conjugate(b.turn), a.turn),
+    "framexaxis": lambda a, b: b.seen(a.axis(0)),
+    "frameyaxis": lambda a, b: b.seen(a.axis(1)),
+    "framezaxis": lambda a, b: b.seen(a.axis(2)),
+    "framelinvel": _relative_velocity,
+    "frameangvel": lambda a, b: b.seen(a.spin - b.spin),
+    "framelinacc": lambda a, b: a.felt,
+    "frameangacc": lambda a, b: a.angular_acceleration,
+    "velocimeter": lambda a, b: a.seen(a.velocity),
+    "gyro": lambda a, b: a.seen(a.spin),
+    # its gradient in the frame's rotation would be a part of it alone
+    "accelerometer": lambda a, b: a.seen(a.felt).detach(),
+}
+
+
+def _subtree(kind: str, model: Model, bodies: np.ndarray, tensor):
+    """A reader of the mass of bodies and of all that hangs from them: its centre, its momenta."""
+    within = np.zeros((len(bodies), model.nbody))
+    for body in range(model.nbody):
+        above = body
+        while True:
+            within[bodies == above, body] = 1
+            if above == 0:
+                break
+            above = model.body_parentid[above]
+    within, turn = tensor(within), tensor(model.body_iquat)
+
+    def read(scene: _Scene) -> torch.Tensor:
+        data, figures = scene.data, scene.figures
+        share = within * figures["body_mass"][..., None, :]
+        share = share / share.sum(-1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
+        centre = share @ data.xipos
+        if kind == "subtreecom":
+            return centre
+        velocity = data.xlinvel + torch.linalg.cross(data.xangvel, data.xipos - data.xpos)
+        if kind == "subtreelinvel":
+            return share @ velocity
+        axes = quaternion.multiply(data.xquat, turn)
+        spin = quaternion.rotate(quaternion.conjugate(axes), data.xangvel)
+        own = quaternion.rotate(axes, figures["body_inertia"] * spin)
+        momentum = figures["body_mass"][..., None] * velocity
+        # about the centre what it moves with has none
+        arm = data.xipos[:, None] - centre[:, :, None]
+        momentum = momentum[:, None] - figures["body_mass"][..., None, :, None] * (share @ velocity)[:, :, None]
+        return (within[..., None] * (own[:, None] + torch.linalg.cross(arm, momentum))).sum(2)
+
+    return read
+
+
+def _entries(kind: str, model: Model, objects: np.ndarray, tensor):
+    """A reader of entries of the state, or of what `forward` has found."""
+    if kind == "tendonactfrc":
+        on = (model.actuator_trntype == TRN_TENDON)[:, None] & (model.actuator_trnid[:, None] == objects)
+        drives = tensor(on)
+        return lambda scene: scene.data.actuator_force @ drives
+    fields = {
+        "tendonpos": "ten_length",
+        "tendonvel": "ten_velocity",
+        "actuatorpos": "actuator_length",
+        "actuatorvel": "actuator_velocity",
+        "actuatorfrc": "actuator_force",
+        "jointactfrc": "qfrc_actuator",
+    }
+    if kind in fields:
+        places = tensor(model.jnt_dofadr[objects] if kind == "jointactfrc" else objects).long()
+        return lambda scene: getattr(scene.data, fields[kind])[:, places]
+    qpos, qvel = model.jnt_qposadr[objects, None], model.nq + model.jnt_dofadr[objects, None]
+    places = {
+        "jointpos": qpos,
+        "jointvel": qvel,
+        "ballquat": qpos + np.arange(4),
+        "ballangvel": qvel + np.arange(3),
+    }
+    places = tensor(places[kind]).long()
+    if kind == "ballquat":
+        return lambda scene: normalize(scene.motion[:, places], dim=-1)
+    return lambda scene: scene.motion[:, places]
+
+
+def _reader(kind: str, model: Model, those: np.ndarray, tensor):
+    """What sensors of one kind read of a scene, (N, n) or (N, n, numbers of each)."""
+    objects = model.sensor_objid[those]
+    if kind not in _OF_FRAMES:
+        return (_subtree if kind.startswith("subtree") else _entries)(kind, model, objects, tensor)
+    frames = _Frames(model, model.sensor_objtype[those], objects, tensor)
+    others = _Frames(model, model.sensor_reftype[those], model.sensor_refid[those], tensor)
+    return lambda scene: _OF_FRAMES[kind](_Moving(frames, scene), _Moving(others, scene))
