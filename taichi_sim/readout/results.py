@@ -138,12 +138,14 @@ class Layout:
         self._sensors = Sensors(model, tensor)
 
     def data(self, found, motion: torch.Tensor, fitted: dict[str, torch.Tensor], measure) -> ForwardData:
-        """Args:
-        found: what `reporting` has, part by part, (N, numbers) each: of bodies, lengths of tendons, the mass matrix,
-            accelerations, forces, actuators, the tendons' Jacobian, contacts.
-        motion: qpos and qvel (N, nq + nv).
-        fitted: those of FIGURES that are, with an axis of N.
-        measure: gives the fibres.
+        """`ForwardData` of a state.
+
+        Args:
+            found: what `reporting` has, part by part, (N, numbers) each: of bodies, lengths of tendons, the mass
+                matrix, accelerations, forces, actuators, the tendons' Jacobian, contacts.
+            motion: qpos and qvel (N, nq + nv).
+            fitted: those of FIGURES that are, with an axis of N.
+            measure: gives the fibres.
         """
         m, n, figures = self._model, len(motion), self._figures | fitted
         bodies, tendons, mass, accelerations, forces, actuators, jacobian, contacts = found
