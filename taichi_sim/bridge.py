@@ -62,6 +62,10 @@ class Simulator(Bound):
         # a copy shares kernels, not memory
         return _rebuild, (self.model, self.num_worlds, self._declared, self.check_finite)
 
+    def resized(self, num_worlds: int) -> Simulator:
+        """Another of the same model, parameters and checks."""
+        return Simulator(self.model, num_worlds, parameters=self._declared, check_finite=self.check_finite)
+
     def initial_state(self) -> State:
         """All worlds at rest at qpos0, dependent joints of equalities where these want them; no muscle is active,
         those with elastic tendons are in equilibrium.

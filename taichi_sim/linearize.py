@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import weakref
+
 import numpy as np
 import torch
 
 from taichi_sim import quaternion
 from taichi_sim.bridge import Simulator
 from taichi_sim.types import JNT_BALL, JNT_FREE, JNT_HINGE, JNT_SLIDE, Model, State
+
+# Worlds that a pass backward wants at least: below, more of them cost hardly more time.
+_WORLDS = 64
+_helpers: weakref.WeakKeyDictionary[Simulator, Simulator] = weakref.WeakKeyDictionary()
 
 
 def linearize(
@@ -16,8 +23,8 @@ def linearize(
     """A and B of dx' = A dx + B dctrl around a control step of every world: MuJoCo's `mjd_transitionFD`, but exact.
 
     dx = (dq, dqvel, dact), 2 nv + na entries, where dq moves qpos as `mj_integratePos` does: a rotation by its angles
-    in the body's own frame. It takes one step and 2 nv + na backward passes, of all worlds together: ask for the states
-    of a whole trajectory at once, a world each.
+    in the body's own frame. It takes one step, and a pass backward for each row of A, of all worlds together: ask for
+    the states of a whole trajectory at once, a world each.
 
     Args:
         sim: a simulator of N worlds.
@@ -30,16 +37,36 @@ def linearize(
         ValueError: shape, dtype or device of an input are others than expected.
         FloatingPointError: as `Simulator.step` and its gradient.
     """
-    model, tangent = sim.model, _Tangent(sim.model)
-    dx = torch.zeros(sim.num_worlds, 2 * model.nv + model.na, dtype=sim.dtype, device=sim.device, requires_grad=True)
-    qpos, qvel, act, ctrl = (part.detach() for part in sim.inputs(state, ctrl))
+    model, num = sim.model, sim.num_worlds
+    size = 2 * model.nv + model.na
+    # few worlds are there several times, for several rows a pass
+    copies = min(size, math.ceil(_WORLDS / num))
+    qpos, qvel, act, ctrl = (part.detach().repeat_interleave(copies, 0) for part in sim.inputs(state, ctrl))
+    if copies > 1:
+        many = _helpers.get(sim)
+        if many is None:
+            many = _helpers[sim] = sim.resized(num * copies)
+        shared = {name: np.ndim(getattr(model, name)) for name in parameters or {}}
+        parameters = {
+            name: x if x.ndim == shared[name] else x.repeat_interleave(copies, 0)
+            for name, x in (parameters or {}).items()
+        }
+        mocap = None if mocap is None else mocap.repeat_interleave(copies, 0)
+        sim = many
+    tangent = _Tangent(model)
+    dx = qpos.new_zeros(len(qpos), size, requires_grad=True)
     with torch.enable_grad():
         ctrl.requires_grad_()
         dq, dqvel, dact = dx.split([model.nv, model.nv, model.na], dim=1)
         following = sim.step(State(tangent.moved(qpos, dq), qvel + dqvel, act + dact), ctrl, parameters, mocap)
         y = torch.cat([tangent.motion(following.qpos), following.qvel, following.act], dim=1)
-    rows = [torch.autograd.grad(y[:, j].sum(), (dx, ctrl), retain_graph=True) for j in range(y.shape[1])]
-    A, B = map(torch.stack, zip(*rows, strict=True), (1, 1))
+    passes = []
+    for rows in torch.eye(size, dtype=sim.dtype, device=sim.device).split(copies):
+        rows = torch.nn.functional.pad(rows, (0, 0, 0, copies - len(rows))).repeat(num, 1)
+        passes.append(torch.autograd.grad(y, (dx, ctrl), rows, retain_graph=True))
+    A, B = (
+        torch.cat([x.unflatten(0, (num, copies)) for x in parts], 1)[:, :size] for parts in zip(*passes, strict=True)
+    )
     return A, B
 
 

@@ -114,3 +114,31 @@ def test_what_is_no_state_is_refused_as_by_a_step():
         ts.linearize(sim, state, torch.zeros(1, 1, dtype=sim.dtype))
     with pytest.raises(ValueError, match="taichi_sim.State"):
         ts.linearize(sim, state.qpos, torch.zeros(2, 1, dtype=sim.dtype))
+
+
+def test_few_worlds_have_the_matrices_of_many():
+    """Few are computed several times over; fitted constants and mocap bodies, too, are each world's own."""
+    model = ts.load(
+        mujoco.MjModel.from_xml_string(
+            """<mujoco><worldbody>
+              <body name="hand" mocap="true" pos="0 0 1"><body pos="0 0 -.2">
+                <joint name="ball" type="ball" damping=".1"/>
+                <geom type="capsule" fromto="0 0 0 .1 0 -.3" size=".03" contype="0"/></body></body>
+            </worldbody><actuator><motor joint="ball" gear="0 1 .3"/></actuator></mujoco>"""
+        )
+    )
+    num, generator = 70, torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.rand(num, *shape, generator=generator, dtype=torch.float64)
+
+    values = drawn(4) + 0.1, drawn(3), drawn(0), drawn(1)
+    damping, pose = {"dof_damping": drawn(3)}, drawn(1, 7) + 0.1
+    many = ts.linearize(
+        ts.Simulator(model, num, parameters=tuple(damping)), ts.State(*values[:3]), values[3], damping, pose
+    )
+    few = ts.Simulator(model, 2, parameters=tuple(damping))
+    state, damping = ts.State(*(x[:2] for x in values[:3])), {"dof_damping": damping["dof_damping"][:2]}
+    for ours, theirs in zip(ts.linearize(few, state, values[3][:2], damping, pose[:2]), many, strict=True):
+        torch.testing.assert_close(ours, theirs[:2], rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(many[0][0], many[0][1])
