@@ -149,6 +149,7 @@ def _checked(mj_model, name: str, lines: dict[tuple[str, int], str], skip: bool)
         pairs = pairs.only(simulated_pairs(mj_model, pairs))
     find(mj_model, pairs, report)
     model = _model(mj_model, pairs, report)
+    structure.check_sensors(model)
     _choose_integrator(mj_model, model)
     # MuJoCo's integrators have it by themselves
     model.opt.coriolis = model.opt.integrator == THETA and _implicit_coriolis(mj_model)

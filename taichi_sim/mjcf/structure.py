@@ -188,7 +188,7 @@ def check(model: Model) -> None:
     _check_loops(model, sizes)
     _check_tendons(model, sizes)
     _check_actuators(model, sizes)
-    _check_sensors(model, sizes)
+    check_sensors(model)
 
 
 def check_compiled(mj_model) -> None:
@@ -355,23 +355,23 @@ def _check_actuators(m: Model, sizes: dict[str, int]) -> None:
     _require(np.array_equal(m.actuator_actadr >= 0, has_act), "actuator_actadr", "must be that of the dynamics")
 
 
-def _check_sensors(m: Model, sizes: dict[str, int]) -> None:
-    """What sensors that are read look at is there."""
-    frames = {OBJ_BODY: "nbody", OBJ_XBODY: "nbody", OBJ_GEOM: "ngeom", OBJ_SITE: "nsite"}
-    ends = {"joint": "njnt", "ball": "njnt", "tendon": "ntendon", "actuator": "nu", "subtree": "nbody"}
+def check_sensors(m: Model) -> None:
+    """Raise `StructureError` if sensors that are read look at what is not there."""
+    frames = {OBJ_BODY: m.nbody, OBJ_XBODY: m.nbody, OBJ_GEOM: m.ngeom, OBJ_SITE: len(m.site_bodyid)}
+    ends = {"joint": m.njnt, "ball": m.njnt, "tendon": m.ntendon, "actuator": m.nu, "subtree": m.nbody}
     for k in np.flatnonzero(m.sensor_type >= 0):
         name, obj = SENSORS[m.sensor_type[k]], m.sensor_objid[k]
+        start = next((start for start in ends if name.startswith(start)), "")
+        end = ends.get(start, len(m.site_bodyid))
         if name.startswith("frame"):
             _require(m.sensor_objtype[k] in frames, "sensor_objtype", "must be a body, a geom or a site")
             end = frames[m.sensor_objtype[k]]
             if m.sensor_refid[k] >= 0:
                 _require(m.sensor_reftype[k] in frames, "sensor_reftype", "must be a body, a geom or a site")
-                _check_indices("sensor_refid", m.sensor_refid[k : k + 1], 0, sizes[frames[m.sensor_reftype[k]]])
-        else:
-            end = next((size for start, size in ends.items() if name.startswith(start)), "nsite")
-        _check_indices("sensor_objid", m.sensor_objid[k : k + 1], 0, sizes[end])
-        if end == "njnt":
-            kinds = (JNT_BALL,) if name.startswith("ball") else (JNT_SLIDE, JNT_HINGE)
+                _check_indices("sensor_refid", m.sensor_refid[k : k + 1], 0, frames[m.sensor_reftype[k]])
+        _check_indices("sensor_objid", m.sensor_objid[k : k + 1], 0, end)
+        if start in ("joint", "ball"):
+            kinds = (JNT_BALL,) if start == "ball" else (JNT_SLIDE, JNT_HINGE)
             _require(m.jnt_type[obj] in kinds, "sensor_objid", "must be a joint that the sensor can read")
-        width = 4 if name.endswith("quat") else 1 if end in ("njnt", "ntendon", "nu") and name != "ballangvel" else 3
+        width = 4 if name.endswith("quat") else 1 if start in ("joint", "tendon", "actuator") else 3
         _require(m.sensor_dim[k] == width, "sensor_dim", f"must be {width} of a {name}")

@@ -153,3 +153,12 @@ def test_a_saved_model_has_them(tmp_path):
     ts.save(sim.model, tmp_path / "model.npz")
     again = ts.Simulator(ts.load(tmp_path / "model.npz"), WORLDS)
     assert torch.equal(again.forward(state, ctrl).sensordata, sim.forward(state, ctrl).sensordata)
+
+
+@pytest.mark.parametrize("field", ["sensor_objid", "sensor_refid"])
+def test_an_edited_sensor_that_looks_at_nothing_is_refused(field):
+    text = BODIES.format(sensors='<framepos objtype="site" objname="tip" reftype="geom" refname="palm"/>')
+    mj_model = mujoco.MjModel.from_xml_string(text)
+    getattr(mj_model, field)[:] = 99
+    with pytest.raises(ts.ModelError, match=f"{field} must be from 0"):
+        ts.load(mj_model)
