@@ -11,8 +11,9 @@ from taichi_sim import parameters
 from taichi_sim.bridge import Simulator
 from taichi_sim.linearize import linearize
 from taichi_sim.mjcf import ModelError, UnsupportedModelError, load, save
+from taichi_sim.readout.fibres import FibreData
 from taichi_sim.readout.metabolics import Metabolics, cost_of_transport
-from taichi_sim.readout.results import FibreData, ForwardData
+from taichi_sim.readout.results import ForwardData
 from taichi_sim.runtime import init
 from taichi_sim.taichi_step import TaichiStep
 from taichi_sim.types import Model, Option, State

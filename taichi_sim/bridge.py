@@ -11,7 +11,8 @@ from taichi_sim import forward
 from taichi_sim.engine import Bound
 from taichi_sim.lanes.buffers import require_indexable
 from taichi_sim.parameters import Parameters
-from taichi_sim.readout.results import FibreData, ForwardData, Layout, Measure, Units
+from taichi_sim.readout.fibres import FibreData, Measure, Units
+from taichi_sim.readout.results import ForwardData, Layout
 from taichi_sim.records import reporting, taping
 from taichi_sim.types import Model, State
 
@@ -92,7 +93,8 @@ class Simulator(Bound):
         qpos, qvel, act, ctrl = self.inputs(state, self._controls(ctrl))
         still = torch.zeros_like(qvel), act.masked_fill(self._is_strain, 0.0)
         packed = torch.cat([qpos, *still, ctrl, self._placed(mocap)], dim=1).detach()
-        strains = self._report(packed, self._cells(parameters))["strains"]
+        self._require_finite(packed, "", self._looks.count())
+        strains = self._report(packed, self._cells(parameters), self._constants)["strains"]
         found = act.detach().new_zeros(act.shape)
         adr = self._tensor(self.model.muscle_tendonadr).long()
         found[:, adr[adr >= 0]] = strains[:, adr >= 0]
@@ -130,7 +132,9 @@ class Simulator(Bound):
         return State(*out.split([self.model.nq, self.model.nv, self.model.na], dim=1))
 
     def forward(self, state: State, ctrl=None, parameters: dict | None = None, mocap=None) -> ForwardData:
-        """Poses, mass matrix, forces and acceleration of a state, without a step.
+        """Poses, motions, mass matrix and forces of a state, without a step.
+
+        Where bodies are and how they move is computed at once, the rest when it is first asked for.
 
         Args:
             state: as in `step`.
@@ -148,14 +152,22 @@ class Simulator(Bound):
         self._follow_options()
         qpos, qvel, act, ctrl = self.inputs(state, ctrl)
         motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl, self._placed(mocap)], dim=1)
-        cells = self._cells(parameters)
-        found = _Evaluate.apply(motion, drive, cells, self)
+        self._require_finite(torch.cat([motion, drive], dim=1).detach(), "", self._looks.count())
+        # options may change before the rest is asked for
+        cells, constants = self._cells(parameters), self._constants
+        bodies = _Frames.apply(motion, drive, cells, self)
         fitted = {
             name: self._parameters.tensor(name, value, self.num_worlds)
             for name, value in (parameters or {}).items()
             if name in Layout.FIGURES
         }
-        return self._layout.data(found, motion, fitted, lambda: self._fibres(motion, drive, cells))
+        return self._layout.data(
+            bodies,
+            motion,
+            fitted,
+            lambda: _Evaluate.apply(motion, drive, cells, constants, self),
+            lambda: self._fibres(motion, drive, cells),
+        )
 
     def fibres(self, state: State, ctrl=None, parameters: dict | None = None, mocap=None) -> FibreData:
         """What the muscles' fibres do in a state: `forward(...).fibres` without the rest of it, which takes longer.
@@ -239,23 +251,25 @@ class Simulator(Bound):
         if self.check_finite:
             self._looks.look(x, what, step)
 
-    def _report(self, packed: torch.Tensor, cells: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    def _report(self, packed: torch.Tensor, cells: torch.Tensor | None, constants) -> dict[str, torch.Tensor]:
         """What `reporting` has of a state and controls, the parts (N, their sizes) by name."""
         m = self._m
-        self._require_finite(packed, "", self._looks.count())
         inputs, report = self._to_lanes(packed, self._rest), self._empty(reporting.total(m))
-        self._engine.evaluate(self._constants, (inputs, self._fitted(cells), self._empty(m.nstate), report))
+        self._engine.evaluate(constants, (inputs, self._fitted(cells), self._empty(m.nstate), report))
         sizes = reporting.sizes(m)
         return dict(zip(sizes, self._from_lanes(report).split(list(sizes.values()), dim=1), strict=True))
 
     def _kinematic_adjoint(self, constants, motion, drive, grad_bodies, grad_tendons):
-        """Adjoints of (qpos, qvel) and (act, ctrl, mocap) from those of bodies' poses and velocities, None: 0, and of
-        tendons' lengths and velocities.
+        """Adjoints of (qpos, qvel) and (act, ctrl, mocap) from those of bodies' poses and velocities, and of tendons'
+        lengths and velocities; None: 0.
         """
         m = self._m
         grad_motion = self._empty(m.nq + m.nv + m.nmocap)
         bodies = self._empty(13 * m.nbody).zero_() if grad_bodies is None else self._to_lanes(grad_bodies)
-        tendons = self._to_lanes(grad_tendons) if m.tendon.number else self._nothing
+        tendons = self._nothing
+        if m.tendon.number:
+            none = grad_tendons is None
+            tendons = self._empty(2 * m.tendon.number).zero_() if none else self._to_lanes(grad_tendons)
         first = drive.shape[1] - m.nmocap
         states = self._to_lanes(torch.cat([motion, drive[:, first:]], dim=1).detach(), self._rest)
         self._engine.adjoint_kinematic(constants, (states, bodies, tendons, grad_motion))
@@ -387,21 +401,38 @@ class _Step(torch.autograd.Function):
         return grad_in, sim._from_lanes(grad_fitted) if m.fit else None, None
 
 
-class _Evaluate(torch.autograd.Function):
-    # of a report, those with gradients first
-    PARTS = "bodies", "lengths", "mass", "accelerations", "forces", "actuators", "jacobian", "contacts"
+class _Frames(torch.autograd.Function):
+    """`reporting.bodies`: from (qpos, qvel), (act, ctrl, mocap) to poses and velocities, (N, 13 nbody)."""
 
     @staticmethod
     def forward(ctx, motion, drive, cells, sim: Simulator):
-        report = sim._report(torch.cat([motion, drive], dim=1).detach(), cells)
+        bodies = sim._empty(13 * sim._m.nbody)
+        inputs = sim._to_lanes(torch.cat([motion, drive], dim=1).detach(), sim._rest)
+        sim._engine.frames(sim._constants, (inputs, sim._fitted(cells), bodies))
         ctx.sim, ctx.constants = sim, sim._constants
         ctx.save_for_backward(motion, drive)
-        bodies, lengths, *rest = (report[name] for name in _Evaluate.PARTS)
-        ctx.mark_non_differentiable(*rest)
-        return bodies, lengths, *rest
+        return sim._from_lanes(bodies)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_bodies, grad_lengths, *_):
-        sim, (motion, drive) = ctx.sim, ctx.saved_tensors
-        return *sim._kinematic_adjoint(ctx.constants, motion, drive, grad_bodies, grad_lengths), None, None
+    def backward(ctx, grad_bodies):
+        return *ctx.sim._kinematic_adjoint(ctx.constants, *ctx.saved_tensors, grad_bodies, None), None, None
+
+
+class _Evaluate(torch.autograd.Function):
+    # of a report, first what has gradients
+    PARTS = "lengths", "mass", "accelerations", "forces", "actuators", "jacobian", "contacts"
+
+    @staticmethod
+    def forward(ctx, motion, drive, cells, constants, sim: Simulator):
+        report = sim._report(torch.cat([motion, drive], dim=1).detach(), cells, constants)
+        ctx.sim, ctx.constants = sim, constants
+        ctx.save_for_backward(motion, drive)
+        lengths, *rest = (report[name] for name in _Evaluate.PARTS)
+        ctx.mark_non_differentiable(*rest)
+        return lengths, *rest
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_lengths, *_):
+        return *ctx.sim._kinematic_adjoint(ctx.constants, *ctx.saved_tensors, None, grad_lengths), None, None, None

@@ -55,6 +55,10 @@ class Engine:
         """The same in mode EVALUATE; the last array takes the report."""
         self.launch(constants, self._forward.step, *arrays, 0.0, 0.0, 1, forward.EVALUATE)
 
+    def frames(self, constants, arrays) -> None:
+        """`ForwardKernels.frames`; `arrays` are its inputs, fitted, bodies."""
+        self.launch(constants, self._forward.frames, *arrays)
+
     def measure(self, constants, arrays) -> None:
         """`ForwardKernels.measure`; `arrays` are its inputs, fitted, results, slopes."""
         self.launch(constants, self._forward.measure, *arrays)

@@ -167,6 +167,7 @@ class ForwardKernels:
     | kernel | from | to |
     |---|---|---|
     | step | state and controls | the state after all substeps; and by its mode a tape for `adjoint` |
+    | frames | state and controls | `reporting.bodies`: where bodies are, and how they move |
     | measure | state and controls | `muscles.fibres.measure`: results and their derivatives |
 
     In mode EVALUATE, with one substep and h_theta = 0, `step` stops short of the integration and leaves a report
@@ -287,6 +288,35 @@ class ForwardKernels:
                     for i in range(m.nmocap):
                         tape[at + m.nq + m.nu + i] = d.mocap[e, i]
 
+        @procedure
+        def move(e, inputs: ti.template(), fitted: ti.template()):
+            """Poses and velocities of the links."""
+            load(e, inputs, fitted)
+            project(m, d, e)
+            kinematics.world(m, d, e)
+            kinematics.position(m, d, e)
+            kinematics.velocity(m, d, e, False)
+
+        @ti.kernel
+        def frames(
+            m0: memory.state,
+            m1: memory.wide,
+            m2: memory.shared,
+            m3: memory.fitted,
+            m4: memory.gradient,
+            m5: memory.integers,
+            inputs: array,
+            fitted: array,
+            bodies: array,
+        ):
+            fields.bind(m0, m1, m2, m3, m4, m5)
+            for block, idle in ti.ndrange(inputs.shape[0], stride):
+                if idle > 0:
+                    continue
+                e = fields.row(block)
+                move(e, strip(inputs, block, ninput), strip(fitted, block, m.ncell))
+                reporting.bodies(m, d, e, strip(bodies, block, 13 * m.nbody))
+
         @ti.kernel
         def measure(
             m0: memory.state,
@@ -305,11 +335,7 @@ class ForwardKernels:
                 if idle > 0:
                     continue
                 e = fields.row(block)
-                load(e, strip(inputs, block, ninput), strip(fitted, block, m.ncell))
-                project(m, d, e)
-                kinematics.world(m, d, e)
-                kinematics.position(m, d, e)
-                kinematics.velocity(m, d, e, False)
+                move(e, strip(inputs, block, ninput), strip(fitted, block, m.ncell))
                 if ti.static(m.external):
                     kinematics.origins(m, d, e)
                 if ti.static(m.tendon.number > 0):
@@ -325,4 +351,5 @@ class ForwardKernels:
                         for k in ti.static(range(fibres.NUM_RESULTS * fibres.NUM_INPUTS)):
                             slope[k * m.nu + u] = rows[fibres.NUM_RESULTS + k, :]
 
-        self.step, self.measure, self.advance = Launcher(step, fields), Launcher(measure, fields), advance
+        self.step, self.frames, self.measure = (Launcher(kernel, fields) for kernel in (step, frames, measure))
+        self.advance = advance

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from taichi_sim.readout.results import FibreData
+from taichi_sim.readout.fibres import FibreData
 from taichi_sim.types import GAIN_MUSCLE, Model
 
 # Heat rates of activation and of maintenance [W/kg], of slow and of fast fibres (Bhargava et al. 2004, table 1).

@@ -1,46 +1,27 @@
-"""What `Simulator.forward` gives: `ForwardData`, and by it `FibreData` of the muscles."""
+"""What `Simulator.forward` gives: `ForwardData`."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable
 
-import numpy as np
 import torch
 
 from taichi_sim import quaternion
-from taichi_sim.muscles.fibres import NUM_INPUTS, NUM_RESULTS
+from taichi_sim.readout.fibres import FibreData
 from taichi_sim.readout.sensors import Sensors
-from taichi_sim.types import GAIN_MUSCLE, JNT_BALL, TRN_JOINT, TRN_TENDON, Model
+from taichi_sim.types import Model
 
 
-@dataclasses.dataclass
-class FibreData:
-    """The fibres of the muscles, (N, nu) each, all differentiable; 0 for other actuators.
+class _Later:
+    """A field of `ForwardData` that is computed, with all others like it, when one of them is first asked for."""
 
-    A fibre's force is along itself, not along its tendon (`muscles.laws`). Gradients flow to qpos, qvel, act and ctrl,
-    but not to the position of a unit on a ball, or on a joint that an equality determines.
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
 
-    | field | meaning |
-    |---|---|
-    | length, velocity | [m], [m/s]; lengthening is positive |
-    | active_force | F0 a FL FV, the pull of its activation [N] |
-    | passive_force | F0 (FP + beta w), that of its stretch and its damping [N] |
-    | isometric_force | F0 a FL, the active force if it stood still [N] |
-    | activation, excitation | the entry in act, or else the control; the control, clamped to [0, 1] |
-    """
-
-    length: torch.Tensor
-    velocity: torch.Tensor
-    active_force: torch.Tensor
-    passive_force: torch.Tensor
-    isometric_force: torch.Tensor
-    activation: torch.Tensor
-    excitation: torch.Tensor
+    def __get__(self, data: ForwardData | None, owner: type | None = None):
+        return self if data is None else data._rest[self._name]
 
 
-@dataclasses.dataclass
 class ForwardData:
     """What `Simulator.forward` computes from a state; MuJoCo's names, one row per world.
 
@@ -65,40 +46,34 @@ class ForwardData:
     | act_dot | rate of the activations [1/s] | (N, na) |
     | ten_length, ten_velocity | lengths of tendons, then slider-cranks [m], rates; differentiable | (N, ntendon) |
     | ten_J | d ten_length / d q, in the coordinates of qvel | (N, ntendon, nv) |
-
-    | when it is asked for | meaning | shape |
-    |---|---|---|
     | fibres | `FibreData` of the muscles, differentiable | |
     | sensordata, sensor(name) | what sensors read; differentiable but for forces, accelerations | (N, nsensordata) |
     """
 
-    xpos: torch.Tensor
-    xquat: torch.Tensor
-    xipos: torch.Tensor
-    site_xpos: torch.Tensor
-    xlinvel: torch.Tensor
-    xangvel: torch.Tensor
-    xlinacc: torch.Tensor
-    xangacc: torch.Tensor
-    qM: torch.Tensor  # noqa: N815
-    qfrc_bias: torch.Tensor
-    qfrc_passive: torch.Tensor
-    qfrc_limit: torch.Tensor
-    qfrc_actuator: torch.Tensor
-    qfrc_contact: torch.Tensor
-    qfrc_friction: torch.Tensor
-    xfrc_contact: torch.Tensor
-    qacc: torch.Tensor
-    actuator_length: torch.Tensor
-    actuator_velocity: torch.Tensor
-    actuator_force: torch.Tensor
-    act_dot: torch.Tensor
-    ten_length: torch.Tensor
-    ten_velocity: torch.Tensor
-    ten_J: torch.Tensor  # noqa: N815
-    _measure: Callable[[], FibreData] = dataclasses.field(repr=False)
-    _sensors: Sensors = dataclasses.field(repr=False)
-    _sense: Callable[[ForwardData], torch.Tensor] = dataclasses.field(repr=False)
+    qM, qfrc_bias, qfrc_passive, qfrc_limit, qfrc_contact, qfrc_friction = (_Later() for _ in range(6))  # noqa: N815
+    xfrc_contact, qfrc_actuator, qacc, xlinacc, xangacc = (_Later() for _ in range(5))
+    actuator_length, actuator_velocity, actuator_force, act_dot = (_Later() for _ in range(4))
+    ten_length, ten_velocity, ten_J = (_Later() for _ in range(3))  # noqa: N815
+
+    def __init__(self, layout: Layout, bodies: torch.Tensor, motion, figures: dict, evaluate, measure):
+        """See `Layout.data`."""
+        self._layout, self._motion, self._figures = layout, motion, figures
+        self._evaluate, self._measure = evaluate, measure
+        self.xpos, self.xquat, self.xlinvel, self.xangvel = layout.bodies(bodies)
+
+    @functools.cached_property
+    def xipos(self) -> torch.Tensor:
+        """See the table."""
+        return self.xpos + quaternion.rotate(self.xquat, self._figures["body_ipos"])
+
+    @functools.cached_property
+    def site_xpos(self) -> torch.Tensor:
+        """See the table."""
+        return self._layout.sites(self.xpos, self.xquat)
+
+    @functools.cached_property
+    def _rest(self) -> dict[str, torch.Tensor]:
+        return self._layout.rest(self._evaluate(), (self.xipos - self.xpos).detach())
 
     @functools.cached_property
     def fibres(self) -> FibreData:
@@ -107,20 +82,20 @@ class ForwardData:
 
     @functools.cached_property
     def _readings(self) -> torch.Tensor:
-        return self._sense(self)
+        return self._layout.sensors.read(self, self._motion, self._figures)
 
     @property
     def sensordata(self) -> torch.Tensor:
         """What all sensors read, in the file's order, (N, nsensordata); see `Sensors.all`."""
-        return self._sensors.all(self._readings)
+        return self._layout.sensors.all(self._readings)
 
     def sensor(self, name: str) -> torch.Tensor:
         """What one sensor reads, (N, its numbers); see `Sensors.one`."""
-        return self._sensors.one(self._readings, name)
+        return self._layout.sensors.one(self._readings, name)
 
 
 class Layout:
-    """Makes a model's `ForwardData` of what an evaluation has found.
+    """Where what kernels have found of a model's state belongs in its `ForwardData`.
 
     Args:
         model: whose.
@@ -131,157 +106,62 @@ class Layout:
     FIGURES = "body_mass", "body_inertia", "body_ipos"
 
     def __init__(self, model: Model, tensor):
-        self._model, self._tensor = model, tensor
+        self._model = model
         self._figures = {name: tensor(getattr(model, name)) for name in self.FIGURES}
         self._site_body, self._site_pos = tensor(model.site_bodyid).long(), tensor(model.site_pos.reshape(-1, 3))
         self._moves = tensor(model.body_jntnum > 0)
-        self._sensors = Sensors(model, tensor)
+        self.sensors = Sensors(model, tensor)
 
-    def data(self, found, motion: torch.Tensor, fitted: dict[str, torch.Tensor], measure) -> ForwardData:
+    def data(self, bodies: torch.Tensor, motion: torch.Tensor, fitted: dict, evaluate, measure) -> ForwardData:
         """`ForwardData` of a state.
 
         Args:
-            found: what `reporting` has, part by part, (N, numbers) each: of bodies, lengths of tendons, the mass
-                matrix, accelerations, forces, actuators, the tendons' Jacobian, contacts.
+            bodies: what `reporting.bodies` has found (N, 13 nbody).
             motion: qpos and qvel (N, nq + nv).
             fitted: those of FIGURES that are, with an axis of N.
+            evaluate: gives what `rest` takes.
             measure: gives the fibres.
         """
-        m, n, figures = self._model, len(motion), self._figures | fitted
-        bodies, tendons, mass, accelerations, forces, actuators, jacobian, contacts = found
-        widths = [3 * m.nbody, 4 * m.nbody, 3 * m.nbody, 3 * m.nbody]
-        xpos, xquat, xlinvel, xangvel = (x.reshape(n, m.nbody, -1) for x in bodies.split(widths, dim=1))
-        xlinacc, xangacc = (x.reshape(n, m.nbody, 3) for x in accelerations.split(3 * m.nbody, dim=1))
-        bias, passive, limit, actuation, qacc, contact, friction = forces.split(m.nv, dim=1)
-        length, speed, force, act_dot = actuators.split([m.nu, m.nu, m.nu, m.na], dim=1)
-        arm, gravity = quaternion.rotate(xquat, figures["body_ipos"]), self._tensor(m.opt.gravity)
-        site = self._site_body
-        return ForwardData(
-            xpos=xpos,
-            xquat=xquat,
-            xipos=xpos + arm,
-            site_xpos=xpos[:, site] + quaternion.rotate(xquat[:, site], self._site_pos),
-            xlinvel=xlinvel,
-            xangvel=xangvel,
-            xlinacc=xlinacc,
-            xangacc=xangacc,
-            qM=mass.reshape(n, m.nv, m.nv),
-            qfrc_bias=bias,
-            qfrc_passive=passive,
-            qfrc_limit=limit,
-            qfrc_actuator=actuation,
-            qfrc_contact=contact,
-            qfrc_friction=friction,
-            xfrc_contact=self._about_centres(contacts.reshape(n, m.nbody, 6), arm.detach()),
-            qacc=qacc,
-            actuator_length=length,
-            actuator_velocity=speed,
-            actuator_force=force,
-            act_dot=act_dot,
-            ten_length=tendons[:, : m.ntendon],
-            ten_velocity=tendons[:, m.ntendon :],
-            ten_J=jacobian.reshape(n, m.ntendon, m.nv),
-            _measure=measure,
-            _sensors=self._sensors,
-            _sense=lambda data: self._sensors.read(data, motion, figures, gravity),
-        )
+        return ForwardData(self, bodies, motion, self._figures | fitted, evaluate, measure)
+
+    def bodies(self, found: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """xpos, xquat, xlinvel, xangvel (N, nbody, 3 or 4)."""
+        nbody = self._model.nbody
+        widths = [3 * nbody, 4 * nbody, 3 * nbody, 3 * nbody]
+        return tuple(x.reshape(len(found), nbody, -1) for x in found.split(widths, dim=1))
+
+    def sites(self, xpos: torch.Tensor, xquat: torch.Tensor) -> torch.Tensor:
+        """site_xpos (N, nsite, 3)."""
+        at = self._site_body
+        return xpos[:, at] + quaternion.rotate(xquat[:, at], self._site_pos)
+
+    def rest(self, found: tuple[torch.Tensor, ...], arm: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The fields that are computed later, by name.
+
+        Args:
+            found: what `reporting` has, part by part, (N, numbers) each: lengths of tendons, the mass matrix,
+                accelerations, forces, actuators, the tendons' Jacobian, contacts.
+            arm: from bodies' frames to their centres of mass (N, nbody, 3).
+        """
+        m, n = self._model, len(arm)
+        tendons, mass, accelerations, forces, actuators, jacobian, contacts = found
+        names = ["qfrc_bias", "qfrc_passive", "qfrc_limit", "qfrc_actuator", "qacc", "qfrc_contact", "qfrc_friction"]
+        names_u = ["actuator_length", "actuator_velocity", "actuator_force", "act_dot"]
+        linear, angular = (x.reshape(n, m.nbody, 3) for x in accelerations.split(3 * m.nbody, dim=1))
+        return {
+            "qM": mass.reshape(n, m.nv, m.nv),
+            "xlinacc": linear,
+            "xangacc": angular,
+            **dict(zip(names, forces.split(m.nv, dim=1), strict=True)),
+            **dict(zip(names_u, actuators.split([m.nu, m.nu, m.nu, m.na], dim=1), strict=True)),
+            "xfrc_contact": self._about_centres(contacts.reshape(n, m.nbody, 6), arm),
+            "ten_length": tendons[:, : m.ntendon],
+            "ten_velocity": tendons[:, m.ntendon :],
+            "ten_J": jacobian.reshape(n, m.ntendon, m.nv),
+        }
 
     def _about_centres(self, contacts: torch.Tensor, arm: torch.Tensor) -> torch.Tensor:
         """Forces and moments about bodies' frames -> about their centres of mass, `arm` from there."""
         force, moment = contacts.split(3, dim=2)
         # a body without joints is a part of what it is fixed to
         return torch.cat([force, moment - torch.linalg.cross(arm, force)], dim=2) * self._moves[:, None]
-
-
-class Units:
-    """Which entries of the state and the controls the muscles of a model depend on.
-
-    Args:
-        model: whose muscles.
-        tensor: makes tensors of the simulator's precision and device from arrays.
-    """
-
-    def __init__(self, model: Model, tensor):
-        def pairs(where, targets):
-            """Muscles and their entries, for those of which `where` holds."""
-            units = np.flatnonzero(where & (model.actuator_gaintype == GAIN_MUSCLE))
-            return tensor(units).long(), tensor(np.asarray(targets)[units]).long()
-
-        on_tendon, on_joint = (model.actuator_trntype == kind for kind in (TRN_TENDON, TRN_JOINT))
-        joint = model.actuator_trnid * on_joint
-        dependent = np.isin(joint, model.eq_joint1) & model.opt.equality
-        scalar = on_joint & (model.jnt_type[joint] > JNT_BALL) & ~dependent
-        self._gear = tensor(model.actuator_gear[:, 0])
-        self._tendon = pairs(on_tendon, model.actuator_trnid)
-        self._qpos, self._qvel = pairs(scalar, model.jnt_qposadr[joint]), pairs(scalar, model.jnt_dofadr[joint])
-        acts = model.actuator_actadr >= 0
-        self._act, self._strain = (pairs(adr >= 0, adr) for adr in (model.actuator_actadr, model.muscle_tendonadr))
-        self._ctrl = pairs(~acts, np.arange(model.nu))
-        limited = model.actuator_ctrllimited & model.opt.clampctrl
-        low, high = np.where(limited[:, None], model.actuator_ctrlrange, [-np.inf, np.inf]).T
-        self._low, self._high = tensor(low), tensor(high)
-        self._sizes = model.ntendon, model.nq, model.nv, model.na
-
-    def data(self, found: torch.Tensor, act: torch.Tensor, ctrl: torch.Tensor) -> FibreData:
-        """What `Measure` has found, with what drives the muscles."""
-        control = torch.minimum(torch.maximum(ctrl, self._low), self._high)
-        units, entries = self._act
-        activation = control.index_copy(1, units, act[:, entries]) if len(units) else control
-        return FibreData(*found.unbind(1), activation=activation, excitation=control.clamp(0, 1))
-
-    def spread(self, bars: torch.Tensor, ctrl: torch.Tensor):
-        """Adjoints of the tendons' lengths and velocities, and of the state and the controls by other ways.
-
-        Args:
-            bars: adjoints of each unit's length, velocity, tendon's strain and activation, (N, 4, nu).
-            ctrl: the controls.
-        """
-        length, velocity, strain, activation = bars.unbind(1)
-        tendons, nq, nv, na = self._sizes
-
-        def summed(size, *parts):
-            total = bars.new_zeros(len(bars), size)
-            for (units, entries), bar in parts:
-                total.index_add_(1, entries, bar[:, units])
-            return total
-
-        length, velocity = length * self._gear, velocity * self._gear
-        by_tendons = [summed(tendons, (self._tendon, bar)) for bar in (length, velocity)]
-        inside = (ctrl >= self._low) & (ctrl <= self._high)
-        motion = [summed(nq, (self._qpos, length)), summed(nv, (self._qvel, velocity))]
-        drive = [
-            summed(na, (self._act, activation), (self._strain, strain)),
-            summed(ctrl.shape[1], (self._ctrl, activation)) * inside,
-        ]
-        return torch.cat(by_tendons, dim=1), torch.cat(motion, dim=1), torch.cat(drive, dim=1)
-
-
-class Measure(torch.autograd.Function):
-    """`muscles.fibres.measure`: from (qpos, qvel), (act, ctrl, mocap) to the results, (N, 5, nu)."""
-
-    @staticmethod
-    def forward(ctx, motion, drive, cells, sim):
-        m = sim._m
-        packed = torch.cat([motion, drive], dim=1).detach()
-        sim._require_finite(packed, "", sim._looks.count())
-        # other actuators' stay 0
-        results, slopes = (sim._empty(n * m.nu).zero_() for n in (NUM_RESULTS, NUM_RESULTS * NUM_INPUTS))
-        sim._engine.measure(sim._constants, (sim._to_lanes(packed, sim._rest), sim._fitted(cells), results, slopes))
-        ctx.sim, ctx.constants = sim, sim._constants
-        ctx.save_for_backward(motion, drive, slopes)
-        return sim._from_lanes(results).reshape(len(motion), NUM_RESULTS, m.nu)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
-        sim, (motion, drive, slopes) = ctx.sim, ctx.saved_tensors
-        m = sim._m
-        grad = sim._to_lanes(grad.reshape(len(grad), -1)).reshape(-1, NUM_RESULTS, 1, m.nu, slopes.shape[2])
-        bars = (slopes.reshape(-1, NUM_RESULTS, NUM_INPUTS, m.nu, slopes.shape[2]) * grad).sum(1)
-        bars = sim._from_lanes(bars.reshape(len(slopes), NUM_INPUTS * m.nu, -1)).reshape(len(motion), NUM_INPUTS, m.nu)
-        by_tendons, by_motion, by_drive = sim._units.spread(bars, drive[:, m.na : m.na + m.nu])
-        by_drive = torch.nn.functional.pad(by_drive, (0, m.nmocap))
-        if m.tendon.number:
-            further = sim._kinematic_adjoint(ctx.constants, motion, drive, None, by_tendons)
-            by_motion, by_drive = by_motion + further[0], by_drive + further[1]
-        return by_motion, by_drive, None, None

@@ -21,6 +21,7 @@ class Sensors:
     """
 
     def __init__(self, model: Model, tensor):
+        self._option = model.opt
         self._names, self._types = model.names.get("sensor", []), model.sensor_type
         self._readers, self._begin, at = [], np.zeros(len(self._types), int), 0
         for kind in np.unique(self._types[self._types >= 0]):
@@ -34,16 +35,15 @@ class Sensors:
         self._ends = self._begin + model.sensor_dim
         self._other = [self._names[k] or f"number {k}" for k in np.flatnonzero(self._types < 0)]
 
-    def read(self, data, motion: torch.Tensor, figures: dict[str, torch.Tensor], gravity: torch.Tensor) -> torch.Tensor:
+    def read(self, data, motion: torch.Tensor, figures: dict[str, torch.Tensor]) -> torch.Tensor:
         """All readings side by side, kind by kind, (N, ...).
 
         Args:
             data: the `ForwardData` of the state.
             motion: its qpos and qvel (N, nq + nv).
             figures: body_mass, body_inertia and body_ipos as the state has them, with or without an axis of N.
-            gravity: (3,) [m/s^2].
         """
-        scene = _Scene(data, motion, figures, gravity)
+        scene = _Scene(data, motion, figures, motion.new_tensor(self._option.gravity))
         parts = [torch.minimum(torch.maximum(reader(scene).flatten(1), -most), most) for reader, most in self._readers]
         return torch.cat(parts, dim=1) if parts else motion[:, :0]
 
@@ -79,7 +79,7 @@ class Sensors:
 
 
 class _Scene(NamedTuple):
-    """A state as sensors see it; the fields are the arguments of `Sensors.read`."""
+    """A state as sensors see it: the arguments of `Sensors.read`, and gravity [m/s^2] (3,)."""
 
     data: object
     motion: torch.Tensor

@@ -1,4 +1,4 @@
-"""What an evaluation of a state reports, in place of a control step's tape: see `sizes`."""
+"""What an evaluation of a state reports, in place of a control step's tape: see `sizes`; and what its bodies do."""
 
 from taichi_sim import spatial
 from taichi_sim.bodies import kinematics
@@ -11,7 +11,6 @@ def sizes(m) -> dict[str, int]:
     """Scalars per world of each part, in their order; `strains` are those at which fibres on elastic tendons rest."""
     return {
         "mass": m.nv * m.nv,
-        "bodies": 13 * m.nbody,
         "accelerations": 6 * m.nbody,
         "forces": 7 * m.nv,
         "actuators": 3 * m.nu + m.na,
@@ -53,7 +52,7 @@ def mass_matrix(m: ti.template(), d: ti.template(), e, report: ti.template()):
 @procedure
 def others(m: ti.template(), d: ti.template(), e, report: ti.template()):
     """All else, after the acceleration is known."""
-    bodies(m, d, e, report)
+    accelerations(m, d, e, report)
     forces(m, d, e, report)
     actuators(m, d, e, report)
     tendons(m, d, e, report)
@@ -61,11 +60,9 @@ def others(m: ti.template(), d: ti.template(), e, report: ti.template()):
 
 
 @procedure
-def bodies(m: ti.template(), d: ti.template(), e, report: ti.template()):
-    """Positions of all bodies, then quaternions, velocities of the frames' origins, angular ones; accelerations."""
-    at, after = begin(m, "bodies"), begin(m, "accelerations")
+def bodies(m: ti.template(), d: ti.template(), e, found: ti.template()):
+    """13 scalars a body: positions of all, then quaternions, velocities of the frames' origins, angular velocities."""
     kinematics.origins(m, d, e)
-    kinematics.velocity(m, d, e, True)
     for b in range(m.nbody):
         link = m.body_link[b]
         q = d.xq[e, link]
@@ -75,17 +72,29 @@ def bodies(m: ti.template(), d: ti.template(), e, report: ti.template()):
         q = spatial.quat_mul(q, m.body_quat[b])
         w = d.vw[e, link]
         v = d.vl[e, link] + spatial.cross(w, p)
-        # a spatial acceleration is that of what passes by, and gravity is the world's, upwards
-        aw = d.aw[e, link]
-        a = d.al[e, link] + m.gravity[0] + spatial.cross(aw, p) + spatial.cross(w, v)
         for k in ti.static(range(3)):
-            report[at + 3 * b + k] = x[k, :]
-            report[at + 7 * m.nbody + 3 * b + k] = v[k, :]
-            report[at + 10 * m.nbody + 3 * b + k] = w[k, :]
-            report[after + 3 * b + k] = a[k, :]
-            report[after + 3 * m.nbody + 3 * b + k] = aw[k, :]
+            found[3 * b + k] = x[k, :]
+            found[7 * m.nbody + 3 * b + k] = v[k, :]
+            found[10 * m.nbody + 3 * b + k] = w[k, :]
         for k in ti.static(range(4)):
-            report[at + 3 * m.nbody + 4 * b + k] = q[k, :]
+            found[3 * m.nbody + 4 * b + k] = q[k, :]
+
+
+@procedure
+def accelerations(m: ti.template(), d: ti.template(), e, report: ti.template()):
+    """Of all bodies' frames, then angular ones."""
+    at = begin(m, "accelerations")
+    kinematics.velocity(m, d, e, True)
+    for b in range(m.nbody):
+        link = m.body_link[b]
+        p = d.xp[e, link] + spatial.rotate(d.xq[e, link], m.body_pos[b])
+        w, aw = d.vw[e, link], d.aw[e, link]
+        # a spatial acceleration is that of what passes by, and gravity is the world's, upwards
+        a = d.al[e, link] + m.gravity[0] + spatial.cross(aw, p)
+        a = a + spatial.cross(w, d.vl[e, link] + spatial.cross(w, p))
+        for k in ti.static(range(3)):
+            report[at + 3 * b + k] = a[k, :]
+            report[at + 3 * m.nbody + 3 * b + k] = aw[k, :]
 
 
 @procedure

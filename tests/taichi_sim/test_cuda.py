@@ -19,8 +19,8 @@ from taichi_sim.machine import cuda
 
 # The second has all that ant has, too: a free joint, contact with planes.
 BODIES = "cartpole", "humanoid_mtu"
-# What a step's kernels are called, of the forward pass and of its adjoint, and the other one of `Simulator.forward`.
-KERNELS = {"step": 2, "kinematic": 1}
+# What a step's kernels are called, of the forward pass and of its adjoint, and the others of `Simulator.forward`.
+KERNELS = {"step": 2, "frames": 1, "kinematic": 1}
 LAUNCHES = """
 import types
 import taichi as ti
@@ -135,6 +135,7 @@ def test_every_kernel_compiles(stub, tmp_path):
             bodies, tendons = empty(13 * m.nbody), empty(2 * m.tendon.number)
             with runtime.exclusive(bound._runtime):
                 engine._forward.step._kernel(*memory, inputs, nothing, state, tape, *plan, forward.RECORD)
+                engine._forward.frames._kernel(*memory, inputs, nothing, bodies)
                 engine._adjoint.step._kernel(*memory, tape, nothing, state, inputs, nothing, *plan)
                 engine._adjoint.kinematic._kernel(*memory, state, bodies, tendons, empty(m.nq + m.nv))
         """,
