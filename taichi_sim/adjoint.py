@@ -181,9 +181,6 @@ class AdjointKernels:
                     found[i] = d.grad_raw[e, i]
                 for i in range(m.nv):
                     found[m.nq + i] = d.grad_qvel[e, i]
-                if ti.static(m.nmocap > 0):
-                    for i in range(m.nmocap):
-                        found[m.nq + m.nv + i] = d.grad_mocap[e, i]
                 for i in range(m.na):
                     found[m.nq + m.nv + i] = d.grad_act[e, i]
                 for i in range(m.nu):

@@ -41,18 +41,13 @@ def linearize(
     size = 2 * model.nv + model.na
     # few worlds are there several times, for several rows a pass
     copies = min(size, math.ceil(_WORLDS / num))
-    qpos, qvel, act, ctrl = (part.detach().repeat_interleave(copies, 0) for part in sim.inputs(state, ctrl))
+    inputs = sim.inputs(state, ctrl)
     if copies > 1:
-        many = _helpers.get(sim)
-        if many is None:
-            many = _helpers[sim] = sim.resized(num * copies)
-        shared = {name: np.ndim(getattr(model, name)) for name in parameters or {}}
-        parameters = {
-            name: x if x.ndim == shared[name] else x.repeat_interleave(copies, 0)
-            for name, x in (parameters or {}).items()
-        }
-        mocap = None if mocap is None else mocap.repeat_interleave(copies, 0)
-        sim = many
+        with torch.no_grad():
+            # it says what does not fit
+            sim.step(state, ctrl, parameters, mocap)
+        sim, parameters, mocap = _several(sim, copies, parameters or {}, mocap)
+    qpos, qvel, act, ctrl = (part.detach().repeat_interleave(copies, 0) for part in inputs)
     tangent = _Tangent(model)
     dx = qpos.new_zeros(len(qpos), size, requires_grad=True)
     with torch.enable_grad():
@@ -68,6 +63,18 @@ def linearize(
         torch.cat([x.unflatten(0, (num, copies)) for x in parts], 1)[:, :size] for parts in zip(*passes, strict=True)
     )
     return A, B
+
+
+def _several(sim: Simulator, copies: int, parameters: dict, mocap) -> tuple[Simulator, dict, torch.Tensor | None]:
+    """A simulator of so many copies of each world, and what its steps take."""
+    many = _helpers.get(sim)
+    if many is None:
+        many = _helpers[sim] = sim.resized(sim.num_worlds * copies)
+    shared = {name: np.ndim(getattr(sim.model, name)) for name in parameters}
+    parameters = {
+        name: x if x.ndim == shared[name] else x.repeat_interleave(copies, 0) for name, x in parameters.items()
+    }
+    return many, parameters, None if mocap is None else mocap.repeat_interleave(copies, 0)
 
 
 class _Tangent:

@@ -114,6 +114,8 @@ def test_what_is_no_state_is_refused_as_by_a_step():
         ts.linearize(sim, state, torch.zeros(1, 1, dtype=sim.dtype))
     with pytest.raises(ValueError, match="taichi_sim.State"):
         ts.linearize(sim, state.qpos, torch.zeros(2, 1, dtype=sim.dtype))
+    with pytest.raises(ValueError, match="declare parameters first"):
+        ts.linearize(sim, state, torch.zeros(2, 1, dtype=sim.dtype), {"masses": 1.0})
 
 
 def test_few_worlds_have_the_matrices_of_many():
