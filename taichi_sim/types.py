@@ -26,8 +26,8 @@ _, WRAP_JOINT, WRAP_PULLEY, WRAP_SITE, WRAP_SPHERE, WRAP_CYLINDER, WRAP_CRANK = 
 LAW_MUJOCO, LAW_DEGROOTE = range(2)
 # Laws of constraints, and friction cones of MuJoCo's (`taichi_sim.constraint`); steps of velocities (`Option`).
 LAWS, CONES = ("mujoco", "penalty"), ("pyramidal", "elliptic")
-# Sensors that are read (`readout.sensors`), MuJoCo's mjSENS_ names: its own numbers change with its releases. Saved models
-# hold these: new ones go to the end.
+# Sensors that are read (`readout.sensors`), MuJoCo's mjSENS_ names: its own numbers change with its releases. Saved
+# models hold these: new ones go to the end.
 SENSORS = (
     *("jointpos", "jointvel", "jointactfrc", "ballquat", "ballangvel", "tendonpos", "tendonvel", "tendonactfrc"),
     *("actuatorpos", "actuatorvel", "actuatorfrc", "framepos", "framequat", "framexaxis", "frameyaxis", "framezaxis"),
