@@ -24,6 +24,7 @@ class Option:
     | constraint | law of limits, contacts, dry friction: "penalty", or "mujoco" (`<text name="constraint">`) | str |
     | cone, impratio | of that: "pyramidal" or "elliptic"; stiffness of friction over the normal's | str, scalar |
     | coriolis | Coriolis and gyroscopic forces are taken at v + theta h a, too (`bodies.coriolis`) | bool |
+    | magnetic | the field that magnetometers read | (3,) |
     | density, viscosity, wind | of a fluid around all bodies [kg/m^3, Pa s, m/s] | scalars, (3,) |
     | contact, limit, spring, damper, friction, actuation, clampctrl, equality | stages that are on | bool |
     """
@@ -39,6 +40,7 @@ class Option:
     coriolis: bool = False
     density: float = 0.0
     viscosity: float = 0.0
+    magnetic: np.ndarray = dataclasses.field(default_factory=lambda: np.array([0.0, -0.5, 0.0]))
     wind: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(3))
     contact: bool = True
     limit: bool = True

@@ -32,7 +32,7 @@ SENSORS = (
     *("jointpos", "jointvel", "jointactfrc", "ballquat", "ballangvel", "tendonpos", "tendonvel", "tendonactfrc"),
     *("actuatorpos", "actuatorvel", "actuatorfrc", "framepos", "framequat", "framexaxis", "frameyaxis", "framezaxis"),
     *("framelinvel", "frameangvel", "framelinacc", "frameangacc", "velocimeter", "gyro", "accelerometer"),
-    *("subtreecom", "subtreelinvel", "subtreeangmom"),
+    *("subtreecom", "subtreelinvel", "subtreeangmom", "magnetometer"),
 )
 # What a sensor of a frame is attached to: a body's inertial frame, its own frame, a geom, a site.
 OBJ_BODY, OBJ_XBODY, OBJ_GEOM, OBJ_SITE = 1, 2, 5, 6

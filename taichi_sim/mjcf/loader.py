@@ -264,6 +264,7 @@ def _option(m, numerics: Numerics, report: Report) -> Option:
         density=float(m.opt.density) * on.passive,
         viscosity=float(m.opt.viscosity) * on.passive,
         wind=np.array(m.opt.wind),
+        magnetic=np.array(m.opt.magnetic),
     )
     if substeps is None and m.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
         # as many evaluations of the forces as Runge-Kutta's; in one step as long, Euler's method may well diverge

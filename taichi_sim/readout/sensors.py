@@ -43,7 +43,8 @@ class Sensors:
             motion: its qpos and qvel (N, nq + nv).
             figures: body_mass, body_inertia and body_ipos as the state has them, with or without an axis of N.
         """
-        scene = _Scene(data, motion, figures, motion.new_tensor(self._option.gravity))
+        gravity, magnetic = (motion.new_tensor(x) for x in (self._option.gravity, self._option.magnetic))
+        scene = _Scene(data, motion, figures, gravity, magnetic)
         parts = [torch.minimum(torch.maximum(reader(scene).flatten(1), -most), most) for reader, most in self._readers]
         return torch.cat(parts, dim=1) if parts else motion[:, :0]
 
@@ -79,12 +80,13 @@ class Sensors:
 
 
 class _Scene(NamedTuple):
-    """A state as sensors see it: the arguments of `Sensors.read`, and gravity [m/s^2] (3,)."""
+    """A state as sensors see it: the arguments of `Sensors.read`, gravity [m/s^2] and the magnetic field, (3,) each."""
 
     data: object
     motion: torch.Tensor
     figures: dict[str, torch.Tensor]
     gravity: torch.Tensor
+    magnetic: torch.Tensor
 
 
 class _Frames:
@@ -133,6 +135,10 @@ class _Moving:
         turning = turning + torch.linalg.cross(spin, torch.linalg.cross(spin, arm))
         return self._scene.data.xlinacc[:, self._body] + turning - self._scene.gravity
 
+    @property
+    def magnetic(self) -> torch.Tensor:
+        return self._scene.magnetic.expand_as(self.place)
+
     def axis(self, k: int) -> torch.Tensor:
         return quaternion.rotate(self.turn, self.turn.new_tensor(np.eye(3)[k]))
 
@@ -158,6 +164,7 @@ _OF_FRAMES = {
     "frameangacc": lambda a, b: a.angular_acceleration,
     "velocimeter": lambda a, b: a.seen(a.velocity),
     "gyro": lambda a, b: a.seen(a.spin),
+    "magnetometer": lambda a, b: a.seen(a.magnetic),
     # its gradient in the frame's rotation would be a part of it alone
     "accelerometer": lambda a, b: a.seen(a.felt).detach(),
 }

@@ -58,7 +58,9 @@ def of_frames() -> str:
 
 
 SITES = "".join(
-    f'<{kind} site="{name}"/>' for kind in ("velocimeter", "gyro", "accelerometer") for name in FRAMES["site"]
+    f'<{kind} site="{name}"/>'
+    for kind in ("velocimeter", "gyro", "magnetometer", "accelerometer")
+    for name in FRAMES["site"]
 )
 TREES = "".join(
     f'<{kind} body="{name}"/>'
