@@ -122,6 +122,14 @@ class Trial:
                 ours = getattr(found, name)[world].detach().numpy()[: len(theirs)]
                 off = np.abs(ours - theirs).max(initial=0)
                 worst[name] = max(worst[name], off / max(np.abs(theirs).max(initial=0), 1e-3))
+            # an acceleration is MuJoCo's as far as its solver has come
+            early = m.sensor_needstage <= int(mujoco.mjtStage.mjSTAGE_VEL)
+            for k, name in enumerate(self.model.names["sensor"]):
+                if name and early[k] and self.model.sensor_type[k] >= 0:
+                    ours, theirs = found.sensor(name)[world].detach().numpy(), data.sensor(k).data
+                    # q and -q are one rotation
+                    off = min(np.abs(ours - theirs).max(), np.abs(ours + theirs).max() if len(ours) == 4 else np.inf)
+                    worst["sensors"] = max(worst["sensors"], off / max(np.abs(theirs).max(), 1.0))
         return worst
 
     def step_error(self, m: mujoco.MjModel) -> float:
