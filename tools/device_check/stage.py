@@ -101,7 +101,8 @@ def numbers(stage: Stage) -> None:
     found = sim.forward(ts.State(*detached[:3]), detached[3])
     out = {"qpos": state.qpos, "qvel": state.qvel, "act": state.act}
     out |= {f"grad_{k}": x.grad for k, x in zip(("qpos", "qvel", "act", "ctrl"), inputs, strict=True)}
-    out |= {k: getattr(found, k) for k in ("xpos", "xquat", "qM", "qfrc_bias", "qacc", "ten_length", "ten_J")}
+    names = ["xpos", "xquat", "xlinvel", "xangvel", "xlinacc", "qM", "qfrc_bias", "qacc", "ten_length", "ten_J"]
+    out |= {k: getattr(found, k) for k in names}
     arrays = {k: x.detach().cpu().numpy() for k, x in out.items() if x is not None and x.numel()}
     np.savez(stage.out.with_suffix("") / f"{stage.body}-{stage.precision}-{stage.device}.npz", **arrays)
     stage.say(ended=True)
