@@ -14,10 +14,11 @@ def sensors(m) -> dict[str, np.ndarray]:
     """The fields sensor_...; what is not read, as a sensor with a delay or of a camera's frame, has the type -1."""
     import mujoco
 
-    numbers = [int(getattr(mujoco.mjtSensor, f"mjSENS_{name.upper()}")) for name in SENSORS]
-    kinds = {number: kind for kind, number in enumerate(numbers)}
+    names, known = [f"mjSENS_{name.upper()}" for name in SENSORS], mujoco.mjtSensor.__members__
+    # older releases of MuJoCo have fewer
+    kinds = {int(known[name]): k for k, name in enumerate(names) if name in known}
     kind = np.array([kinds.get(int(number), -1) for number in m.sensor_type], dtype=np.int32)
-    # those of releases of MuJoCo before 4 look at once
+    # those of releases before 4 look at once
     late = getattr(m, "sensor_delay", np.zeros(m.nsensor)) > 0
     late = late | (getattr(m, "sensor_interval", np.zeros((m.nsensor, 2)))[:, 0] > 0)
     framed = np.isin(kind, [k for k, name in enumerate(SENSORS) if name.startswith("frame")])

@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from snippets import BEFORE_4
 
 import taichi_sim as ts
 
@@ -64,7 +65,11 @@ def assert_same(matrix: torch.Tensor, expected: np.ndarray):
     assert np.abs(matrix.numpy() - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("integrator, actuator", [("Euler", MUSCLE), ("implicitfast", '<motor joint="hinge"/>')])
+# Releases of MuJoCo before 4 have other gyroscopic forces of bodies that are free and alone by implicitfast.
+CASES = [("Euler", MUSCLE), ("implicitfast", '<motor joint="hinge"/>')][: 1 if BEFORE_4 else 2]
+
+
+@pytest.mark.parametrize("integrator, actuator", CASES)
 def test_matrices_are_those_of_mujocos_differences(integrator, actuator):
     mj_model = mujoco.MjModel.from_xml_string(BODIES.format(integrator=integrator, actuator=actuator))
     worlds, size = moving(mj_model, 3), 2 * mj_model.nv + mj_model.na

@@ -10,6 +10,7 @@ import trees
 import zoo
 from batch import mujoco_data, random_batch
 from hypothesis import HealthCheck, given, settings
+from snippets import BEFORE_4
 
 import taichi_sim as ts
 
@@ -61,12 +62,16 @@ def assert_same_as_mujoco(mj_model, num_worlds, seed):
         quat = data.xquat[world].numpy()
         assert_same("xquat", quat * np.sign((quat * ref.xquat).sum(-1, keepdims=True)), ref.xquat)
         for k in np.flatnonzero(model.sensor_type >= 0):
+            if not model.names["sensor"][k]:
+                continue
             theirs, kind = ref.sensor(k).data, ts.types.SENSORS[model.sensor_type[k]]
             ours = data.sensor(model.names["sensor"][k])[world].numpy()
             assert_same(f"{kind} {k}", ours * np.sign(ours @ theirs) if kind.endswith("quat") else ours, theirs)
         velocity, acceleration = motions(mj_model, ref)
         assert_same("xangvel, xlinvel", torch.cat([data.xangvel, data.xlinvel], 2)[world].numpy(), velocity)
-        assert_same("xangacc, xlinacc", torch.cat([data.xangacc, data.xlinacc], 2)[world].numpy(), acceleration)
+        # before release 4, MuJoCo's accelerations are not its velocities' rates where joints share a body
+        if not BEFORE_4:
+            assert_same("xangacc, xlinacc", torch.cat([data.xangacc, data.xlinacc], 2)[world].numpy(), acceleration)
         for i in range(model.nv):
             column, unit = np.zeros(model.nv), np.eye(model.nv)[i]
             mujoco.mj_mulM(mj_model, ref, column, unit)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from batch import mujoco_data, random_batch
 from differences import assert_gradient
+from snippets import BEFORE_4
 
 import taichi_sim as ts
 
@@ -89,6 +90,9 @@ def test_all_kinds_read_what_mujocos_do():
         for k, (adr, dim) in enumerate(zip(mj_model.sensor_adr, mj_model.sensor_dim, strict=True)):
             ours, theirs = (x[adr : adr + dim] for x in (found.sensordata[world].numpy(), data.sensordata))
             kind = ts.types.SENSORS[sim.model.sensor_type[k]]
+            if BEFORE_4 and kind in ("framelinacc", "accelerometer") and not theirs.any():
+                # before, what is fixed to the world felt no gravity
+                continue
             if kind.endswith("quat"):
                 # q and -q are the same rotation
                 ours = ours * np.sign(ours @ theirs)
