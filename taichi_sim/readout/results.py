@@ -58,7 +58,7 @@ class ForwardData:
     def __init__(self, layout: Layout, bodies: torch.Tensor, motion, figures: dict, evaluate, measure):
         """See `Layout.data`."""
         self._layout, self._motion, self._figures = layout, motion, figures
-        self._evaluate, self._measure = evaluate, measure
+        self._evaluate, self._measure, self._read = evaluate, measure, {}
         self.xpos, self.xquat, self.xlinvel, self.xangvel = layout.bodies(bodies)
 
     @functools.cached_property
@@ -80,18 +80,19 @@ class ForwardData:
         """What the muscles' fibres do."""
         return self._measure()
 
-    @functools.cached_property
-    def _readings(self) -> torch.Tensor:
-        return self._layout.sensors.read(self, self._motion, self._figures)
+    @property
+    def _scene(self):
+        # not kept: each would hold the other
+        return self._layout.sensors.scene(self, self._motion, self._figures, self._read)
 
     @property
     def sensordata(self) -> torch.Tensor:
         """What all sensors read, in the file's order, (N, nsensordata); see `Sensors.all`."""
-        return self._layout.sensors.all(self._readings)
+        return self._layout.sensors.all(self._scene)
 
     def sensor(self, name: str) -> torch.Tensor:
         """What one sensor reads, (N, its numbers); see `Sensors.one`."""
-        return self._layout.sensors.one(self._readings, name)
+        return self._layout.sensors.one(self._scene, name)
 
 
 class Layout:

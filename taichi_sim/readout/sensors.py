@@ -23,32 +23,30 @@ class Sensors:
     def __init__(self, model: Model, tensor):
         self._option = model.opt
         self._names, self._types = model.names.get("sensor", []), model.sensor_type
-        self._readers, self._begin, at = [], np.zeros(len(self._types), int), 0
+        self._readers, self._begin = {}, np.zeros(len(self._types), int)
         for kind in np.unique(self._types[self._types >= 0]):
             those = np.flatnonzero(self._types == kind)
             width = model.sensor_dim[those[0]]
-            self._begin[those] = at + width * np.arange(len(those))
-            at += width * len(those)
+            self._begin[those] = width * np.arange(len(those))
             cutoff = model.sensor_cutoff[those]
             most = tensor(np.repeat(np.where(cutoff > 0, cutoff, np.inf), width))
-            self._readers.append((_reader(SENSORS[kind], model, those, tensor), most))
+            self._readers[kind] = _reader(SENSORS[kind], model, those, tensor), most
         self._ends = self._begin + model.sensor_dim
         self._other = [self._names[k] or f"number {k}" for k in np.flatnonzero(self._types < 0)]
 
-    def read(self, data, motion: torch.Tensor, figures: dict[str, torch.Tensor]) -> torch.Tensor:
-        """All readings side by side, kind by kind, (N, ...).
+    def scene(self, data, motion: torch.Tensor, figures: dict[str, torch.Tensor], read: dict) -> _Scene:
+        """A state, for `one` and `all`.
 
         Args:
             data: the `ForwardData` of the state.
             motion: its qpos and qvel (N, nq + nv).
             figures: body_mass, body_inertia and body_ipos as the state has them, with or without an axis of N.
+            read: what has been read by now.
         """
         gravity, magnetic = (motion.new_tensor(x) for x in (self._option.gravity, self._option.magnetic))
-        scene = _Scene(data, motion, figures, gravity, magnetic)
-        parts = [torch.minimum(torch.maximum(reader(scene).flatten(1), -most), most) for reader, most in self._readers]
-        return torch.cat(parts, dim=1) if parts else motion[:, :0]
+        return _Scene(data, motion, figures, gravity, magnetic, read)
 
-    def one(self, readings: torch.Tensor, name: str) -> torch.Tensor:
+    def one(self, scene: _Scene, name: str) -> torch.Tensor:
         """What one sensor reads, (N, its numbers).
 
         Raises:
@@ -59,9 +57,9 @@ class Sensors:
         k = self._names.index(name)
         if self._types[k] < 0:
             self._refuse([name])
-        return readings[:, self._begin[k] : self._ends[k]]
+        return self._read(scene, k)
 
-    def all(self, readings: torch.Tensor) -> torch.Tensor:
+    def all(self, scene: _Scene) -> torch.Tensor:
         """All of them in the order of the file, (N, nsensordata).
 
         Raises:
@@ -69,8 +67,15 @@ class Sensors:
         """
         if self._other:
             self._refuse(self._other)
-        places = [np.arange(*ends) for ends in zip(self._begin, self._ends, strict=True)]
-        return readings[:, np.concatenate(places)] if places else readings
+        return torch.cat([scene.motion[:, :0], *(self._read(scene, k) for k in range(len(self._types)))], dim=1)
+
+    def _read(self, scene: _Scene, k: int) -> torch.Tensor:
+        kind = self._types[k]
+        # kind by kind: what is not asked for may take the longest
+        if kind not in scene.read:
+            reader, most = self._readers[kind]
+            scene.read[kind] = torch.minimum(torch.maximum(reader(scene).flatten(1), -most), most)
+        return scene.read[kind][:, self._begin[k] : self._ends[k]]
 
     def _refuse(self, names: list[str]) -> None:
         raise ValueError(
@@ -80,13 +85,14 @@ class Sensors:
 
 
 class _Scene(NamedTuple):
-    """A state as sensors see it: the arguments of `Sensors.read`, gravity [m/s^2] and the magnetic field, (3,) each."""
+    """A state as sensors see it: what `Sensors.scene` takes, gravity [m/s^2] and the magnetic field, (3,) each."""
 
     data: object
     motion: torch.Tensor
     figures: dict[str, torch.Tensor]
     gravity: torch.Tensor
     magnetic: torch.Tensor
+    read: dict[int, torch.Tensor]
 
 
 class _Frames:

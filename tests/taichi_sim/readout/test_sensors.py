@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import mujoco
 import numpy as np
 import pytest
@@ -168,3 +170,15 @@ def test_an_edited_sensor_that_looks_at_nothing_is_refused(field):
     getattr(mj_model, field)[:] = 99
     with pytest.raises(ts.ModelError, match=f"{field} must be from 0"):
         ts.load(mj_model)
+
+
+def test_what_is_not_asked_for_is_not_computed_and_nothing_is_kept():
+    """Of a gyroscope beside an accelerometer; what is read holds memory no longer than the user does."""
+    _, sim, state, ctrl = loaded(SITES + '<gyro name="spin" site="imu"/>')
+    found = sim.forward(state, ctrl)
+    found.sensor("spin")
+    assert "_rest" not in vars(found)
+    assert torch.equal(found.sensordata[:, -3:], found.sensor("spin"))
+    gone = weakref.ref(found)
+    del found
+    assert gone() is None
