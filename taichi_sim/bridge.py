@@ -65,7 +65,7 @@ class Simulator(Bound):
 
     def resized(self, num_worlds: int) -> Simulator:
         """Another of the same model, parameters and checks."""
-        return Simulator(self.model, num_worlds, parameters=self._declared, check_finite=self.check_finite)
+        return _rebuild(self.model, num_worlds, self._declared, self.check_finite)
 
     def initial_state(self) -> State:
         """All worlds at rest at qpos0, dependent joints of equalities where these want them; no muscle is active,
@@ -152,10 +152,11 @@ class Simulator(Bound):
         self._follow_options()
         qpos, qvel, act, ctrl = self.inputs(state, ctrl)
         motion, drive = torch.cat([qpos, qvel], dim=1), torch.cat([act, ctrl, self._placed(mocap)], dim=1)
-        self._require_finite(torch.cat([motion, drive], dim=1).detach(), "", self._looks.count())
+        packed = torch.cat([motion, drive], dim=1).detach()
+        self._require_finite(packed, "", self._looks.count())
         # options may change before the rest is asked for
         cells, constants = self._cells(parameters), self._constants
-        bodies = _Frames.apply(motion, drive, cells, self)
+        bodies = _Frames.apply(motion, drive, packed, cells, self)
         fitted = {
             name: self._parameters.tensor(name, value, self.num_worlds)
             for name, value in (parameters or {}).items()
@@ -165,7 +166,7 @@ class Simulator(Bound):
             bodies,
             motion,
             fitted,
-            lambda: _Evaluate.apply(motion, drive, cells, constants, self),
+            lambda: _Evaluate.apply(motion, drive, packed, cells, constants, self),
             lambda: self._fibres(motion, drive, cells),
         )
 
@@ -265,11 +266,12 @@ class Simulator(Bound):
         """
         m = self._m
         grad_motion = self._empty(m.nq + m.nv + m.nmocap)
-        bodies = self._empty(13 * m.nbody).zero_() if grad_bodies is None else self._to_lanes(grad_bodies)
-        tendons = self._nothing
-        if m.tendon.number:
-            none = grad_tendons is None
-            tendons = self._empty(2 * m.tendon.number).zero_() if none else self._to_lanes(grad_tendons)
+
+        def in_lanes(grad, size: int) -> torch.Tensor:
+            return self._empty(size).zero_() if grad is None else self._to_lanes(grad)
+
+        bodies = in_lanes(grad_bodies, 13 * m.nbody)
+        tendons = in_lanes(grad_tendons, 2 * m.tendon.number) if m.tendon.number else self._nothing
         first = drive.shape[1] - m.nmocap
         states = self._to_lanes(torch.cat([motion, drive[:, first:]], dim=1).detach(), self._rest)
         self._engine.adjoint_kinematic(constants, (states, bodies, tendons, grad_motion))
@@ -402,12 +404,12 @@ class _Step(torch.autograd.Function):
 
 
 class _Frames(torch.autograd.Function):
-    """`reporting.bodies`: from (qpos, qvel), (act, ctrl, mocap) to poses and velocities, (N, 13 nbody)."""
+    """`reporting.bodies`: from (qpos, qvel), (act, ctrl, mocap), and both side by side, to (N, 13 nbody)."""
 
     @staticmethod
-    def forward(ctx, motion, drive, cells, sim: Simulator):
+    def forward(ctx, motion, drive, packed, cells, sim: Simulator):
         bodies = sim._empty(13 * sim._m.nbody)
-        inputs = sim._to_lanes(torch.cat([motion, drive], dim=1).detach(), sim._rest)
+        inputs = sim._to_lanes(packed, sim._rest)
         sim._engine.frames(sim._constants, (inputs, sim._fitted(cells), bodies))
         ctx.sim, ctx.constants = sim, sim._constants
         ctx.save_for_backward(motion, drive)
@@ -416,7 +418,8 @@ class _Frames(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_bodies):
-        return *ctx.sim._kinematic_adjoint(ctx.constants, *ctx.saved_tensors, grad_bodies, None), None, None
+        motion, drive = ctx.sim._kinematic_adjoint(ctx.constants, *ctx.saved_tensors, grad_bodies, None)
+        return motion, drive, None, None, None
 
 
 class _Evaluate(torch.autograd.Function):
@@ -424,8 +427,8 @@ class _Evaluate(torch.autograd.Function):
     PARTS = "lengths", "mass", "accelerations", "forces", "actuators", "jacobian", "contacts"
 
     @staticmethod
-    def forward(ctx, motion, drive, cells, constants, sim: Simulator):
-        report = sim._report(torch.cat([motion, drive], dim=1).detach(), cells, constants)
+    def forward(ctx, motion, drive, packed, cells, constants, sim: Simulator):
+        report = sim._report(packed, cells, constants)
         ctx.sim, ctx.constants = sim, constants
         ctx.save_for_backward(motion, drive)
         lengths, *rest = (report[name] for name in _Evaluate.PARTS)
@@ -435,4 +438,5 @@ class _Evaluate(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_lengths, *_):
-        return *ctx.sim._kinematic_adjoint(ctx.constants, *ctx.saved_tensors, None, grad_lengths), None, None, None
+        motion, drive = ctx.sim._kinematic_adjoint(ctx.constants, *ctx.saved_tensors, None, grad_lengths)
+        return motion, drive, None, None, None, None

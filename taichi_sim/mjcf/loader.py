@@ -181,7 +181,9 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
         **_equalities(mj_model, rows=_integrator(mj_model, option) is not None),
         **tendons,
         **actuators.actuators(mj_model, numerics, report),
-        **sensors.sensors(mj_model),
+        sensor_type=sensors.types(mj_model),
+        **_copies(mj_model, "sensor_dim", "sensor_objtype", "sensor_objid", "sensor_reftype", "sensor_refid"),
+        **_copies(mj_model, "sensor_cutoff"),
         opt=option,
         names={
             kind: [element_name(mj_model, kind, i) for i in range(count)]

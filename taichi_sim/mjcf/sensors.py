@@ -1,4 +1,4 @@
-"""MJCF's sensors as `Model` has them."""
+"""Which of MuJoCo's sensors are read, and as what."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from taichi_sim.types import OBJ_BODY, OBJ_GEOM, OBJ_SITE, OBJ_XBODY, SENSORS
 _FRAMES = OBJ_BODY, OBJ_XBODY, OBJ_GEOM, OBJ_SITE
 
 
-def sensors(m) -> dict[str, np.ndarray]:
-    """The fields sensor_...; what is not read, as a sensor with a delay or of a camera's frame, has the type -1."""
+def types(m) -> np.ndarray:
+    """`Model.sensor_type`; what is not read, as a sensor with a delay or of a camera's frame, has the type -1."""
     import mujoco
 
     names, known = [f"mjSENS_{name.upper()}" for name in SENSORS], mujoco.mjtSensor.__members__
@@ -24,9 +24,4 @@ def sensors(m) -> dict[str, np.ndarray]:
     framed = np.isin(kind, [k for k, name in enumerate(SENSORS) if name.startswith("frame")])
     found = np.isin(m.sensor_objtype, _FRAMES) & ((m.sensor_refid < 0) | np.isin(m.sensor_reftype, _FRAMES))
     kind[late | (framed & ~found)] = -1
-    return {
-        "sensor_type": kind,
-        **{f"sensor_{name}": np.array(getattr(m, f"sensor_{name}"), np.int32) for name in ("dim", "objtype", "objid")},
-        **{f"sensor_{name}": np.array(getattr(m, f"sensor_{name}"), np.int32) for name in ("reftype", "refid")},
-        "sensor_cutoff": np.array(m.sensor_cutoff, float),
-    }
+    return kind

@@ -178,15 +178,11 @@ _OF_FRAMES = {
 
 def _subtree(kind: str, model: Model, bodies: np.ndarray, tensor):
     """A reader of the mass of bodies and of all that hangs from them: its centre, its momenta."""
-    within = np.zeros((len(bodies), model.nbody))
-    for body in range(model.nbody):
-        above = body
-        while True:
-            within[bodies == above, body] = 1
-            if above == 0:
-                break
-            above = model.body_parentid[above]
-    within, turn = tensor(within), tensor(model.body_iquat)
+    within = np.eye(model.nbody)
+    # parents come first
+    for body in range(1, model.nbody):
+        within[:, body] += within[:, model.body_parentid[body]]
+    within, turn = tensor(within[bodies]), tensor(model.body_iquat)
 
     def read(scene: _Scene) -> torch.Tensor:
         data, figures = scene.data, scene.figures
