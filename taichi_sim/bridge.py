@@ -53,7 +53,7 @@ class Simulator(Bound):
         self._looks = _Looks(num_worlds, sizes, at_once=self.device.type == "cpu")
         # stands for the tape, or for fitted constants, where there are none
         self._nothing = self._empty(1)
-        self._layout, self._units = Layout(model, self._tensor), Units(model, self._tensor)
+        self._layout, self._units = Layout(model, self._m.contact.slots(), self._tensor), Units(model, self._tensor)
         self._is_strain = self._tensor(np.isin(np.arange(model.na), model.muscle_tendonadr)).bool()
         # lanes beyond the last world are filled with a state at rest, which every model can simulate
         self._rest = self._tensor(self._resting())
@@ -424,7 +424,7 @@ class _Frames(torch.autograd.Function):
 
 class _Evaluate(torch.autograd.Function):
     # of a report, first what has gradients
-    PARTS = "lengths", "mass", "accelerations", "forces", "actuators", "jacobian", "contacts"
+    PARTS = "lengths", "mass", "accelerations", "forces", "actuators", "jacobian", "contacts", "touching"
 
     @staticmethod
     def forward(ctx, motion, drive, packed, cells, constants, sim: Simulator):

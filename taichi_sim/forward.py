@@ -19,7 +19,7 @@ from taichi_sim.bodies import (
 from taichi_sim.bodies.integrators import implicit, runge_kutta
 from taichi_sim.constraint import adhesion, search
 from taichi_sim.constraint import rows as constraint
-from taichi_sim.contact import pairs, planes
+from taichi_sim.contact import pairs, planes, record
 from taichi_sim.fluid import forces as fluid
 from taichi_sim.lanes.buffers import strip
 from taichi_sim.lanes.launcher import Launcher
@@ -32,8 +32,8 @@ from taichi_sim.runtime import Runtime, procedure, ti
 
 
 @procedure
-def forces(m: ti.template(), d: ti.template(), e, h, h_theta):
-    """State and controls -> inertias of subtrees, and tau(q, v) - c(q, v) in qacc."""
+def forces(m: ti.template(), d: ti.template(), e, h, h_theta, report: ti.template(), reports):
+    """State and controls -> inertias of subtrees, and tau(q, v) - c(q, v) in qacc; contacts to a report, if wanted."""
     kinematics.world(m, d, e)
     kinematics.position(m, d, e)
     kinematics.velocity(m, d, e, False)
@@ -50,9 +50,10 @@ def forces(m: ti.template(), d: ti.template(), e, h, h_theta):
         if ti.static(m.damping.any):
             damping.clear(m, d, e)
         if ti.static(m.contact.penalty):
-            planes.forces(m, d, e, h_theta)
+            at = reporting.begin(m, "touching")
+            planes.forces(m, d, e, h_theta, report, at, reports)
             if ti.static(m.contact.pairs.number > 0):
-                pairs.forces(m, d, e, h_theta)
+                pairs.forces(m, d, e, h_theta, report, at, reports)
         dynamics.generalised(m, d, e, d.contact.kn, d.contact.kf, d.contact.qfrc)
     inertia.composite(m, d, e)
     passive.springs(m, d, e)
@@ -247,7 +248,10 @@ class ForwardKernels:
             for n in range(solutions):
                 if mode == RECORD:
                     taping.record_state(m, d, e, tape, at)
-                forces(m, d, e, h, h_theta)
+                if ti.static(m.contact.any):
+                    if mode == EVALUATE:
+                        record.clear(m, d, e, tape, reporting.begin(m, "touching"))
+                forces(m, d, e, h, h_theta, tape, mode == EVALUATE)
                 if mode == EVALUATE or ti.static(not m.constraint.any):
                     matrix(m, d, e, h_theta)
                 if mode == EVALUATE:
@@ -255,7 +259,7 @@ class ForwardKernels:
                 solve(m, d, e, h_theta)
                 if ti.static(m.constraint.any):
                     if mode == EVALUATE:
-                        constraint.report(m, d, e)
+                        constraint.report(m, d, e, tape, reporting.begin(m, "touching"))
                 if mode == EVALUATE:
                     reporting.others(m, d, e, tape)
                 if mode == RECORD:

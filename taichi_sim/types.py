@@ -32,9 +32,14 @@ SENSORS = (
     *("jointpos", "jointvel", "jointactfrc", "ballquat", "ballangvel", "tendonpos", "tendonvel", "tendonactfrc"),
     *("actuatorpos", "actuatorvel", "actuatorfrc", "framepos", "framequat", "framexaxis", "frameyaxis", "framezaxis"),
     *("framelinvel", "frameangvel", "framelinacc", "frameangacc", "velocimeter", "gyro", "accelerometer"),
-    *("subtreecom", "subtreelinvel", "subtreeangmom", "magnetometer"),
+    *("subtreecom", "subtreelinvel", "subtreeangmom", "magnetometer", "touch", "force", "torque", "contact"),
 )
-# What a sensor of a frame is attached to: a body's inertial frame, its own frame, a geom, a site.
+# Shapes of sites, of what sensors of touch enclose.
+ZONES = GEOM_SPHERE, GEOM_CAPSULE, GEOM_ELLIPSOID, GEOM_CYLINDER, GEOM_BOX
+# What of a contact's data a contact's sensor may give, MuJoCo's mjCONDATA_ names in their order: numbers of each.
+CONTACT_DATA = {"found": 1, "force": 3, "torque": 3, "dist": 1, "pos": 3, "normal": 3, "tangent": 3}
+# What a sensor of a frame is attached to: a body's inertial frame, its own frame, a geom, a site. A contact's sensor
+# looks at a body, at it and all that hangs from it (OBJ_XBODY), at a geom or into a site.
 OBJ_BODY, OBJ_XBODY, OBJ_GEOM, OBJ_SITE = 1, 2, 5, 6
 INTEGRATORS = "theta", "Euler", "implicitfast", "implicit", "RK4"
 
@@ -61,12 +66,23 @@ _NAMES = (
     "tendon_limit_loss tendon_frictionloss tendon_friction_kf tendon_friction_mass tendon_friction_rate "
     "tendon_limit_ref tendon_limit_solimp tendon_limit_invweight muscle_tendon_strain muscle_tendonadr "
     "pair_loss pair_ref pair_solimp pair_invweight pair_dim pair_spin_kf pair_spin_mu pair_roll_kf pair_roll_mu "
-    "pair_across pair_gap"
+    "pair_across pair_gap site_type site_size sensor_intprm"
 )
-_LIKE = ("geom_type", "body_parentid", "jnt_type", "dof_bodyid", "tendon_adr", "muscle_law", "pair_geom1")
+_LIKE = (
+    "geom_type",
+    "body_parentid",
+    "jnt_type",
+    "dof_bodyid",
+    "tendon_adr",
+    "muscle_law",
+    "pair_geom1",
+    "site_bodyid",
+    "sensor_type",
+)
 _LATER = {name: next(x for x in _LIKE if x.startswith(name.split("_")[0])) for name in _NAMES.split()}
 _WIDTHS = dict.fromkeys(("jnt_limit_ref", "tendon_limit_ref", "pair_ref", "pair_across"), (2,))
 _WIDTHS |= dict.fromkeys(("jnt_limit_solimp", "tendon_limit_solimp", "pair_solimp"), (5,)) | {"geom_fluid": (12,)}
+_WIDTHS |= dict.fromkeys(("site_size", "sensor_intprm"), (3,))
 # Fields of `Model` without entries by default: (their dtype, numbers per entry).
 _EMPTY = {
     **dict.fromkeys(("loop_type", "loop_obj1", "loop_obj2"), (np.int32, ())),
@@ -83,6 +99,7 @@ _EMPTY = {
 # How those say that there is none, where it is not the number 0.
 _NONE = dict.fromkeys(("muscle_tendonadr", "body_mocapid", "geom_hfieldid", "pair_dim"), (np.int32, -1))
 _NONE["jnt_actgravcomp"] = bool, False
+_NONE |= dict.fromkeys(("site_type", "sensor_intprm"), (np.int32, 0))
 
 
 @dataclasses.dataclass
@@ -146,6 +163,7 @@ class Model:
     | loop_stiffness, loop_damping | of its reference acceleration [1/s^2], [1/s] | (nloop,), (nloop,) |
     | loop_invweight | inverse inertia that rows see: of positions, of rotations | (nloop, 2) |
     | site_bodyid, site_pos, site_quat | its body, pose in the body's frame [m] | (nsite,), (nsite, 3), (nsite, 4) |
+    | site_type, site_size | shape, GEOM_*, and size [m] of what it encloses | (nsite,), (nsite, 3) |
     | tendon_adr, tendon_num | first element of its path, number of elements; slider-cranks last | (ntendon,) each |
     | wrap_type, wrap_objid | WRAP_* code of an element; its joint, site or geom (pulley: -1) | (nwrap,), (nwrap,) |
     | wrap_prm | joint: coefficient; pulley: divisor; sphere, cylinder: side site or -1; crank: its rod [m] | (nwrap,) |
@@ -175,6 +193,7 @@ class Model:
     | sensor_objtype, sensor_objid | OBJ_*, 0: what its type says; the body, geom, site, joint, ... | (nsensor,) each |
     | sensor_reftype, sensor_refid | OBJ_* of the frame in which it is read (id -1: the world's) | (nsensor,) each |
     | sensor_cutoff | largest absolute value, 0: any | (nsensor,) |
+    | sensor_intprm | a contact's: bits of CONTACT_DATA, order (`readout.touch`), how many contacts | (nsensor, 3) |
     | opt | options of the simulation | `Option` |
     | names | names by kind: "body", "joint", "geom", "site", "tendon", "actuator", "sensor" | dict of lists |
 
@@ -344,6 +363,9 @@ class Model:
     sensor_reftype: np.ndarray | None = None
     sensor_refid: np.ndarray | None = None
     sensor_cutoff: np.ndarray | None = None
+    site_type: np.ndarray | None = None
+    site_size: np.ndarray | None = None
+    sensor_intprm: np.ndarray | None = None
 
     def __post_init__(self):
         for name, (kind, width) in _EMPTY.items():

@@ -20,6 +20,7 @@ from taichi_sim import spatial
 from taichi_sim.bodies import damping, dynamics, kinematics
 from taichi_sim.constraint import cone, dry, scalar, touch
 from taichi_sim.constraint.impedance import impedance
+from taichi_sim.contact import record
 from taichi_sim.lanes.vectors import greatest, stack
 from taichi_sim.runtime import procedure, ti
 from taichi_sim.types import JNT_BALL
@@ -234,7 +235,12 @@ def assemble(m: ti.template(), d: ti.template(), e):
     if ti.static(m.constraint.contacts.number > 0):
         if ti.static(m.constraint.contacts.planes > 0):
             damping.clear(m, d, e)
-        contact_forces(m, d, e, touch.FREE)
+        dynamics.clear(m, e, d.constraint.fn, d.constraint.ff)
+        for c in range(m.constraint.contacts.number):
+            if greatest(d.constraint.depth[e, c]) > 0.0:
+                f, moment = contact_force(m, d, e, c, touch.FREE)
+                touch.add_force(m, d, e, c, d.constraint.p[e, c], f, moment)
+        dynamics.generalised(m, d, e, d.constraint.fn, d.constraint.ff, d.constraint.qfrc)
         if ti.static(m.constraint.contacts.planes > 0):
             damping.composite(m, d, e)
         for i in range(m.nv):
@@ -253,9 +259,12 @@ def add_limit(m: ti.template(), d: ti.template(), e, i, f, y: ti.template()):
                 y[e, dof + k] = y[e, dof + k] + J[k, :] * f
 
 
-@procedure
-def add_contact(m: ti.template(), d: ti.template(), e, c, aim: ti.template()):
-    """Forces of contact c's rows that push, to fn, ff, or what they add to the matrix; as `touch` says of the aims."""
+@ti.func
+def contact_force(m: ti.template(), d: ti.template(), e, c, aim: ti.template()):
+    """The force of contact c's rows that push, and its moment but for p x force; and adds to the matrix what they add.
+
+    Which of it is meant, `touch` says of the aims.
+    """
     n, p, t1 = d.constraint.n[e, c], d.constraint.p[e, c], d.constraint.t1[e, c]
     t2 = spatial.cross(n, t1)
     f, moment = p * 0.0, p * 0.0
@@ -277,20 +286,7 @@ def add_contact(m: ti.template(), d: ti.template(), e, c, aim: ti.template()):
                 if ti.static(m.constraint.contacts.turning):
                     moment = moment + spatial.scale(w, push)
                 touch.join(m, d, e, c, p, y, w, mass, aim)
-    if ti.static(aim != touch.COUPLE):
-        touch.add_force(m, d, e, c, p, f, moment)
-
-
-@procedure
-def contact_forces(m: ti.template(), d: ti.template(), e, aim: ti.template()):
-    """`add_contact` of all, and their generalised forces in constraint.qfrc."""
-    for link in range(m.nlink):
-        d.constraint.fn[e, link] = m.gravity[0] * 0.0
-        d.constraint.ff[e, link] = m.gravity[0] * 0.0
-    for c in range(m.constraint.contacts.number):
-        if greatest(d.constraint.depth[e, c]) > 0.0:
-            add_contact(m, d, e, c, aim)
-    dynamics.generalised(m, d, e, d.constraint.fn, d.constraint.ff, d.constraint.qfrc)
+    return f, moment
 
 
 @procedure
@@ -313,12 +309,15 @@ def add_to_matrix(m: ti.template(), d: ti.template(), e):
     if ti.static(m.constraint.contacts.between > 0):
         for c in range(m.constraint.contacts.planes, m.constraint.contacts.number):
             if greatest(d.constraint.mass[e, c]) > 0.0:
-                add_contact(m, d, e, c, touch.COUPLE)
+                contact_force(m, d, e, c, touch.COUPLE)
 
 
 @procedure
-def report(m: ti.template(), d: ti.template(), e):
-    """qacc -> the rows' forces, added to qfrc_friction, qfrc_limit, contact.qfrc and contact.kn, kf."""
+def report(m: ti.template(), d: ti.template(), e, single: ti.template(), at):
+    """qacc -> the rows' forces, added to qfrc_friction, qfrc_limit, contact.qfrc and contact.kn, kf.
+
+    Those of single contacts, `record`'s numbers, to `single` from `at` on.
+    """
     if ti.static(m.constraint.dry.number > 0):
         dry.report(m, d, e)
     if ti.static(m.constraint.limits.number > 0):
@@ -329,7 +328,14 @@ def report(m: ti.template(), d: ti.template(), e):
                 add_limit(m, d, e, i, mass * (d.constraint.limit_ref[e, i] - a), d.qfrc_limit)
     if ti.static(m.constraint.contacts.number > 0):
         motion(m, d, e)
-        contact_forces(m, d, e, touch.SOLVED)
+        dynamics.clear(m, e, d.constraint.fn, d.constraint.ff)
+        for c in range(m.constraint.contacts.number):
+            if greatest(d.constraint.depth[e, c]) > 0.0:
+                f, moment = contact_force(m, d, e, c, touch.SOLVED)
+                p, n, link = d.constraint.p[e, c], d.constraint.n[e, c], m.constraint.contacts.link[c]
+                touch.add_force(m, d, e, c, p, f, moment)
+                record.write(m, d, e, c, link, d.constraint.depth[e, c], n, p, f, moment, single, at)
+        dynamics.generalised(m, d, e, d.constraint.fn, d.constraint.ff, d.constraint.qfrc)
         for link in range(m.nlink):
             d.contact.kn[e, link] = d.contact.kn[e, link] + d.constraint.fn[e, link]
             d.contact.kf[e, link] = d.contact.kf[e, link] + d.constraint.ff[e, link]

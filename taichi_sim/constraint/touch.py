@@ -16,7 +16,7 @@ from taichi_sim.runtime import procedure, ti
 _ACROSS2 = 1e-20
 # Share of a capsule's radius by which its deepest point lies deeper than its ends say, at least.
 _SAME = 1e-4
-# What `rows.add_contact` is to do: forces where qacc is 0, and what planes' rows add to the matrix; what others' do;
+# What `rows.contact_force` is to do: forces where qacc is 0, and what planes' rows add to the matrix; what others' do;
 # forces with the qacc that was solved for.
 FREE, COUPLE, SOLVED = range(3)
 

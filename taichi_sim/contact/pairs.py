@@ -6,7 +6,8 @@ The law: `law`. On geoms of the world it is implicit in the velocity, between mo
 from taichi_sim import spatial
 from taichi_sim.bodies.damping import add_block, add_particle, add_turning
 from taichi_sim.bodies.external import add, add_ahead, add_moment, add_spin, particle
-from taichi_sim.contact import box_box, boxes, collide, convex, hfield, points
+from taichi_sim.contact import box_box, boxes, collide, hfield, points, record
+from taichi_sim.contact.convex import pair as convex
 from taichi_sim.contact.law import adjoint, adjoint_moment, along, force, moment, turning_coefficients
 from taichi_sim.lanes.vectors import greatest
 from taichi_sim.runtime import procedure, ti
@@ -111,8 +112,11 @@ def relative(one, two, e, w: ti.template(), v: ti.template(), p, offset):
 
 
 @procedure
-def forces(m: ti.template(), d: ti.template(), e, h_theta):
-    """Adds the forces at v to contact.kn, kf; and h_theta B of geoms of the world to cm, ch, cd, co and gm, gl, ga."""
+def forces(m: ti.template(), d: ti.template(), e, h_theta, report: ti.template(), at, reports):
+    """Adds the forces at v to contact.kn, kf; and h_theta B of geoms of the world to cm, ch, cd, co and gm, gl, ga.
+
+    Writes them to a report as `planes.forces` does.
+    """
     for k in range(m.contact.pairs.number):
         c1, u1, q1, c2, u2, q2, apart = place(m, d, e, k)
         if collide.near(c1, m.contact.pairs.reach1[k], c2, m.contact.pairs.reach2[k]):
@@ -130,6 +134,7 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
                     if two == 0:
                         add_particle(d, e, one, p, h_theta * s)
                         add_block(d, e, one, spatial.cross(p, n), n, h_theta * (damping - s))
+                torque = f * 0.0
                 if ti.static(m.contact.pairs.turning):
                     wn, wt = along(n, w)
                     sn, st, _, _, _, _ = turning_coefficients(m.contact.pairs, e, k, spring, wn, wt)
@@ -139,6 +144,9 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
                     if ti.static(m.contact.pairs.static):
                         if two == 0:
                             add_turning(d, e, one, n, h_theta * sn, h_theta * st)
+                if reports:
+                    c = m.contact.planes.number + k
+                    record.write(m, d, e, c, one, depth, n, p, f, torque, report, at)
 
 
 @procedure

@@ -3,7 +3,7 @@
 from taichi_sim import spatial
 from taichi_sim.bodies.damping import add_along, add_particle, add_turning
 from taichi_sim.bodies.external import add_moment, add_spin, particle
-from taichi_sim.contact import collide, points
+from taichi_sim.contact import collide, points, record
 from taichi_sim.contact.law import adjoint, adjoint_moment, along, force, moment, turning_coefficients
 from taichi_sim.lanes.vectors import greatest
 from taichi_sim.runtime import procedure, ti
@@ -49,8 +49,11 @@ def wander(m: ti.template(), d: ti.template(), e, c, n, p_bar):
 
 
 @procedure
-def forces(m: ti.template(), d: ti.template(), e, h_theta):
-    """Adds the forces at v to contact.kn, kf; and h_theta B to cm, ch, cd, co and bm, bh, bd, bo."""
+def forces(m: ti.template(), d: ti.template(), e, h_theta, report: ti.template(), at, reports):
+    """Adds the forces at v to contact.kn, kf; and h_theta B to cm, ch, cd, co and bm, bh, bd, bo.
+
+    With `reports` it also writes them to a report, `record`'s numbers from `at` on.
+    """
     for c in range(m.contact.planes.number):
         p, depth = touch(m, d, e, c)
         # a block skips what none of its worlds touches
@@ -64,11 +67,15 @@ def forces(m: ti.template(), d: ti.template(), e, h_theta):
             d.contact.kf[e, link] = d.contact.kf[e, link] + f
             add_particle(d, e, link, p, h_theta * s)
             add_along(m, d, e, link, m.contact.planes.normal[c], p, h_theta * (damping - s))
+            torque = f * 0.0
             if ti.static(m.contact.planes.turning):
                 wn, wt = along(n, d.vw[e, link])
                 sn, st, _, _, _, _ = turning_coefficients(m.contact.planes, e, c, spring, wn, wt)
-                d.contact.kn[e, link] = d.contact.kn[e, link] + moment(n, sn, st, wn, wt)
+                torque = moment(n, sn, st, wn, wt)
+                d.contact.kn[e, link] = d.contact.kn[e, link] + torque
                 add_turning(d, e, link, n, h_theta * sn, h_theta * st)
+            if reports:
+                record.write(m, d, e, c, link, depth, n, p, f, torque, report, at)
 
 
 @procedure

@@ -13,9 +13,10 @@ import numpy as np
 
 from taichi_sim.bodies import tree as tree_module
 from taichi_sim.bodies.moved_dofs import dofs_of
-from taichi_sim.contact import box_box, convex
-from taichi_sim.contact.shapes import CONVEX as SHAPED
-from taichi_sim.contact.shapes import Shapes
+from taichi_sim.contact import box_box
+from taichi_sim.contact.convex import pair as convex
+from taichi_sim.contact.convex.shapes import CONVEX as SHAPED
+from taichi_sim.contact.convex.shapes import Shapes
 from taichi_sim.types import (
     GEOM_BOX,
     GEOM_CAPSULE,
@@ -60,6 +61,7 @@ _INTEGERS = (
     "nrow",
     "ncol",
     "pair",
+    "side",
 )
 _GAINS = ("ke", "kd", "loss", "kc", "kf", "mu", "spin_kf", "spin_mu", "roll_kf", "roll_mu")
 
@@ -121,6 +123,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
     | node, nrow, ncol | `ON_HFIELD`: the field's first node, numbers of nodes; size2: half-lengths | (n,) each |
     | margin, ke, kd, loss, kc, kf, mu, spin_kf, ... | as `Model.pair_margin` and so on | (n,) |
     | pair | the pair of geoms that it belongs to | (n,) |
+    | side | 1 where geom 1 is the second of that pair, else -1 | (n,) |
     """
     pairs = [_ordered(model, tree, k) for k in _pairs(model, tree, with_plane=False)]
     shapes = Shapes(model, [geom for _, *geoms, kind in pairs if kind == CONVEX for geom in geoms])
@@ -133,6 +136,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
         margin, size1, size2 = model.pair_margin[k], model.geom_size[one], model.geom_size[two]
         radius1 = size1[0] if model.geom_type[one] in _ROUND else 0.0
         radius2 = size2[0] if model.geom_type[two] in _ROUND else 0.0
+        side = 1 if one == model.pair_geom2[k] else -1
         convex_columns, grid = (0, 0, 0.0, 0, 0), (0, 2, 2)
         contacts = [(kind, pos1, axis1, 0)]
         if kind == BOX_BOX:
@@ -172,7 +176,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
                 reach2,
             )
             row = convex_columns[4] + (slot + 1 if convex_columns[3] else 0)
-            rows.append((kind_, slot, *links, *geoms, *convex_columns, row, *grid, margin, *_gains(model, k), k))
+            rows.append((kind_, slot, *links, *geoms, *convex_columns, row, *grid, margin, *_gains(model, k), k, side))
     names = ("kind", "slot", "link1", "link2", "pos1", "pos2", "axis1", "axis2", "radius1", "radius2")
     names = (
         *names,
@@ -189,7 +193,7 @@ def between_bodies(model: Model, tree: tree_module.Tree) -> tuple[dict[str, np.n
         "main",
     )
     widths = {"pos1": 3, "pos2": 3, "axis1": 3, "axis2": 3, "quat1": 4, "quat2": 4, "size1": 3, "size2": 3}
-    return _table(rows, (*names, "row", "node", "nrow", "ncol", "margin", *_GAINS, "pair"), widths), shapes
+    return _table(rows, (*names, "row", "node", "nrow", "ncol", "margin", *_GAINS, "pair", "side"), widths), shapes
 
 
 def _pairs(model: Model, tree: tree_module.Tree, with_plane: bool) -> list[int]:

@@ -10,8 +10,8 @@ import numpy as np
 from taichi_sim.bodies.tables import Damping, allot
 from taichi_sim.bodies.tree import Tree
 from taichi_sim.contact import points
+from taichi_sim.contact.convex.shapes import Shapes
 from taichi_sim.contact.hfield import nodes
-from taichi_sim.contact.shapes import Shapes
 from taichi_sim.lanes.buffers import Fields
 from taichi_sim.runtime import ti
 from taichi_sim.types import Model
@@ -30,6 +30,19 @@ class Touching(NamedTuple):
 
 def touching(model: Model, tree: Tree) -> Touching:
     return Touching(points.on_planes(model, tree), *points.between_bodies(model, tree))
+
+
+class Slots(NamedTuple):
+    """The contacts that there can be, those on planes first, n of them.
+
+    | field | meaning |
+    |---|---|
+    | pair | the pair of geoms that each belongs to (n,) |
+    | side | 1 where what the kernels say of its first geom is said of the pair's second, else -1 (n,) |
+    """
+
+    pair: np.ndarray
+    side: np.ndarray
 
 
 class Constants:
@@ -58,6 +71,8 @@ class Constants:
         frame = on_planes.pop("frame")
         # `constraint.tables` reads it
         del on_planes["axis"]
+        pair, side = np.concatenate([on_planes["pair"], between["pair"]]), between.pop("side")
+        self._slots = Slots(pair, np.concatenate([np.ones(len(on_planes["pair"]), side.dtype), side]))
         self.penalty = model.opt.constraint == "penalty"
         fit = self.penalty and bool(set(PARAMETERS) & set(fitted))
         self.planes, self.pairs = (_contacts(table, fit, f) for table in (on_planes, between))
@@ -74,6 +89,10 @@ class Constants:
         normals, fixed = f.shared.constant(frame), len(frame) * (not later)
         damped = self.any if self.penalty else later
         self.damping = Damping(normals, fixed, self.pairs.static or later, damped, later)
+
+    def slots(self) -> Slots:
+        """What readers of reports need to know of `record`'s contacts."""
+        return self._slots
 
     def fitted_cells(self, name: str):
         """Where a parameter of `PARAMETERS` goes, see `parameters`: (items, entry, weights, entries of it, offset)."""

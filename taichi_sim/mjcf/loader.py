@@ -182,6 +182,7 @@ def _model(mj_model, pairs: Pairs | None, report: Report) -> Model:
         **tendons,
         **actuators.actuators(mj_model, numerics, report),
         sensor_type=sensors.types(mj_model),
+        sensor_intprm=sensors.parameters(mj_model),
         **_copies(mj_model, "sensor_dim", "sensor_objtype", "sensor_objid", "sensor_reftype", "sensor_refid"),
         **_copies(mj_model, "sensor_cutoff"),
         opt=option,
@@ -231,7 +232,7 @@ def _geoms_and_sites(m) -> dict[str, np.ndarray]:
     return {
         **_copies(m, "geom_bodyid", "geom_pos", "geom_quat", "geom_size", "geom_group", "geom_fluid"),
         **_copies(m, "mesh_vertadr", "mesh_vertnum", "mesh_vert", "mesh_faceadr", "mesh_facenum", "mesh_face"),
-        **_copies(m, "site_bodyid", "site_pos", "site_quat"),
+        **_copies(m, "site_bodyid", "site_pos", "site_quat", "site_type", "site_size"),
         "geom_type": np.where(is_mesh, GEOM_MESH, m.geom_type).astype(np.int32),
         "geom_hfieldid": np.where(m.geom_type == GEOM_HFIELD, m.geom_dataid, -1).astype(np.int32),
         **_copies(m, "hfield_adr", "hfield_nrow", "hfield_ncol", "hfield_size", "hfield_data"),

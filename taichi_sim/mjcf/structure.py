@@ -10,6 +10,7 @@ import numpy as np
 
 from taichi_sim.contact import points
 from taichi_sim.types import (
+    CONTACT_DATA,
     DYN_NONE,
     EQ_CONNECT,
     EQ_JOINT,
@@ -38,6 +39,7 @@ from taichi_sim.types import (
     WRAP_PULLEY,
     WRAP_SITE,
     WRAP_SPHERE,
+    ZONES,
     Model,
 )
 
@@ -83,8 +85,8 @@ _SHAPES = {
     **dict.fromkeys(("loop_quat1", "loop_quat2"), ("nloop", 4)),
     **dict.fromkeys(("loop_polycoef", "loop_solimp"), ("nloop", 5)),
     **dict.fromkeys(("loop_ref", "loop_invweight"), ("nloop", 2)),
-    "site_bodyid": ("nsite",),
-    "site_pos": ("nsite", 3),
+    **dict.fromkeys(("site_bodyid", "site_type"), ("nsite",)),
+    **dict.fromkeys(("site_pos", "site_size"), ("nsite", 3)),
     "site_quat": ("nsite", 4),
     **dict.fromkeys(("wrap_type", "wrap_objid", "wrap_prm"), ("nwrap",)),
     **dict.fromkeys(("tendon_adr", "tendon_num", "tendon_stiffness", "tendon_damping"), ("ntendon",)),
@@ -104,6 +106,7 @@ _SHAPES = {
     **dict.fromkeys(("actuator_dynprm", "actuator_gainprm", "actuator_biasprm"), ("nu", 3)),
     **dict.fromkeys(("sensor_type", "sensor_dim", "sensor_objtype", "sensor_objid"), ("nsensor",)),
     **dict.fromkeys(("sensor_reftype", "sensor_refid", "sensor_cutoff"), ("nsensor",)),
+    "sensor_intprm": ("nsensor", 3),
     "actuator_gear": ("nu", 6),
     "muscle_prm": ("nu", 10),
 }
@@ -134,7 +137,7 @@ _NAMED = {
 _FLAGS = ("limited", "actgravcomp")
 _INTEGERS = (
     *("id", "adr", "num", "type", "law", "group", "geom1", "geom2", "joint1", "joint2", "obj1", "obj2"),
-    *("mesh_face", "mesh_hull", "nrow", "ncol", "pair_dim", "sensor_dim"),
+    *("mesh_face", "mesh_hull", "nrow", "ncol", "pair_dim", "sensor_dim", "sensor_intprm"),
 )
 # Indices and codes by field: the lowest, and how many there are.
 _INDICES = {
@@ -144,6 +147,7 @@ _INDICES = {
     "geom_hfieldid": (-1, "nhfield"),
     "geom_type": (0, 8),
     "site_bodyid": (0, "nbody"),
+    "site_type": (0, 8),
     "jnt_type": (0, 4),
     "jnt_bodyid": (0, "nbody"),
     "dof_jntid": (0, "njnt"),
@@ -359,8 +363,12 @@ def check_sensors(m: Model) -> None:
     """Raise `StructureError` if sensors that are read look at what is not there."""
     frames = {OBJ_BODY: m.nbody, OBJ_XBODY: m.nbody, OBJ_GEOM: m.ngeom, OBJ_SITE: len(m.site_bodyid)}
     ends = {"joint": m.njnt, "ball": m.njnt, "tendon": m.ntendon, "actuator": m.nu, "subtree": m.nbody}
+    ends["touch"] = len(m.site_bodyid)
     for k in np.flatnonzero(m.sensor_type >= 0):
         name, obj = SENSORS[m.sensor_type[k]], m.sensor_objid[k]
+        if name == "contact":
+            _check_contact_sensor(m, k, frames)
+            continue
         start = next((start for start in ends if name.startswith(start)), "")
         end = ends.get(start, len(m.site_bodyid))
         if name.startswith("frame"):
@@ -373,5 +381,28 @@ def check_sensors(m: Model) -> None:
         if start in ("joint", "ball"):
             kinds = (JNT_BALL,) if start == "ball" else (JNT_SLIDE, JNT_HINGE)
             _require(m.jnt_type[obj] in kinds, "sensor_objid", "must be a joint that the sensor can read")
-        width = 4 if name.endswith("quat") else 1 if start in ("joint", "tendon", "actuator") else 3
+        if name == "touch":
+            _check_zone(m, obj)
+        width = 4 if name.endswith("quat") else 1 if start in ("joint", "tendon", "actuator", "touch") else 3
         _require(m.sensor_dim[k] == width, "sensor_dim", f"must be {width} of a {name}")
+
+
+def _check_contact_sensor(m: Model, k: int, frames: dict[int, int]) -> None:
+    ends = {"obj": frames, "ref": {kind: end for kind, end in frames.items() if kind != OBJ_SITE}}
+    for which, kinds in ends.items():
+        kind, index = (getattr(m, f"sensor_{which}{part}")[k : k + 1] for part in ("type", "id"))
+        _require(kind[0] in {0, *kinds}, f"sensor_{which}type", "must be of what a contact's sensor can look at")
+        if kind[0]:
+            _check_indices(f"sensor_{which}id", index, 0, kinds[kind[0]])
+            if kind[0] == OBJ_SITE:
+                _check_zone(m, index[0])
+    fields, order, number = (int(x) for x in m.sensor_intprm[k])
+    _require(
+        0 < fields < 2 ** len(CONTACT_DATA) and 0 <= order < 4 and number > 0, "sensor_intprm", "must be a contact's"
+    )
+    width = sum(n for bit, n in enumerate(CONTACT_DATA.values()) if fields >> bit & 1)
+    _require(m.sensor_dim[k] == number * width, "sensor_dim", f"must be {number} times {width} of a contact")
+
+
+def _check_zone(m: Model, site: int) -> None:
+    _require(m.site_type[site] in ZONES, "site_type", "must be a sphere, a capsule, an ellipsoid, a cylinder or a box")

@@ -39,7 +39,7 @@ _OWNERS = {
 # What MuJoCo computes from the rest, and what the importer leaves out.
 _UNUSED = (
     *("_user", "_aabb", "_rbound", "_subtreemass", "_invweight0", "_M0", "_acc0", "_length0", "dof_length"),
-    *("site_size", "site_rgba", "_cranklength"),
+    *("site_rgba", "_cranklength"),
 )
 _OPTIONS = ("gravity", "density", "viscosity", "wind")
 # Negative ones would make the mass matrix indefinite, or contacts and limits pull.

@@ -7,6 +7,7 @@ import functools
 import torch
 
 from taichi_sim import quaternion
+from taichi_sim.readout.contacts import ContactData, Contacts
 from taichi_sim.readout.fibres import FibreData
 from taichi_sim.readout.sensors import Sensors
 from taichi_sim.types import Model
@@ -46,6 +47,7 @@ class ForwardData:
     | act_dot | rate of the activations [1/s] | (N, na) |
     | ten_length, ten_velocity | lengths of tendons, then slider-cranks [m], rates; differentiable | (N, ntendon) |
     | ten_J | d ten_length / d q, in the coordinates of qvel | (N, ntendon, nv) |
+    | contact | `ContactData` of single contacts | |
     | fibres | `FibreData` of the muscles, differentiable | |
     | sensordata, sensor(name) | what sensors read; differentiable but for forces, accelerations | (N, nsensordata) |
     """
@@ -76,6 +78,11 @@ class ForwardData:
         return self._layout.rest(self._evaluate(), (self.xipos - self.xpos).detach())
 
     @functools.cached_property
+    def contact(self) -> ContactData:
+        """Single contacts."""
+        return self._layout.contacts.data(self._rest["touching"], self.xquat.detach())
+
+    @functools.cached_property
     def fibres(self) -> FibreData:
         """What the muscles' fibres do."""
         return self._measure()
@@ -100,18 +107,19 @@ class Layout:
 
     Args:
         model: whose.
+        slots: where geoms can touch, `contact.tables.Slots`.
         tensor: makes tensors of the simulator's precision and device from arrays.
     """
 
     # what of the model's constants matters to it, and may be fitted
     FIGURES = "body_mass", "body_inertia", "body_ipos"
 
-    def __init__(self, model: Model, tensor):
+    def __init__(self, model: Model, slots, tensor):
         self._model = model
         self._figures = {name: tensor(getattr(model, name)) for name in self.FIGURES}
         self._site_body, self._site_pos = tensor(model.site_bodyid).long(), tensor(model.site_pos.reshape(-1, 3))
         self._moves = tensor(model.body_jntnum > 0)
-        self.sensors = Sensors(model, tensor)
+        self.contacts, self.sensors = Contacts(model, slots, tensor), Sensors(model, tensor)
 
     def data(self, bodies: torch.Tensor, motion: torch.Tensor, fitted: dict, evaluate, measure) -> ForwardData:
         """`ForwardData` of a state.
@@ -141,11 +149,11 @@ class Layout:
 
         Args:
             found: what `reporting` has, part by part, (N, numbers) each: lengths of tendons, the mass matrix,
-                accelerations, forces, actuators, the tendons' Jacobian, contacts.
+                accelerations, forces, actuators, the tendons' Jacobian, contacts of bodies, single ones.
             arm: from bodies' frames to their centres of mass (N, nbody, 3).
         """
         m, n = self._model, len(arm)
-        tendons, mass, accelerations, forces, actuators, jacobian, contacts = found
+        tendons, mass, accelerations, forces, actuators, jacobian, contacts, touching = found
         names = ["qfrc_bias", "qfrc_passive", "qfrc_limit", "qfrc_actuator", "qacc", "qfrc_contact", "qfrc_friction"]
         names_u = ["actuator_length", "actuator_velocity", "actuator_force", "act_dot"]
         linear, angular = (x.reshape(n, m.nbody, 3) for x in accelerations.split(3 * m.nbody, dim=1))
@@ -159,6 +167,7 @@ class Layout:
             "ten_length": tendons[:, : m.ntendon],
             "ten_velocity": tendons[:, m.ntendon :],
             "ten_J": jacobian.reshape(n, m.ntendon, m.nv),
+            "touching": touching,
         }
 
     def _about_centres(self, contacts: torch.Tensor, arm: torch.Tensor) -> torch.Tensor:

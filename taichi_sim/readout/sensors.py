@@ -9,7 +9,9 @@ import torch
 from torch.nn.functional import normalize
 
 from taichi_sim import quaternion
-from taichi_sim.types import OBJ_BODY, OBJ_GEOM, OBJ_SITE, SENSORS, TRN_TENDON, Model
+from taichi_sim.readout import touch, wrench
+from taichi_sim.readout.frames import Frames, Moving, subtrees
+from taichi_sim.types import SENSORS, TRN_TENDON, Model
 
 
 class Sensors:
@@ -26,15 +28,14 @@ class Sensors:
         self._readers, self._begin = {}, np.zeros(len(self._types), int)
         for kind in np.unique(self._types[self._types >= 0]):
             those = np.flatnonzero(self._types == kind)
-            width = model.sensor_dim[those[0]]
-            self._begin[those] = width * np.arange(len(those))
-            cutoff = model.sensor_cutoff[those]
-            most = tensor(np.repeat(np.where(cutoff > 0, cutoff, np.inf), width))
+            widths, cutoff = model.sensor_dim[those], model.sensor_cutoff[those]
+            self._begin[those] = np.cumsum(widths) - widths
+            most = tensor(np.repeat(np.where(cutoff > 0, cutoff, np.inf), widths))
             self._readers[kind] = _reader(SENSORS[kind], model, those, tensor), most
         self._ends = self._begin + model.sensor_dim
         self._other = [self._names[k] or f"number {k}" for k in np.flatnonzero(self._types < 0)]
 
-    def scene(self, data, motion: torch.Tensor, figures: dict[str, torch.Tensor], read: dict) -> _Scene:
+    def scene(self, data, motion: torch.Tensor, figures: dict[str, torch.Tensor], read: dict) -> Scene:
         """A state, for `one` and `all`.
 
         Args:
@@ -44,9 +45,9 @@ class Sensors:
             read: what has been read by now.
         """
         gravity, magnetic = (motion.new_tensor(x) for x in (self._option.gravity, self._option.magnetic))
-        return _Scene(data, motion, figures, gravity, magnetic, read)
+        return Scene(data, motion, figures, gravity, magnetic, read)
 
-    def one(self, scene: _Scene, name: str) -> torch.Tensor:
+    def one(self, scene: Scene, name: str) -> torch.Tensor:
         """What one sensor reads, (N, its numbers).
 
         Raises:
@@ -59,7 +60,7 @@ class Sensors:
             self._refuse([name])
         return self._read(scene, k)
 
-    def all(self, scene: _Scene) -> torch.Tensor:
+    def all(self, scene: Scene) -> torch.Tensor:
         """All of them in the order of the file, (N, nsensordata).
 
         Raises:
@@ -69,7 +70,7 @@ class Sensors:
             self._refuse(self._other)
         return torch.cat([scene.motion[:, :0], *(self._read(scene, k) for k in range(len(self._types)))], dim=1)
 
-    def _read(self, scene: _Scene, k: int) -> torch.Tensor:
+    def _read(self, scene: Scene, k: int) -> torch.Tensor:
         kind = self._types[k]
         # kind by kind: what is not asked for may take the longest
         if kind not in scene.read:
@@ -84,7 +85,7 @@ class Sensors:
         )
 
 
-class _Scene(NamedTuple):
+class Scene(NamedTuple):
     """A state as sensors see it: what `Sensors.scene` takes, gravity [m/s^2] and the magnetic field, (3,) each."""
 
     data: object
@@ -95,65 +96,7 @@ class _Scene(NamedTuple):
     read: dict[int, torch.Tensor]
 
 
-class _Frames:
-    """Frames that are fixed to bodies.
-
-    Args:
-        model: theirs.
-        kinds, ids: OBJ_*, and which one; an id of -1 is the world.
-        tensor: as of `Sensors`.
-    """
-
-    def __init__(self, model: Model, kinds: np.ndarray, ids: np.ndarray, tensor):
-        body, pos, quat = np.maximum(ids, 0), np.zeros((len(ids), 3)), np.tile([1.0, 0.0, 0.0, 0.0], (len(ids), 1))
-        for kind, name in ((OBJ_GEOM, "geom"), (OBJ_SITE, "site")):
-            those = (kinds == kind) & (ids >= 0)
-            for array, field in ((body, "bodyid"), (pos, "pos"), (quat, "quat")):
-                array[those] = getattr(model, f"{name}_{field}")[ids[those]]
-        inertial = (kinds == OBJ_BODY) & (ids >= 0)
-        quat[inertial] = model.body_iquat[ids[inertial]]
-        self.body, self.pos, self.quat = tensor(body).long(), tensor(pos), tensor(quat)
-        self.inertial = tensor(inertial[:, None]).bool()
-
-
-class _Moving:
-    """n frames in a state: where they are, and how they move; in world axes, (N, n, 3 or 4)."""
-
-    def __init__(self, frames: _Frames, scene: _Scene):
-        self._scene, self._body, data = scene, frames.body, scene.data
-        base = data.xquat[:, self._body]
-        pos = torch.where(frames.inertial, scene.figures["body_ipos"][..., self._body, :], frames.pos)
-        self._arm = quaternion.rotate(base, pos)
-        self.turn = quaternion.multiply(base, frames.quat)
-        self.place = data.xpos[:, self._body] + self._arm
-        self.spin = data.xangvel[:, self._body]
-        self.velocity = data.xlinvel[:, self._body] + torch.linalg.cross(self.spin, self._arm)
-
-    @property
-    def angular_acceleration(self) -> torch.Tensor:
-        return self._scene.data.xangacc[:, self._body]
-
-    @property
-    def felt(self) -> torch.Tensor:
-        """The acceleration, less gravity's."""
-        arm, spin = self._arm.detach(), self.spin.detach()
-        turning = torch.linalg.cross(self.angular_acceleration, arm)
-        turning = turning + torch.linalg.cross(spin, torch.linalg.cross(spin, arm))
-        return self._scene.data.xlinacc[:, self._body] + turning - self._scene.gravity
-
-    @property
-    def magnetic(self) -> torch.Tensor:
-        return self._scene.magnetic.expand_as(self.place)
-
-    def axis(self, k: int) -> torch.Tensor:
-        return quaternion.rotate(self.turn, self.turn.new_tensor(np.eye(3)[k]))
-
-    def seen(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Vectors in the frames' own axes."""
-        return quaternion.rotate(quaternion.conjugate(self.turn), vectors)
-
-
-def _relative_velocity(a: _Moving, b: _Moving) -> torch.Tensor:
+def _relative_velocity(a: Moving, b: Moving) -> torch.Tensor:
     return b.seen(a.velocity - b.velocity - torch.linalg.cross(b.spin, a.place - b.place))
 
 
@@ -178,13 +121,9 @@ _OF_FRAMES = {
 
 def _subtree(kind: str, model: Model, bodies: np.ndarray, tensor):
     """A reader of the mass of bodies and of all that hangs from them: its centre, its momenta."""
-    within = np.eye(model.nbody)
-    # parents come first
-    for body in range(1, model.nbody):
-        within[:, body] += within[:, model.body_parentid[body]]
-    within, turn = tensor(within[bodies]), tensor(model.body_iquat)
+    within, turn = tensor(subtrees(model)[bodies]), tensor(model.body_iquat)
 
-    def read(scene: _Scene) -> torch.Tensor:
+    def read(scene: Scene) -> torch.Tensor:
         data, figures = scene.data, scene.figures
         share = within * figures["body_mass"][..., None, :]
         share = share / share.sum(-1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
@@ -239,8 +178,12 @@ def _entries(kind: str, model: Model, objects: np.ndarray, tensor):
 def _reader(kind: str, model: Model, those: np.ndarray, tensor):
     """What sensors of one kind read of a scene, (N, n) or (N, n, numbers of each)."""
     objects = model.sensor_objid[those]
+    if kind in touch.READERS:
+        return touch.READERS[kind](model, those, tensor)
+    if kind in ("force", "torque"):
+        return wrench.reader(kind, model, those, tensor)
     if kind not in _OF_FRAMES:
         return (_subtree if kind.startswith("subtree") else _entries)(kind, model, objects, tensor)
-    frames = _Frames(model, model.sensor_objtype[those], objects, tensor)
-    others = _Frames(model, model.sensor_reftype[those], model.sensor_refid[those], tensor)
-    return lambda scene: _OF_FRAMES[kind](_Moving(frames, scene), _Moving(others, scene))
+    frames = Frames(model, model.sensor_objtype[those], objects, tensor)
+    others = Frames(model, model.sensor_reftype[those], model.sensor_refid[those], tensor)
+    return lambda scene: _OF_FRAMES[kind](Moving(frames, scene), Moving(others, scene))

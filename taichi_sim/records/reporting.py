@@ -2,6 +2,7 @@
 
 from taichi_sim import spatial
 from taichi_sim.bodies import kinematics
+from taichi_sim.contact import record
 from taichi_sim.lanes.vectors import of_compiler
 from taichi_sim.muscles import activation, actuator
 from taichi_sim.runtime import procedure, ti
@@ -17,6 +18,7 @@ def sizes(m) -> dict[str, int]:
         "lengths": 2 * m.tendon.number,
         "jacobian": m.tendon.number * m.nv,
         "contacts": 6 * m.nbody,
+        "touching": record.total(m),
         "strains": m.nu if m.actuator.elastic else 0,
     }
 

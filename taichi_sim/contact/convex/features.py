@@ -18,7 +18,7 @@ All is in the axes of shape 2.
 """
 
 from taichi_sim.contact.collide import TINY
-from taichi_sim.contact.support import bend, bends, bulge, flat
+from taichi_sim.contact.convex.support import bend, bends, bulge, flat
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import basis, cross, dot, pick, quat_axis, rotate, rotate_inv, scale
 

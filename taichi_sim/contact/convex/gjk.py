@@ -12,7 +12,7 @@ descent, so where shapes overlap it begins from the two best of some directions 
 """
 
 from taichi_sim.contact.collide import TINY, clamp
-from taichi_sim.contact.support import both
+from taichi_sim.contact.convex.support import both
 from taichi_sim.lanes.vectors import greatest, stack
 from taichi_sim.runtime import procedure, ti
 from taichi_sim.spatial import dot, pick, rotate, scale

@@ -5,7 +5,7 @@ those of `portal`; of points closer to each other than SEAM that in the lowest s
 exact. From feature to feature, contact jumps.
 """
 
-from taichi_sim.contact import features, gjk, portal, support
+from taichi_sim.contact.convex import features, gjk, portal, support
 from taichi_sim.lanes.vectors import greatest
 from taichi_sim.runtime import procedure, ti
 from taichi_sim.spatial import cross, dot, pick, quat_conj, quat_mul, rotate, rotate_inv, scale

@@ -12,8 +12,8 @@ refined until C has nothing beyond its plane (G. Snethen, XenoCollide, in Game P
 begins from a point inside of C).
 """
 
-from taichi_sim.contact.gjk import keep
-from taichi_sim.contact.support import both
+from taichi_sim.contact.convex.gjk import keep
+from taichi_sim.contact.convex.support import both
 from taichi_sim.lanes.vectors import greatest
 from taichi_sim.runtime import ti
 from taichi_sim.spatial import basis, cross, dot, pick, quat_axis, scale
