@@ -13,7 +13,7 @@ from taichi_sim.lanes.vectors import stack
 from taichi_sim.runtime import procedure, ti
 
 # Square of the length of a capsule's axis across a normal from which on it has a direction there.
-_ACROSS2 = 1e-20
+ACROSS2 = 1e-20
 # Share of a capsule's radius by which its deepest point lies deeper than its ends say, at least.
 _SAME = 1e-4
 # What `rows.contact_force` is to do: forces where qacc is 0, and what planes' rows add to the matrix; what others' do;
@@ -87,8 +87,8 @@ def tangent(m: ti.template(), d: ti.template(), e, c, n):
                 a = spatial.rotate(d.xq[e, m.constraint.contacts.link[c]], m.constraint.contacts.axis[c])
                 flat = a - spatial.scale(n, spatial.dot(n, a))
                 length2 = spatial.dot(flat, flat)
-                turned = length2 > _ACROSS2
-                turns = ti.select(turned, 1.0 / ti.sqrt(ti.max(length2, _ACROSS2)), length2 * 0.0)
+                turned = length2 > ACROSS2
+                turns = ti.select(turned, 1.0 / ti.sqrt(ti.max(length2, ACROSS2)), length2 * 0.0)
                 t1 = spatial.pick(turned, spatial.scale(flat, turns), t1)
     if ti.static(m.constraint.contacts.between > 0):
         if c >= m.constraint.contacts.planes:

@@ -363,7 +363,6 @@ def check_sensors(m: Model) -> None:
     """Raise `StructureError` if sensors that are read look at what is not there."""
     frames = {OBJ_BODY: m.nbody, OBJ_XBODY: m.nbody, OBJ_GEOM: m.ngeom, OBJ_SITE: len(m.site_bodyid)}
     ends = {"joint": m.njnt, "ball": m.njnt, "tendon": m.ntendon, "actuator": m.nu, "subtree": m.nbody}
-    ends["touch"] = len(m.site_bodyid)
     for k in np.flatnonzero(m.sensor_type >= 0):
         name, obj = SENSORS[m.sensor_type[k]], m.sensor_objid[k]
         if name == "contact":
@@ -383,7 +382,8 @@ def check_sensors(m: Model) -> None:
             _require(m.jnt_type[obj] in kinds, "sensor_objid", "must be a joint that the sensor can read")
         if name == "touch":
             _check_zone(m, obj)
-        width = 4 if name.endswith("quat") else 1 if start in ("joint", "tendon", "actuator", "touch") else 3
+        single = name == "touch" or start in ("joint", "tendon", "actuator")
+        width = 4 if name.endswith("quat") else 1 if single else 3
         _require(m.sensor_dim[k] == width, "sensor_dim", f"must be {width} of a {name}")
 
 

@@ -8,11 +8,9 @@ import torch
 from torch.nn.functional import normalize
 
 from taichi_sim import quaternion
+from taichi_sim.constraint.touch import ACROSS2
 from taichi_sim.contact import record
 from taichi_sim.types import GEOM_CAPSULE, GEOM_PLANE, Model
-
-# Square of the length of a capsule's axis across a normal from which on it has a direction there.
-_ACROSS2 = 1e-20
 
 
 class ContactData(NamedTuple):
@@ -78,7 +76,7 @@ class Contacts:
         upright = torch.where(x > 0.9, unit[1], unit[0])
         axis = quaternion.rotate(quaternion.multiply(xquat[:, self._body], self._quat), unit[2])
         axis = _across(axis, normal)
-        has_one = (axis * axis).sum(-1, keepdim=True) > _ACROSS2
+        has_one = (axis * axis).sum(-1, keepdim=True) > ACROSS2
         across = torch.where(self._along, torch.where(has_one, axis, _across(upright, normal)), _across(free, normal))
         one = normalize(across, dim=-1)
         return torch.stack([normal, one, torch.linalg.cross(normal, one)], dim=-2)

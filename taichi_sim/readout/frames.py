@@ -72,6 +72,28 @@ class Moving:
         return quaternion.rotate(quaternion.conjugate(self.turn), vectors)
 
 
+class Centres(Moving):
+    """The principal axes of all bodies, at their centres of mass, in a state.
+
+    Args:
+        frames: `centres`.
+        scene: as of `Moving`.
+    """
+
+    def __init__(self, frames: Frames, scene):
+        super().__init__(frames, scene)
+        self.mass, self._inertia = scene.figures["body_mass"], scene.figures["body_inertia"]
+
+    def momentum(self, spin: torch.Tensor) -> torch.Tensor:
+        """Moments of inertia times angular velocities, or accelerations, about the centres."""
+        return quaternion.rotate(self.turn, self._inertia * self.seen(spin))
+
+
+def centres(model: Model, tensor) -> Frames:
+    """The frames of `Centres`."""
+    return Frames(model, np.full(model.nbody, OBJ_BODY), np.arange(model.nbody), tensor)
+
+
 def subtrees(model: Model) -> np.ndarray:
     """1 where the second body is the first or hangs from it, (nbody, nbody)."""
     within = np.eye(model.nbody)

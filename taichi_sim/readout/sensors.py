@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from taichi_sim import quaternion
 from taichi_sim.readout import touch, wrench
-from taichi_sim.readout.frames import Frames, Moving, subtrees
+from taichi_sim.readout.frames import Centres, Frames, Moving, centres, subtrees
 from taichi_sim.types import SENSORS, TRN_TENDON, Model
 
 
@@ -121,25 +121,22 @@ _OF_FRAMES = {
 
 def _subtree(kind: str, model: Model, bodies: np.ndarray, tensor):
     """A reader of the mass of bodies and of all that hangs from them: its centre, its momenta."""
-    within, turn = tensor(subtrees(model)[bodies]), tensor(model.body_iquat)
+    within, frames = tensor(subtrees(model)[bodies]), centres(model, tensor)
 
     def read(scene: Scene) -> torch.Tensor:
-        data, figures = scene.data, scene.figures
-        share = within * figures["body_mass"][..., None, :]
+        masses = Centres(frames, scene)
+        share = within * masses.mass[..., None, :]
         share = share / share.sum(-1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
-        centre = share @ data.xipos
+        centre = share @ masses.place
         if kind == "subtreecom":
             return centre
-        velocity = data.xlinvel + torch.linalg.cross(data.xangvel, data.xipos - data.xpos)
         if kind == "subtreelinvel":
-            return share @ velocity
-        axes = quaternion.multiply(data.xquat, turn)
-        spin = quaternion.rotate(quaternion.conjugate(axes), data.xangvel)
-        own = quaternion.rotate(axes, figures["body_inertia"] * spin)
-        momentum = figures["body_mass"][..., None] * velocity
+            return share @ masses.velocity
+        momentum = masses.mass[..., None] * masses.velocity
         # about the centre what it moves with has none
-        arm = data.xipos[:, None] - centre[:, :, None]
-        momentum = momentum[:, None] - figures["body_mass"][..., None, :, None] * (share @ velocity)[:, :, None]
+        arm = masses.place[:, None] - centre[:, :, None]
+        momentum = momentum[:, None] - masses.mass[..., None, :, None] * (share @ masses.velocity)[:, :, None]
+        own = masses.momentum(masses.spin)
         return (within[..., None] * (own[:, None] + torch.linalg.cross(arm, momentum))).sum(2)
 
     return read
@@ -175,13 +172,14 @@ def _entries(kind: str, model: Model, objects: np.ndarray, tensor):
     return lambda scene: scene.motion[:, places]
 
 
+_OF_FORCES = touch.READERS | wrench.READERS
+
+
 def _reader(kind: str, model: Model, those: np.ndarray, tensor):
     """What sensors of one kind read of a scene, (N, n) or (N, n, numbers of each)."""
     objects = model.sensor_objid[those]
-    if kind in touch.READERS:
-        return touch.READERS[kind](model, those, tensor)
-    if kind in ("force", "torque"):
-        return wrench.reader(kind, model, those, tensor)
+    if kind in _OF_FORCES:
+        return _OF_FORCES[kind](model, those, tensor)
     if kind not in _OF_FRAMES:
         return (_subtree if kind.startswith("subtree") else _entries)(kind, model, objects, tensor)
     frames = Frames(model, model.sensor_objtype[those], objects, tensor)
